@@ -1,0 +1,188 @@
+"""What an adapter has to do, and what it is given.
+
+An adapter is announced by an entry point in the group ``edge_agent.sources`` or ``edge_agent.sinks`` that names a
+:class:`SourceAdapter` or :class:`SinkAdapter`. Loading the entry point must not import the client library: only
+``build`` may, so that ``edge-agent check`` works without it and memory is paid only for what is configured.
+
+Checking options and connecting are different steps: wrong options stop the start (``ConfigError``), a dead device
+need not. The agent, not the adapter, retries, backs off, names, filters, counts and judges.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import Field
+
+from edge_agent.channel import Full
+from edge_agent.clock import Clock
+from edge_agent.metrics import Metrics
+from edge_agent.options import Duration, Options
+from edge_agent.sample import Batch
+from edge_agent.verdict import Event, EventKind
+
+
+class StartBehaviour(StrEnum):
+    """What the agent does when an adapter cannot start."""
+
+    RETRY = "retry"
+    FAIL = "fail"
+    IGNORE = "ignore"
+
+
+class SourceOptions(Options):
+    """Options every source has; an adapter's own class derives from this one."""
+
+    type: str = Field(description="Adapter to use; `edge-agent adapters list` names them.")
+    start: StartBehaviour = Field(
+        default=StartBehaviour.RETRY,
+        description="When the source cannot start: `retry` for ever, `fail` the whole agent, or `ignore` it.",
+    )
+    prefix: str = Field(default="", description="Text put in front of every sensor name of this source.")
+    include: tuple[str, ...] = Field(
+        default=("*",), description="Sensors to take, as shell-style patterns (after `prefix`)."
+    )
+    exclude: tuple[str, ...] = Field(default=(), description="Sensors to leave out, as shell-style patterns.")
+    rename: dict[str, str] = Field(
+        default={}, description="New names for sensors, by the name after `prefix`: `{old: new}`."
+    )
+    when_full: Full | None = Field(
+        default=None,
+        description="When the agent cannot keep up: `block` the source or `drop_oldest` (counted). "
+        "Default: what suits the protocol (block where the far side can wait, drop_oldest where it cannot).",
+    )
+    retry_max: Duration = Field(default=60.0, description="Longest pause between two attempts to start.")
+
+
+class SinkOptions(Options):
+    """Options every sink has; an adapter's own class derives from this one."""
+
+    type: str = Field(description="Adapter to use; `edge-agent adapters list` names them.")
+    start: StartBehaviour = Field(
+        default=StartBehaviour.RETRY,
+        description="When the sink cannot start: `retry` for ever, `fail` the whole agent, or `ignore` it.",
+    )
+    events: tuple[EventKind, ...] = Field(
+        default=(EventKind.INCIDENT, EventKind.STATUS), description="Kinds of event to deliver to this sink."
+    )
+    capacity: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Events kept while the sink is down; beyond it the oldest go."
+    )
+    retry_max: Duration = Field(default=60.0, description="Longest pause between two deliveries that failed.")
+
+
+class Emitter(Protocol):
+    """Takes what a source has read. Accepted means: it will be scored even if the agent is told to stop now."""
+
+    def offer(self, batch: Batch) -> bool:
+        """Take ``batch`` without waiting; False when full and the source's policy is to block."""
+        ...
+
+    async def send(self, batch: Batch) -> None:
+        """Take ``batch``, waiting for room. Return means accepted: only now acknowledge to the far side."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Reads from outside. Made once for each attempt; :meth:`run` is called once."""
+
+    async def run(self, emit: Emitter) -> None:
+        """Connect, read and emit until cancelled; release everything in ``finally``.
+
+        Returning means the source has ended by itself (a file was read to its end).
+        :raises RetryableAdapterError: cannot go on now. :raises AdapterError: a retry will not help.
+        """
+        ...
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Delivers events. Calls never overlap: ``open``, then ``deliver`` any number of times, then ``close``."""
+
+    async def open(self) -> None:
+        """Connect. :raises RetryableAdapterError, AdapterError: as for a source."""
+        ...
+
+    async def deliver(self, events: Sequence[Event]) -> None:
+        """Return when the far side has acknowledged every event; otherwise raise, and all are delivered again."""
+        ...
+
+    async def close(self) -> None:
+        """Release everything; also called after a failed ``open``."""
+        ...
+
+
+class AdapterContext:
+    """What the agent gives to one adapter instance: name, time, randomness, log, and where to report.
+
+    ``random`` is seeded by the agent: adapters take jitter from it and from nowhere else.
+    """
+
+    def __init__(self, name: str, clock: Clock, rng: random.Random, metrics: Metrics, *, sink: bool = False) -> None:
+        self.name = name
+        self.clock = clock
+        self.random = rng
+        self.metrics = metrics
+        self.log = logging.getLogger(f"edge_agent.{'sink' if sink else 'source'}.{name}")
+        self.state = "starting"
+        self._up = (metrics.sink_up if sink else metrics.source_up).labels(name)
+        self._quiet_until: dict[str, float] = {}
+        self._suppressed: dict[str, int] = {}
+
+    def connected(self, what: str) -> None:
+        """Say that the far side ``what`` (an address, without secrets) is reached."""
+        self._up.set(1)
+        if self.state != "connected":
+            self.log.info("connected to %s", what)
+        self.state = "connected"
+
+    def disconnected(self, reason: str) -> None:
+        """Say that the far side is gone and why; a source that reconnects by itself goes on."""
+        self._up.set(0)
+        if self.state != f"disconnected: {reason}":
+            self.log.warning("disconnected: %s", reason)
+        self.state = f"disconnected: {reason}"
+
+    def reject(self, reason: str, message: str, count: int = 1) -> None:
+        """Count ``count`` frames that could not be understood; log at most one a minute for each ``reason``.
+
+        ``reason`` is a fixed word (it becomes a metric label); ``message`` says what was found and expected.
+        """
+        self.metrics.rejected.labels(self.name, reason).inc(count)
+        now = time.monotonic()
+        if now < self._quiet_until.get(reason, 0.0):
+            self._suppressed[reason] = self._suppressed.get(reason, 0) + count
+            return
+        self._quiet_until[reason] = now + 60.0
+        more = self._suppressed.pop(reason, 0)
+        self.log.warning("rejected: %s%s", message, f" (and {more} more since the last such message)" if more else "")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAdapter:
+    """Announces a source. ``when_full`` is the protocol's default policy; ``extra`` the pip extra it needs, if any."""
+
+    name: str
+    summary: str
+    options: type[SourceOptions]
+    build: Callable[[Any, AdapterContext], Source]
+    when_full: Full = Full.BLOCK
+    extra: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SinkAdapter:
+    """Announces a sink."""
+
+    name: str
+    summary: str
+    options: type[SinkOptions]
+    build: Callable[[Any, AdapterContext], Sink]
+    extra: str | None = None

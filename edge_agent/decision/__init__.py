@@ -1,0 +1,1 @@
+"""Scores to few incidents: calibration, thresholds, hysteresis, grouping. Pure."""

@@ -1,0 +1,1 @@
+"""Rolling graph of the sensors: last values, ages, quality and edges. Pure."""

@@ -1,0 +1,194 @@
+"""What the agent counts about itself, independent of who reads it (Prometheus and OTLP: see ``edge_agent.export``).
+
+Every family is declared once, in :class:`Metrics`; the reference page is rendered from these declarations.
+An increment is an attribute addition, cheap enough for every reading; all of it happens on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import ClassVar, Generic, TypeVar
+
+
+class Counter:
+    """A number that only grows."""
+
+    __slots__ = ("value",)
+    kind: ClassVar[str] = "counter"
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def inc(self, amount: float = 1.0) -> None:
+        """Add ``amount`` (0 or more)."""
+        self.value += amount
+
+
+class Gauge:
+    """A number that goes up and down."""
+
+    __slots__ = ("value",)
+    kind: ClassVar[str] = "gauge"
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def set(self, value: float) -> None:
+        """Replace the value."""
+        self.value = value
+
+
+SECONDS_BUCKETS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+
+class Histogram:
+    """Counts of observations in fixed buckets (upper bounds in seconds, see ``SECONDS_BUCKETS``)."""
+
+    __slots__ = ("counts", "sum")
+    kind: ClassVar[str] = "histogram"
+    bounds = SECONDS_BUCKETS
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(SECONDS_BUCKETS) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one observation."""
+        self.counts[bisect_left(SECONDS_BUCKETS, value)] += 1
+        self.sum += value
+
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+class Family(Generic[M]):
+    """All series of one metric. ``labels`` gives the child for these label values; keep it, look-ups cost more."""
+
+    def __init__(self, child: type[M], name: str, description: str, label_names: tuple[str, ...] = ()) -> None:
+        self._child: type[M] = child
+        self.kind = child.kind
+        self.name = name
+        self.description = description
+        self.label_names = label_names
+        self._children: dict[tuple[str, ...], M] = {}
+
+    def labels(self, *values: str) -> M:
+        """The series with these label values, made at first use."""
+        if len(values) != len(self.label_names):
+            raise ValueError(f"{self.name}: got labels {values!r}, expected {self.label_names!r}")
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = self._child()
+        return child
+
+    def remove(self, *values: str) -> None:
+        """Forget one series (a sensor or sink that is gone)."""
+        self._children.pop(values, None)
+
+    def series(self) -> Iterator[tuple[tuple[str, ...], M]]:
+        """Label values and child of every series."""
+        yield from list(self._children.items())
+
+
+class Metrics:
+    """All metrics of one daemon."""
+
+    def __init__(self) -> None:
+        # Sources
+        self.readings = Family(Counter, "edge_agent_readings_total", "Readings taken in.", ("source",))
+        self.rejected = Family(
+            Counter,
+            "edge_agent_frames_rejected_total",
+            "Frames from outside that could not be understood.",
+            ("source", "reason"),
+        )
+        self.source_up = Family(
+            Gauge, "edge_agent_source_up", "1 while the source is connected to what it reads, else 0.", ("source",)
+        )
+        self.source_restarts = Family(
+            Counter, "edge_agent_source_restarts_total", "Restarts of a source after a failure.", ("source",)
+        )
+        self.source_dropped = Family(
+            Counter,
+            "edge_agent_source_dropped_total",
+            "Frames dropped because the sample channel was full.",
+            ("source",),
+        )
+        # Intake
+        self.quality = Family(
+            Counter, "edge_agent_readings_flagged_total", "Readings with a data-quality flag.", ("flag",)
+        )
+        self.claimed = Family(
+            Counter,
+            "edge_agent_readings_claimed_total",
+            "Readings refused because another source already owns the sensor.",
+            ("source",),
+        )
+        self.late = Family(Counter, "edge_agent_readings_late_total", "Readings too late for their tick, not scored.")
+        self.duplicate = Family(
+            Counter, "edge_agent_readings_duplicate_total", "Readings with the source time of one already taken in."
+        )
+        self.clock_jumps = Family(Counter, "edge_agent_clock_jumps_total", "Jumps of the gateway's wall clock.")
+        # Ticks
+        self.ticks = Family(Counter, "edge_agent_ticks_total", "Ticks scored.")
+        self.ticks_missed = Family(
+            Counter, "edge_agent_ticks_missed_total", "Ticks skipped because the one before took too long."
+        )
+        self.tick_seconds = Family(
+            Histogram, "edge_agent_tick_seconds", "Time from readings aligned to decision.", ("stage",)
+        )
+        self.sensors = Family(Gauge, "edge_agent_sensors", "Sensors in the graph.")
+        self.sensors_missing = Family(Gauge, "edge_agent_sensors_missing", "Sensors without a usable value.")
+        self.topology_changes = Family(
+            Counter,
+            "edge_agent_topology_changes_total",
+            "Times that sensors appeared or left, or edges were relearned.",
+        )
+        # Detection
+        self.plant_score = Family(Gauge, "edge_agent_plant_score", "Smoothed log score of the whole plant.")
+        self.p_value = Family(Gauge, "edge_agent_p_value", "Calibrated p-value of the last tick; NaN while warming up.")
+        self.warming_up = Family(Gauge, "edge_agent_warming_up", "1 until the decision is calibrated, else 0.")
+        self.degraded = Family(
+            Gauge, "edge_agent_detector_degraded", "1 while the statistical fallback runs instead of the model."
+        )
+        self.incidents_open = Family(Gauge, "edge_agent_incidents_open", "Incidents open now.", ("kind",))
+        self.incidents = Family(Counter, "edge_agent_incidents_total", "Incidents opened.", ("kind", "severity"))
+        self.detector_failures = Family(
+            Counter,
+            "edge_agent_detector_failures_total",
+            "Ticks on which the detector failed or gave non-finite scores.",
+        )
+        # Model
+        self.model_info = Family(
+            Gauge, "edge_agent_model_info", "1 for the model in use.", ("name", "version", "sha256")
+        )
+        self.model_swaps = Family(Counter, "edge_agent_model_swaps_total", "Model swaps by outcome.", ("outcome",))
+        # Sinks
+        self.events_delivered = Family(
+            Counter, "edge_agent_events_delivered_total", "Events acknowledged by the sink.", ("sink",)
+        )
+        self.events_retried = Family(
+            Counter, "edge_agent_events_retried_total", "Deliveries that failed and are tried again.", ("sink",)
+        )
+        self.events_dropped = Family(
+            Counter, "edge_agent_events_dropped_total", "Events given up, by reason.", ("sink", "reason")
+        )
+        self.sink_up = Family(Gauge, "edge_agent_sink_up", "1 while the sink takes events, else 0.", ("sink",))
+        self.sink_backlog = Family(Gauge, "edge_agent_sink_backlog", "Events waiting for the sink.", ("sink",))
+        # Store
+        self.store_bytes = Family(
+            Counter, "edge_agent_store_written_bytes_total", "Bytes written to the agent's own files.", ("store",)
+        )
+        self.store_failures = Family(
+            Counter, "edge_agent_store_failures_total", "Writes to the agent's own files that failed.", ("store",)
+        )
+        # Process
+        self.config_reloads = Family(Counter, "edge_agent_config_reloads_total", "Reloads by outcome.", ("outcome",))
+        self.started = Family(Gauge, "edge_agent_start_time_seconds", "Wall time of the start, seconds since 1970.")
+
+    def families(self) -> Iterator[Family[Counter] | Family[Gauge] | Family[Histogram]]:
+        """Every family, in the order of declaration."""
+        for value in vars(self).values():
+            if isinstance(value, Family):
+                yield value

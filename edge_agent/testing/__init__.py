@@ -1,0 +1,1 @@
+"""Conformance checks for adapters and detectors, usable by third parties."""

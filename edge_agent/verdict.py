@@ -1,0 +1,160 @@
+"""What the detector says of one tick, and what is told to people: scores, incidents, events. Pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Output of a detector for one tick; arrays are aligned with the snapshot's sensors (N), neighbours K.
+
+    ``score``: non-negative, about 1 on normal data, higher is more anomalous; 0 where ``valid`` is False.
+    ``expected``, ``scale``: the value the detector expected and its usual deviation, in the sensor's unit.
+    ``valid``: False where the sensor had no usable value or the detector is not ready for it yet.
+    ``neighbour``, ``attention``: indices of the K neighbours and the weight given to each (rows sum to 1, or 0).
+    """
+
+    score: Floats
+    expected: Floats
+    scale: Floats
+    valid: Bools
+    neighbour: Ints
+    attention: Floats
+
+
+class Severity(StrEnum):
+    """How urgent an incident is."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class IncidentKind(StrEnum):
+    """``process``: the plant behaves unlike itself. ``data_quality``: readings are missing or wrong."""
+
+    PROCESS = "process"
+    DATA_QUALITY = "data_quality"
+
+
+class IncidentState(StrEnum):
+    """Life of an incident; each change is one event."""
+
+    OPEN = "open"
+    UPDATED = "updated"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One sensor's part in an incident. ``share`` is its part of the score (0 to 1); values in ``unit``."""
+
+    sensor: str
+    share: float
+    score: float
+    seen: float | None
+    expected: float | None
+    unit: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A graph edge that no longer holds: ``sensor`` was expected to follow ``neighbour`` with this weight."""
+
+    sensor: str
+    neighbour: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One incident as it stands. ``id`` is a ULID and stays the same from open to closed; times are wall ns."""
+
+    id: str
+    kind: IncidentKind
+    state: IncidentState
+    severity: Severity
+    opened_ns: int
+    updated_ns: int
+    closed_ns: int | None
+    first_tick: int
+    last_tick: int
+    p_value: float
+    score: float
+    summary: str
+    contributions: tuple[Contribution, ...]
+    first_mover: str | None = None
+    broken_edges: tuple[Edge, ...] = ()
+    series: dict[str, list[float | None]] = field(default_factory=dict)
+    degraded: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; times as RFC 3339 UTC text."""
+        return {
+            "id": self.id,
+            "kind": self.kind.value,
+            "state": self.state.value,
+            "severity": self.severity.value,
+            "opened": rfc3339(self.opened_ns),
+            "updated": rfc3339(self.updated_ns),
+            "closed": None if self.closed_ns is None else rfc3339(self.closed_ns),
+            "first_tick": self.first_tick,
+            "last_tick": self.last_tick,
+            "p_value": self.p_value,
+            "score": self.score,
+            "summary": self.summary,
+            "first_mover": self.first_mover,
+            "degraded": self.degraded,
+            "sensors": [
+                {
+                    "sensor": part.sensor,
+                    "share": part.share,
+                    "score": part.score,
+                    "seen": part.seen,
+                    "expected": part.expected,
+                    "unit": part.unit,
+                    "reason": part.reason,
+                }
+                for part in self.contributions
+            ],
+            "broken_edges": [
+                {"sensor": edge.sensor, "neighbour": edge.neighbour, "weight": edge.weight}
+                for edge in self.broken_edges
+            ],
+            "series": self.series,
+        }
+
+
+class EventKind(StrEnum):
+    """What an event is about; sinks choose by it (option ``events``)."""
+
+    INCIDENT = "incident"
+    STATUS = "status"
+    SCORES = "scores"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One message for the sinks. ``body`` is JSON-ready; ``id`` lets a receiver drop a repeated delivery."""
+
+    id: str
+    kind: EventKind
+    time_ns: int
+    body: dict[str, Any]
+
+
+def rfc3339(wall_ns: int) -> str:
+    """UTC text with milliseconds, such as ``2026-11-20T10:42:07.125Z`` (RFC 3339)."""
+    return str(np.datetime_as_string(np.datetime64(wall_ns // 1_000_000, "ms"))) + "Z"

@@ -1,0 +1,1 @@
+"""The models: training, export, calibration and evaluation. Never imported by the running agent."""
