@@ -1,0 +1,1 @@
+"""Readings into the graph: naming, ownership, time, data-quality checks."""
