@@ -183,6 +183,19 @@ class Metrics:
         self.store_failures = Family(
             Counter, "edge_agent_store_failures_total", "Writes to the agent's own files that failed.", ("store",)
         )
+        # Local API and export
+        self.api_requests = Family(
+            Counter, "edge_agent_api_requests_total", "Requests to the local API, by answer.", ("method", "status")
+        )
+        self.stream_dropped = Family(
+            Counter, "edge_agent_api_stream_dropped_total", "Live events that a slow client of the API missed."
+        )
+        self.otlp_dropped = Family(
+            Counter,
+            "edge_agent_otlp_dropped_total",
+            "Spans, log records and metric exports that the OTLP collector did not get.",
+            ("signal",),
+        )
         # Process
         self.config_reloads = Family(Counter, "edge_agent_config_reloads_total", "Reloads by outcome.", ("outcome",))
         self.started = Family(Gauge, "edge_agent_start_time_seconds", "Wall time of the start, seconds since 1970.")
