@@ -1,0 +1,32 @@
+"""Contradictions between sections. Those inside one section are found by its own option class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edge_agent.config.document import Path
+from edge_agent.config.schema import AgentConfig
+from edge_agent.options import format_duration
+
+
+def contradictions(config: AgentConfig) -> Iterator[tuple[Path, str]]:
+    """Option path and message of each contradiction."""
+    yield from _shorter_than_a_tick(config)
+    yield from _missing_files(config)
+
+
+def _shorter_than_a_tick(config: AgentConfig) -> Iterator[tuple[Path, str]]:
+    durations: dict[Path, float | None] = {("decision", "detect_within"): config.decision.detect_within}
+    for name, sensor in config.sensors.items():
+        durations["sensors", name, "stuck_after"] = sensor.stuck_after
+        durations["sensors", name, "stale_after"] = sensor.stale_after
+    for path, duration in durations.items():
+        if duration is not None and duration < config.tick.period:
+            tick = format_duration(config.tick.period)
+            yield path, f"got {format_duration(duration)}, which is shorter than tick.period ({tick})"
+
+
+def _missing_files(config: AgentConfig) -> Iterator[tuple[Path, str]]:
+    edges = config.graph.edges_file
+    if edges is not None and not edges.is_file():
+        yield ("graph", "edges_file"), f"got {str(edges)!r}, which is not a file"

@@ -1,0 +1,52 @@
+"""What a reload has to restart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge_agent.config.schema import ADAPTER_SECTIONS, SECTION_NAMES, AgentConfig
+
+
+@dataclass(frozen=True, slots=True)
+class NamesDifference:
+    """Names of components that came, went, or have other options now."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """``sections``: names of the other sections that differ, in the order of the file's reference."""
+
+    sources: NamesDifference
+    sinks: NamesDifference
+    sections: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.sources or self.sinks or self.sections)
+
+
+def diff_config(old: AgentConfig, new: AgentConfig) -> Difference:
+    """What differs from ``old`` to ``new``; the path of the file does not count."""
+    return Difference(
+        sources=_names(old.sources, new.sources),
+        sinks=_names(old.sinks, new.sinks),
+        sections=tuple(
+            name for name in SECTION_NAMES if name not in ADAPTER_SECTIONS and getattr(old, name) != getattr(new, name)
+        ),
+    )
+
+
+def _names(old: Mapping[str, Any], new: Mapping[str, Any]) -> NamesDifference:
+    return NamesDifference(
+        added=tuple(name for name in new if name not in old),
+        removed=tuple(name for name in old if name not in new),
+        changed=tuple(name for name in new if name in old and new[name] != old[name]),
+    )

@@ -1,0 +1,66 @@
+"""The whole configuration, assembled from the option classes that live beside their components."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_type_hints
+
+from edge_agent.config.agent import AgentOptions
+from edge_agent.contract import SinkOptions, SourceOptions
+from edge_agent.decision.options import DecisionOptions
+from edge_agent.graph.options import GraphOptions
+from edge_agent.intake.options import IntakeOptions, SensorOptions
+from edge_agent.options import Options
+from edge_agent.pipeline.options import ModelOptions, TickOptions
+from edge_agent.registry import Group
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """One configuration file, checked and with its references resolved. Nothing in it can be changed.
+
+    ``sources``, ``sinks``: by the name the user gave, in the order of the file; each has its adapter's option class.
+    ``sensors``: by exact name or shell-style pattern, in the order of the file.
+    Relative paths in the file are relative to the file's folder; here they are absolute.
+    """
+
+    path: Path
+    agent: AgentOptions
+    tick: TickOptions
+    intake: IntakeOptions
+    sources: Mapping[str, SourceOptions]
+    sensors: Mapping[str, SensorOptions]
+    graph: GraphOptions
+    model: ModelOptions
+    decision: DecisionOptions
+    sinks: Mapping[str, SinkOptions]
+
+
+SECTION_NAMES: tuple[str, ...] = tuple(name for name in AgentConfig.__dataclass_fields__ if name != "path")
+"""Names of the top-level sections, in the order of the reference page and the sample."""
+
+SECTIONS: Mapping[str, type[Options]] = {
+    name: hint
+    for name, hint in get_type_hints(AgentConfig).items()
+    if isinstance(hint, type) and issubclass(hint, Options)
+}
+"""Sections that are one option class. The others are mappings: ``sources``, ``sensors``, ``sinks``."""
+
+ADAPTER_SECTIONS: Mapping[str, Group] = {"sources": Group.SOURCES, "sinks": Group.SINKS}
+
+SECTION_SUMMARIES: Mapping[str, str] = {
+    "agent": "The daemon itself.",
+    "tick": "The beat of the detector.",
+    "intake": "How readings are taken in, for all sources.",
+    "sources": "Where readings come from: a name of your choice, then the adapter's `type` and its options.",
+    "sensors": "What is known about sensors, by name or shell-style pattern.",
+    "graph": "Which sensors belong together.",
+    "model": "Which model scores the sensors.",
+    "decision": "When to disturb people.",
+    "sinks": "Where incidents go: a name of your choice, then the adapter's `type` and its options.",
+    "api": "Local HTTP interface: status, incidents, metrics for Prometheus.",
+    "telemetry": "Metrics, traces and logs of the agent itself, over OTLP.",
+    "history": "Recent readings kept on disk.",
+}
