@@ -85,3 +85,47 @@ class VirtualClock:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sleepers.append((monotonic_ns, future))
         await future
+
+
+JUMP_NS = NS_PER_S
+"""Wall time that moves against monotonic time by more than this has jumped; less is drift and followed quietly."""
+
+_DRIFT_NS = 50_000_000
+_CLOCK_SET_NS = 1_577_836_800 * NS_PER_S  # 2020: a gateway that believes to be earlier has not been told the time yet
+
+
+class Timeline:
+    """Maps wall time to pipeline time, and lays the grid of ticks over it.
+
+    Between two corrections the offset is constant, so that a source time that lies on a tick's wall time always falls
+    into that very tick, whatever the clocks do in the nanoseconds between two calls.
+    """
+
+    def __init__(self, clock: Clock, period_ns: int) -> None:
+        self.period_ns = period_ns
+        self._clock = clock
+        self._offset_ns = clock.wall_ns() - clock.monotonic_ns()
+
+    def correct(self) -> int:
+        """Compare the clocks; follow a drift or a jump. Returns the size of a jump in ns, else 0."""
+        drift_ns = self._clock.wall_ns() - self._clock.monotonic_ns() - self._offset_ns
+        if abs(drift_ns) > _DRIFT_NS:
+            self._offset_ns += drift_ns
+        return drift_ns if abs(drift_ns) > JUMP_NS else 0
+
+    def wall_is_set(self) -> bool:
+        """False while the gateway's wall clock is plainly wrong, as after a start without battery clock."""
+        return self._clock.wall_ns() > _CLOCK_SET_NS
+
+    def to_pipeline_ns(self, wall_ns: int) -> int:
+        """Monotonic time at which wall time was (or will be) ``wall_ns``."""
+        return wall_ns - self._offset_ns
+
+    def to_wall_ns(self, pipeline_ns: int) -> int:
+        """Wall time that labels ``pipeline_ns``."""
+        return pipeline_ns + self._offset_ns
+
+    def tick_after_ns(self, pipeline_ns: int) -> int:
+        """The first tick strictly after ``pipeline_ns``; ticks lie on whole periods of wall time."""
+        wall_ns = self.to_wall_ns(pipeline_ns)
+        return self.to_pipeline_ns((wall_ns // self.period_ns + 1) * self.period_ns)

@@ -1,0 +1,265 @@
+"""The rolling graph: what is known of every sensor now, a short window of its past, and who its neighbours are. Pure.
+
+Columns, not objects: all arrays are aligned with :attr:`RollingGraph.sensors`. Sensors are appended when they first
+speak and removed when they have been silent for long; both change ``topology``, and whoever carries state by sensor
+re-aligns it then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.graph.learning import EdgeLearner
+from edge_agent.graph.snapshot import Snapshot
+from edge_agent.sample import UNUSABLE, Quality
+
+_UNUSABLE_NOW = np.int32(UNUSABLE | Quality.STALE | Quality.STUCK)
+NEVER_NS = np.int64(-(2**62))
+
+
+class RollingGraph:
+    """State of all sensors and the edges between them.
+
+    ``neighbours`` is K, how many each sensor may have. ``period_ns`` turns times into ages. ``window`` is how many
+    ticks are remembered; ``learner`` finds edges in them, None learns nothing.
+    """
+
+    def __init__(self, neighbours: int, period_ns: int, window: int, learner: EdgeLearner | None = None) -> None:
+        self.neighbours = neighbours
+        self.period_ns = period_ns
+        self.window_length = window
+        self.topology = 0
+        self.learner = learner
+        self.sensors: tuple[str, ...] = ()
+        self.index: dict[str, int] = {}
+        self._declared: dict[str, list[str]] = {}
+        self._trained: dict[str, list[str]] = {}
+        self._ticks = 0
+        self._allocate(64)
+
+    # -- sensors -----------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.sensors)
+
+    def add(self, name: str) -> int:
+        """Index of ``name``; a new sensor is appended without a value."""
+        found = self.index.get(name)
+        if found is not None:
+            return found
+        index = len(self.sensors)
+        if index == self._capacity:
+            self._grow()
+        self.index[name] = index
+        self.sensors += (name,)
+        self._clear(index)
+        self._fill_row(index)
+        for other in self._known_edges(name):
+            self._fill_row(other)
+        self.topology += 1
+        return index
+
+    def add_all(self, names: Iterable[str]) -> None:
+        """:meth:`add` for many names at the price of one."""
+        new = [name for name in dict.fromkeys(names) if name not in self.index]
+        first = len(self.sensors)
+        while first + len(new) > self._capacity:
+            self._grow()
+        self.sensors += tuple(new)
+        for index, name in enumerate(new, first):
+            self.index[name] = index
+            self._clear(index)
+        if self._declared or self._trained:
+            self._fill_rows()
+        self.topology += bool(new)
+
+    def remove(self, names: Iterable[str]) -> NDArray[np.int64]:
+        """Forget sensors. Returns the old indices of those that stay, in their new order."""
+        gone = set(names)
+        keep = np.array([i for i, name in enumerate(self.sensors) if name not in gone], dtype=np.int64)
+        renumber = np.full(len(self.sensors) + 1, -1, dtype=np.int64)
+        renumber[keep] = np.arange(len(keep))
+        self.sensors = tuple(self.sensors[i] for i in keep)
+        self.index = {name: i for i, name in enumerate(self.sensors)}
+        count = len(keep)
+        for column in self._columns():
+            column[:count] = column[keep]
+        self._window[:, :count] = self._window[:, keep]
+        rows = renumber[self._neighbour[:count]]  # index -1 reads the last entry, which is -1
+        order = np.argsort(rows < 0, axis=1, kind="stable")
+        self._neighbour[:count] = np.take_along_axis(rows, order, axis=1)
+        if self.learner is not None:
+            self.learner.remap(renumber)
+        self.topology += 1
+        return keep
+
+    # -- edges -------------------------------------------------------------------------------------------------
+
+    def declare_edges(self, edges: Iterable[tuple[str, str]]) -> None:
+        """Set the edges that the user declared (undirected, in order of preference)."""
+        self._declared = _undirected(edges)
+        self._fill_rows()
+        self.topology += 1
+
+    def set_trained_edges(self, edges: Iterable[tuple[str, str, float]]) -> None:
+        """Set the edges a bundle was trained with: ``(sensor, neighbour, weight)``, directed, strongest first."""
+        trained: dict[str, list[str]] = {}
+        for sensor, neighbour, _weight in sorted(edges, key=lambda edge: -abs(edge[2])):
+            trained.setdefault(sensor, []).append(neighbour)
+        self._trained = trained
+        self._fill_rows()
+        self.topology += 1
+
+    def set_neighbours(self, neighbours: int) -> None:
+        """Change K, as a model with another contract asks for."""
+        if neighbours == self.neighbours:
+            return
+        self.neighbours = neighbours
+        self._neighbour = np.full((self._capacity, neighbours), -1, dtype=np.int64)
+        self._fill_rows()
+        self.topology += 1
+
+    def edges(self) -> list[tuple[str, str, str]]:
+        """All edges as ``(sensor, neighbour, origin)`` with origin ``declared``, ``trained`` or ``learned``."""
+        found = []
+        for i, name in enumerate(self.sensors):
+            for j in self._neighbour[i]:
+                if j >= 0:
+                    other = self.sensors[j]
+                    origin = "declared" if other in self._declared.get(name, ()) else "learned"
+                    if origin == "learned" and other in self._trained.get(name, ()):
+                        origin = "trained"
+                    found.append((name, other, origin))
+        return found
+
+    # -- readings ----------------------------------------------------------------------------------------------
+
+    def update(
+        self,
+        index: NDArray[np.int64],
+        value: NDArray[np.float64],
+        flags: NDArray[np.int32],
+        time_ns: NDArray[np.int64],
+    ) -> None:
+        """Take readings in order of time; several of one sensor are allowed. A bad value keeps the one before.
+
+        ``time_ns`` is pipeline time.
+        """
+        good = (flags & np.int32(UNUSABLE)) == 0
+        good_index, good_value, good_time = index[good], value[good], time_ns[good]
+        changed = good_value != self.value[good_index]
+        # Numpy assigns repeated indices in order, so the newest reading wins.
+        self.changed_ns[good_index[changed]] = good_time[changed]
+        self.value[good_index] = good_value
+        self.fresh_ns[good_index] = good_time
+        self.known[good_index] = True
+        self.heard_ns[index] = time_ns
+        self.quality[index] = flags
+
+    def flag(self, flag: Quality, where: NDArray[np.bool_]) -> None:
+        """Set ``flag`` exactly where ``where`` (N) is True."""
+        quality = self.quality[: len(self.sensors)]
+        quality[where] |= np.int32(flag)
+        quality[~where] &= ~np.int32(flag)
+
+    def snapshot(self, tick: int, at_ns: int, wall_ns: int) -> Snapshot:
+        """The state at pipeline time ``at_ns``, also remembered in the window."""
+        n = len(self.sensors)
+        usable = self.known[:n] & ((self.quality[:n] & _UNUSABLE_NOW) == 0)
+        age = np.maximum(at_ns - self.fresh_ns[:n], 0) // self.period_ns
+        self._remember(usable)
+        if self.learner is not None and self.learner.step(self._window, self._ticks, n, self.neighbours):
+            self._fill_rows()
+            self.topology += 1
+        return Snapshot(
+            tick=tick,
+            time_ns=wall_ns,
+            topology=self.topology,
+            sensors=self.sensors,
+            value=self.value[:n].copy(),
+            age=np.minimum(age, 1e9).astype(np.float32),
+            quality=np.where(self.known[:n], self.quality[:n], self.quality[:n] | np.int32(Quality.BAD)),
+            usable=usable,
+            neighbour=self._neighbour[:n].copy(),
+        )
+
+    def window(self, sensor: int, ticks: int) -> list[float | None]:
+        """The last ``ticks`` values of one sensor, oldest first; None where it was missing."""
+        length = min(ticks, self._ticks, self.window_length)
+        rows = (np.arange(self._ticks - length, self._ticks)) % self.window_length
+        values = self._window[rows, sensor] + self._reference[sensor]
+        return [None if np.isnan(v) else float(v) for v in values]
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _remember(self, usable: NDArray[np.bool_]) -> None:
+        # Differences from the first value keep single precision exact enough for small changes of a large value.
+        n = len(self.sensors)
+        fresh = usable & np.isnan(self._reference[:n])
+        if fresh.any():
+            self._reference[:n][fresh] = self.value[:n][fresh]
+        row = self._window[self._ticks % self.window_length, :n]
+        row[:] = np.where(usable, self.value[:n] - self._reference[:n], np.nan)
+        self._ticks += 1
+
+    def _columns(self) -> tuple[NDArray[np.generic], ...]:
+        times = (self.fresh_ns, self.heard_ns, self.changed_ns)
+        return (self.value, self.known, self.quality, *times, self._reference, self._neighbour)
+
+    def _allocate(self, capacity: int) -> None:
+        self._capacity = capacity
+        self.value = np.zeros(capacity)
+        self.known = np.zeros(capacity, dtype=np.bool_)
+        self.quality = np.zeros(capacity, dtype=np.int32)
+        self.fresh_ns = np.full(capacity, NEVER_NS)
+        self.heard_ns = np.full(capacity, NEVER_NS)
+        self.changed_ns = np.full(capacity, NEVER_NS)
+        self._reference = np.full(capacity, np.nan)
+        self._neighbour = np.full((capacity, self.neighbours), -1, dtype=np.int64)
+        self._window = np.full((self.window_length, capacity), np.nan, dtype=np.float32)
+
+    def _grow(self) -> None:
+        n = len(self.sensors)
+        old_columns, old_window = self._columns(), self._window
+        self._allocate(2 * self._capacity)
+        for new, old in zip(self._columns(), old_columns, strict=True):
+            new[:n] = old[:n]
+        self._window[:, :n] = old_window[:, :n]
+
+    def _clear(self, index: int) -> None:
+        self.value[index] = 0.0
+        self.known[index] = False
+        self.quality[index] = 0
+        self.fresh_ns[index] = self.heard_ns[index] = self.changed_ns[index] = NEVER_NS
+        self._reference[index] = np.nan
+        self._neighbour[index] = -1
+        self._window[:, index] = np.nan
+
+    def _known_edges(self, name: str) -> list[int]:
+        names = self._declared.get(name, []) + self._trained.get(name, [])
+        return [self.index[other] for other in names if other in self.index]
+
+    def _fill_rows(self) -> None:
+        for index in range(len(self.sensors)):
+            self._fill_row(index)
+
+    def _fill_row(self, index: int) -> None:
+        """Declared neighbours first, then those the model was trained with, then learned ones, K at most."""
+        row = self._known_edges(self.sensors[index])
+        if self.learner is not None:
+            row += self.learner.neighbours_of(index)
+        chosen = [other for other in dict.fromkeys(row) if other != index][: self.neighbours]
+        self._neighbour[index] = -1
+        self._neighbour[index, : len(chosen)] = chosen
+
+
+def _undirected(edges: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for a, b in edges:
+        if a != b:
+            found.setdefault(a, []).append(b)
+            found.setdefault(b, []).append(a)
+    return found
