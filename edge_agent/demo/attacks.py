@@ -1,0 +1,319 @@
+"""The attacks and faults that the simulated plant can suffer, in one registry: :data:`ATTACKS`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from edge_agent.demo.effects import Break, Delayed, Effect, Frozen, Noise, Offset, Sequence, Silent, Stuck, Swap
+from edge_agent.demo.process import Faults
+from edge_agent.demo.tags import TAGS
+from edge_agent.errors import ConfigError
+
+
+class Place(StrEnum):
+    """Where an attack acts (see :mod:`edge_agent.demo.effects`)."""
+
+    PROCESS = "process"
+    INSTRUMENTS = "instruments"
+    REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """A kind of attack or fault. ``affected`` are the tags it touches directly; the plant may carry it further.
+
+    ``magnitude`` is the default strength; ``magnitude_means`` says what the number is, with its unit.
+    """
+
+    name: str
+    description: str
+    stage: int
+    places: frozenset[Place]
+    affected: tuple[str, ...]
+    magnitude: float
+    magnitude_means: str
+    build: Callable[[float], Effect]
+    duration_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """One run of an attack, in plant seconds since the start of the plant."""
+
+    attack: Attack
+    start_s: float
+    duration_s: float
+    magnitude: float
+
+    @property
+    def end_s(self) -> float:
+        """The first moment at which it no longer acts."""
+        return self.start_s + self.duration_s
+
+
+def attack_named(name: str) -> Attack:
+    """The attack of this name. :raises ConfigError: naming the nearest known one."""
+    attack = ATTACKS.get(name)
+    if attack is None:
+        near = difflib.get_close_matches(name, ATTACKS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(ATTACKS)}"
+        raise ConfigError(f"attack: got {name!r}, which is not known{hint}")
+    return attack
+
+
+def inject(name: str, start_s: float, duration_s: float | None = None, magnitude: float | None = None) -> Injection:
+    """An injection with the attack's own duration and magnitude unless given. :raises ConfigError: unknown name."""
+    attack = attack_named(name)
+    return Injection(
+        attack,
+        start_s,
+        attack.duration_s if duration_s is None else duration_s,
+        attack.magnitude if magnitude is None else magnitude,
+    )
+
+
+def _stage_tags(stage: int) -> tuple[str, ...]:
+    return tuple(tag.name for tag in TAGS if tag.stage == stage)
+
+
+def _drive(*names: str) -> Callable[[float], Effect]:
+    def build(value: float) -> Effect:
+        def act(faults: Faults, elapsed_s: float) -> None:
+            faults.override.update(dict.fromkeys(names, value))
+
+        return Break(act)
+
+    return build
+
+
+def _kill(*names: str) -> Callable[[float], Effect]:
+    return lambda _: Break(lambda faults, _elapsed: faults.dead.update(names))
+
+
+def _leak(tank: str) -> Callable[[float], Effect]:
+    return lambda flow: Break(lambda faults, _elapsed: faults.leak.update({tank: flow}))
+
+
+def _jam(valve: str) -> Callable[[float], Effect]:
+    return lambda opening: Break(lambda faults, _elapsed: faults.jam.update({valve: opening}))
+
+
+def _dose(pump: str) -> Callable[[float], Effect]:
+    return lambda factor: Break(lambda faults, _elapsed: faults.dose.update({pump: factor}))
+
+
+def _clog(what: str, ramp_s: float) -> Callable[[float], Effect]:
+    def build(factor: float) -> Effect:
+        def act(faults: Faults, elapsed_s: float) -> None:
+            faults.clog[what] = 1.0 + (factor - 1.0) * min(1.0, elapsed_s / ramp_s)
+
+        return Break(act)
+
+    return build
+
+
+def _overflow(amount: float) -> Effect:
+    return Sequence((0.0, Offset(("LIT101",), -amount, ramp_s=20.0)), (20.0, _drive("P101", "P102")(0.0)))
+
+
+_PROCESS = frozenset({Place.PROCESS})
+_INSTRUMENTS = frozenset({Place.INSTRUMENTS})
+_REPORT = frozenset({Place.REPORT})
+
+_ALL: tuple[Attack, ...] = (
+    Attack(
+        "spoofed-level",
+        "LIT301 shows a level lower than it is; the controller overfills the tank",
+        3,
+        _INSTRUMENTS,
+        ("LIT301",),
+        250.0,
+        "mm too low",
+        lambda amount: Offset(("LIT301",), -amount, ramp_s=15.0),
+    ),
+    Attack(
+        "replay",
+        "Reverse osmosis reports its own past again, whatever it really does",
+        5,
+        _REPORT,
+        _stage_tags(5),
+        420.0,
+        "seconds back",
+        lambda delay_s: Delayed(_stage_tags(5), delay_s),
+    ),
+    Attack(
+        "slow-drift",
+        "The pH analyser drifts away slowly; acid dosing follows it",
+        2,
+        _INSTRUMENTS,
+        ("AIT202",),
+        0.8,
+        "pH reached at the end of three minutes",
+        lambda amount: Offset(("AIT202",), amount, ramp_s=180.0),
+        240.0,
+    ),
+    Attack(
+        "stuck-sensor",
+        "Level LIT401 no longer moves; the controller believes it",
+        4,
+        _INSTRUMENTS,
+        ("LIT401",),
+        1.0,
+        "not used",
+        lambda _: Stuck(("LIT401",)),
+    ),
+    Attack(
+        "bias",
+        "Permeate flow FIT502 reads too high; the pump is slowed to match",
+        5,
+        _INSTRUMENTS,
+        ("FIT502",),
+        0.2,
+        "m3/h too high",
+        lambda amount: Offset(("FIT502",), amount),
+    ),
+    Attack(
+        "noise-burst",
+        "Membrane feed pressure PIT501 is reported with strong noise",
+        5,
+        _REPORT,
+        ("PIT501",),
+        60.0,
+        "kPa of noise",
+        lambda deviation: Noise(("PIT501",), deviation),
+    ),
+    Attack(
+        "actuator-override",
+        "Inlet valve MV101 is forced open against the controller",
+        1,
+        _PROCESS,
+        ("MV101",),
+        1.0,
+        "forced state: 1 open, 0 closed",
+        _drive("MV101"),
+        180.0,
+    ),
+    Attack(
+        "stale-plc",
+        "The PLC of stage 3 hangs: all its registers keep their last value",
+        3,
+        _REPORT,
+        _stage_tags(3),
+        1.0,
+        "not used",
+        lambda _: Frozen(_stage_tags(3)),
+    ),
+    Attack(
+        "multi-stage",
+        "LIT101 is spoofed low, then both transfer pumps are stopped: T101 fills until it overflows",
+        1,
+        _PROCESS | _INSTRUMENTS,
+        ("LIT101", "P101", "P102"),
+        400.0,
+        "mm too low",
+        _overflow,
+        240.0,
+    ),
+    Attack(
+        "pump-failure",
+        "The coupling of high-pressure pump P501 breaks: it reports its speed but builds up no pressure",
+        5,
+        _PROCESS,
+        ("P501", "PIT501"),
+        1.0,
+        "not used",
+        _kill("P501"),
+        180.0,
+    ),
+    Attack(
+        "valve-stuck",
+        "Filtrate valve MV301 jams almost closed and still reports open",
+        3,
+        _PROCESS,
+        ("MV301",),
+        0.35,
+        "part of full opening",
+        _jam("MV301"),
+        180.0,
+    ),
+    Attack(
+        "leak",
+        "Tank T401 leaks",
+        4,
+        _PROCESS,
+        ("LIT401",),
+        1.5,
+        "m3/h lost",
+        _leak("T401"),
+        180.0,
+    ),
+    Attack(
+        "clogged-filter",
+        "The ultrafiltration membrane clogs within a minute",
+        3,
+        _PROCESS,
+        ("DPIT301", "FIT301"),
+        3.0,
+        "times the resistance",
+        _clog("UF", 60.0),
+        240.0,
+    ),
+    Attack(
+        "dosing-manipulation",
+        "The hypochlorite pump really delivers more than it reports",
+        2,
+        _PROCESS,
+        ("P202", "AIT203"),
+        2.2,
+        "times the dose",
+        _dose("P202"),
+        180.0,
+    ),
+    Attack(
+        "sensor-swap",
+        "The cables of levels LIT601 and LIT602 are swapped",
+        6,
+        _INSTRUMENTS,
+        ("LIT601", "LIT602"),
+        1.0,
+        "not used",
+        lambda _: Swap("LIT601", "LIT602"),
+    ),
+    Attack(
+        "delayed-reports",
+        "Stage 1 reports late",
+        1,
+        _REPORT,
+        _stage_tags(1),
+        30.0,
+        "seconds late",
+        lambda delay_s: Delayed(_stage_tags(1), delay_s),
+    ),
+    Attack(
+        "dropout",
+        "The water analysers of stage 2 send nothing",
+        2,
+        _REPORT,
+        ("AIT201", "AIT202", "AIT203", "AIT204"),
+        1.0,
+        "not used",
+        lambda _: Silent(("AIT201", "AIT202", "AIT203", "AIT204")),
+    ),
+    Attack(
+        "lamp-failure",
+        "The ultraviolet lamp goes dark and still reports on; bisulphite has to do its work",
+        4,
+        _PROCESS,
+        ("UV401", "AIT401"),
+        1.0,
+        "not used",
+        _kill("UV401"),
+        180.0,
+    ),
+)
+
+ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _ALL}
+"""Every attack by name. Lists for messages, help and documents are derived from here."""
