@@ -84,7 +84,7 @@ class Intake:
         self._max_future_ns = int(options.max_future * NS_PER_S)
         self._max_past_ns = int(options.max_past * NS_PER_S)
         self._forget_ns = int(options.forget_after * NS_PER_S)
-        self._previous_tick_ns = NEVER_NS
+        self._previous_tick_ns = int(NEVER_NS)
 
     def port(self, name: str, options: SourceOptions) -> SourcePort:
         """The entrance for the source ``name``."""

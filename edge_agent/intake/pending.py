@@ -40,7 +40,11 @@ class Pending:
     """Collects readings as they come; plain lists, because appending to them is what Python does fastest."""
 
     def __init__(self) -> None:
-        self._clear()
+        self._index: list[int] = []
+        self._value: list[float] = []
+        self._time_ns: list[int] = []
+        self._flags: list[int] = []
+        self._stamped: list[bool] = []
 
     def __len__(self) -> int:
         return len(self._index)
@@ -78,7 +82,7 @@ class Pending:
             return _EMPTY
         readings = Readings(
             np.array(self._index, dtype=np.int64),
-            np.array(self._value, dtype=np.float64),
+            _floats(self._value),
             np.array(self._time_ns, dtype=np.int64),
             np.array(self._flags, dtype=np.int32),
             np.array(self._stamped, dtype=np.bool_),
@@ -99,11 +103,18 @@ class Pending:
         self._stamped = readings.stamped.tolist()
 
     def _clear(self) -> None:
-        self._index: list[int] = []
-        self._value: list[float] = []
-        self._time_ns: list[int] = []
-        self._flags: list[int] = []
-        self._stamped: list[bool] = []
+        self._index = []
+        self._value = []
+        self._time_ns = []
+        self._flags = []
+        self._stamped = []
+
+
+def _floats(values: list[float]) -> NDArray[np.float64]:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):  # an adapter broke its promise: what is no float is missing
+        return np.array([v if isinstance(v, float | int) and abs(v) < 1e300 else np.nan for v in values], np.float64)
 
 
 _EMPTY = Readings(

@@ -1,0 +1,77 @@
+"""The decision of one tick: statistics, p-value, incidents. Pure; carries its own state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.decision.calibration import Calibration
+from edge_agent.decision.facts import SensorFacts
+from edge_agent.decision.options import DecisionOptions
+from edge_agent.decision.process import ProcessIncidents
+from edge_agent.decision.quality import QualityIncidents
+from edge_agent.decision.statistics import SMOOTHED, WIDTH, PlantStatistics
+from edge_agent.decision.suspects import Suspects
+from edge_agent.graph.snapshot import Snapshot
+from edge_agent.verdict import Incident, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided at one tick.
+
+    ``plant_score``: smoothed log score of the plant, None while no sensor could be scored; about 0 is normal.
+    ``p_value``: None while warming up. ``alarm``: an incident of the process is open or opening.
+    ``incident``: id of the process incident active last. ``changed``: incidents to tell people about.
+    """
+
+    plant_score: float | None
+    p_value: float | None
+    alarm: bool
+    incident: str | None
+    changed: tuple[Incident, ...]
+    warming_up: bool
+
+
+class Decider:
+    """Turns scores into decisions under the budget in ``options``."""
+
+    def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
+        self.calibration = Calibration(WIDTH, options.calibration_ticks)
+        self.process = ProcessIncidents(options, period_s, new_id)
+        self.quality = QualityIncidents(options, period_s, new_id)
+        self._statistics = PlantStatistics()
+        self._suspects = Suspects()
+
+    def decide(self, snapshot: Snapshot, scores: Scores, facts: SensorFacts, *, degraded: bool = False) -> Decision:
+        """Decide on one tick. Normal ticks are learned from, those under alarm never."""
+        changed = self.quality.update(snapshot)
+        row = self._statistics.update(scores.score, scores.valid & facts.monitored)
+        if row is None:
+            return Decision(None, None, False, None, tuple(changed), not self.calibration.ready)
+        self._suspects.update(snapshot, scores, facts.monitored)
+        p_value = self.calibration.p_value(row)
+        plant_score = float(row[SMOOTHED])
+        alarm, incidents = self.process.update(snapshot, scores, self._suspects, p_value, plant_score, facts, degraded)
+        if not alarm and (p_value is None or p_value >= self.process.alpha):
+            self.calibration.learn(row)
+        changed += incidents
+        incident = self.process.latest_id()
+        return Decision(plant_score, p_value, alarm, incident, tuple(changed), not self.calibration.ready)
+
+    def calibrate(self, scores: NDArray[np.float32]) -> None:
+        """Learn from per-sensor scores [T, S] of held-out normal data that came with a bundle."""
+        statistics = PlantStatistics()
+        rows = [statistics.update(row, np.isfinite(row) & (row > 0)) for row in scores]
+        known = [row for row in rows if row is not None]
+        if known:
+            self.calibration.load(np.array(known))
+
+    def new_run(self, snapshot: Snapshot, facts: SensorFacts) -> tuple[Incident, ...]:
+        """The stream starts anew: what carries over ticks is forgotten, the calibration stays."""
+        self._statistics.reset()
+        self._suspects.reset()
+        return (*self.process.close_all(snapshot, facts), *self.quality.close_all(snapshot))

@@ -1,0 +1,197 @@
+"""Process incidents: when one opens, what joins it, when it closes. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_agent.decision import explain
+from edge_agent.decision.explain import Evidence
+from edge_agent.decision.facts import SensorFacts
+from edge_agent.decision.options import DecisionOptions
+from edge_agent.decision.suspects import Suspects
+from edge_agent.graph.snapshot import Snapshot
+from edge_agent.verdict import Incident, IncidentKind, IncidentState, Scores, Severity
+
+_CALM_P = 1e-2  # hysteresis: an incident is kept open by ticks that are merely unusual
+_SEVERITIES = tuple(Severity)
+_UPDATE_EVERY = 30  # ticks between two updates of one incident, unless its severity rises
+
+
+@dataclass(slots=True)
+class _Open:
+    id: str
+    opened_ns: int
+    first_tick: int
+    last_active: int
+    last_told: int
+    p_value: float
+    score: float
+    degraded: bool
+    first_mover: str | None
+    evidence: dict[str, Evidence] = field(default_factory=dict)
+    severity: Severity = Severity.LOW
+    news: bool = False
+
+
+class ProcessIncidents:
+    """Opens, extends and closes incidents from the plant's p-value and the sensors that stand out.
+
+    ``new_id`` makes a unique id from the wall time in ns.
+    """
+
+    def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
+        self._options = options
+        self._new_id = new_id
+        self.alpha = min(options.false_alarms * period_s, 0.01)
+        ticks_to_detect = options.detect_within / period_s
+        # One unusual tick may be a glitch; two of three are asked for when there is time for it.
+        self._confirm = (2, 3) if ticks_to_detect >= 6 else (1, 1)
+        self._hot: deque[bool] = deque(maxlen=self._confirm[1])
+        self._close_after = max(2, round(options.close_after / period_s))
+        self._open: dict[str, _Open] = {}
+
+    @property
+    def open_count(self) -> int:
+        """Incidents open now."""
+        return len(self._open)
+
+    def update(
+        self,
+        snapshot: Snapshot,
+        scores: Scores,
+        suspects: Suspects,
+        p_value: float | None,
+        plant_score: float,
+        facts: SensorFacts,
+        degraded: bool,
+    ) -> tuple[bool, list[Incident]]:
+        """One tick: whether it is an alarm, and the incidents that changed."""
+        hot = p_value is not None and p_value < self.alpha
+        self._hot.append(hot)
+        alarm = sum(self._hot) >= self._confirm[0]
+        changed: list[Incident] = []
+        if p_value is not None and (alarm or (self._open and p_value < _CALM_P)):
+            for group in suspects.groups(snapshot):
+                found = self._joined(snapshot, group)
+                if found is None and alarm:
+                    found = self._begin(snapshot, group, suspects, degraded)
+                if found is not None:
+                    self._extend(found, snapshot, scores, suspects, group, facts, p_value, plant_score)
+        for one in list(self._open.values()):
+            changed += self._tell(one, snapshot, facts)
+        return alarm or bool(self._open), changed
+
+    def latest_id(self) -> str | None:
+        """Id of the incident that was active last, if one is open."""
+        return max(self._open.values(), key=lambda one: one.last_active).id if self._open else None
+
+    def close_all(self, snapshot: Snapshot, facts: SensorFacts) -> list[Incident]:
+        """Close what is open, as at a change of run."""
+        closed = [self._incident(one, snapshot, facts, IncidentState.CLOSED) for one in self._open.values()]
+        self._open.clear()
+        self._hot.clear()
+        return closed
+
+    def _joined(self, snapshot: Snapshot, group: list[int]) -> _Open | None:
+        """The open incident that shares a sensor or an edge with ``group``."""
+        if not self._open:
+            return None
+        near = set(group) | {int(j) for i in group for j in snapshot.neighbour[i] if j >= 0}
+        names = {snapshot.sensors[i] for i in near}
+        for one in self._open.values():
+            if not names.isdisjoint(one.evidence):
+                return one
+        return None
+
+    def _begin(self, snapshot: Snapshot, group: list[int], suspects: Suspects, degraded: bool) -> _Open:
+        first: dict[str, int] = {
+            snapshot.sensors[i]: suspects.first_tick[snapshot.sensors[i]]
+            for i in group
+            if snapshot.sensors[i] in suspects.first_tick
+        }
+        one = _Open(
+            id=self._new_id(snapshot.time_ns),
+            opened_ns=snapshot.time_ns,
+            first_tick=min(first.values(), default=snapshot.tick),
+            last_active=snapshot.tick,
+            last_told=-1,
+            p_value=1.0,
+            score=0.0,
+            degraded=degraded,
+            first_mover=min(first, key=lambda name: first[name]) if first else None,
+        )
+        self._open[one.id] = one
+        return one
+
+    def _extend(
+        self,
+        one: _Open,
+        snapshot: Snapshot,
+        scores: Scores,
+        suspects: Suspects,
+        group: list[int],
+        facts: SensorFacts,
+        p_value: float,
+        plant_score: float,
+    ) -> None:
+        one.last_active = snapshot.tick
+        one.p_value = min(one.p_value, p_value)
+        one.score = max(one.score, plant_score)
+        for i in group:
+            score, name = float(suspects.mean[i]), snapshot.sensors[i]
+            known = one.evidence.get(name)
+            if known is None or score > known.score:
+                one.news |= known is None
+                one.evidence[name] = explain.gather(snapshot, scores, i, score, facts)
+        weight = max((facts.weight(i) for i in group), default=0)
+        severity = _severity(one, weight, self.alpha)
+        one.news |= severity is not one.severity
+        one.severity = max(severity, one.severity, key=_SEVERITIES.index)
+
+    def _tell(self, one: _Open, snapshot: Snapshot, facts: SensorFacts) -> list[Incident]:
+        tick = snapshot.tick
+        if tick - one.last_active >= self._close_after:
+            del self._open[one.id]
+            return [self._incident(one, snapshot, facts, IncidentState.CLOSED)]
+        if one.last_told < 0:
+            one.last_told, one.news = tick, False
+            return [self._incident(one, snapshot, facts, IncidentState.OPEN)]
+        if one.news and tick - one.last_told >= _UPDATE_EVERY:
+            one.last_told, one.news = tick, False
+            return [self._incident(one, snapshot, facts, IncidentState.UPDATED)]
+        return []
+
+    def _incident(self, one: _Open, snapshot: Snapshot, facts: SensorFacts, state: IncidentState) -> Incident:
+        evidence = list(one.evidence.values())
+        return Incident(
+            id=one.id,
+            kind=IncidentKind.PROCESS,
+            state=state,
+            severity=one.severity,
+            opened_ns=one.opened_ns,
+            updated_ns=snapshot.time_ns,
+            closed_ns=snapshot.time_ns if state is IncidentState.CLOSED else None,
+            first_tick=one.first_tick,
+            last_tick=one.last_active,
+            p_value=one.p_value,
+            score=round(one.score, 4),
+            summary=explain.summary(evidence, one.first_mover, one.opened_ns),
+            contributions=explain.contributions(evidence, self._options.contributors),
+            first_mover=one.first_mover,
+            broken_edges=explain.broken_edges(evidence),
+            series=explain.series(snapshot, evidence, facts),
+            degraded=one.degraded,
+        )
+
+
+def _severity(one: _Open, weight: int, alpha: float) -> Severity:
+    """By how far the p-value lies beyond the budget, how long it lasts and how many sensors take part."""
+    level = 0
+    level += one.p_value < alpha * 1e-3
+    level += one.p_value < alpha * 1e-9
+    level += one.last_active - one.first_tick > 60 or len(one.evidence) >= 8
+    return _SEVERITIES[int(np.clip(level + weight, 0, len(_SEVERITIES) - 1))]

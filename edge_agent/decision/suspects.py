@@ -1,0 +1,92 @@
+"""Which sensors stand out, and which of them belong together. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.graph.snapshot import Snapshot
+from edge_agent.verdict import Scores
+
+_TICKS = 5
+_OUTSTANDING = 9.0  # three usual deviations, squared
+_SMALLEST_SHARE = 0.15  # a group with less of the total is told as part of the largest one
+_MOST_GROUPS = 4
+
+
+class Suspects:
+    """Five-tick means of the sensors' scores, and the groups of sensors that stand out."""
+
+    def __init__(self) -> None:
+        self._sensors: tuple[str, ...] = ()
+        self._recent: deque[NDArray[np.float32]] = deque(maxlen=_TICKS)
+        self.mean: NDArray[np.float32] = np.zeros(0, np.float32)
+        self.first_tick: dict[str, int] = {}
+
+    def update(self, snapshot: Snapshot, scores: Scores, monitored: NDArray[np.bool_]) -> None:
+        """Take one tick in."""
+        if snapshot.sensors is not self._sensors:
+            self._align(snapshot.sensors)
+        self._recent.append(np.where(scores.valid & monitored, scores.score, 0.0).astype(np.float32))
+        self.mean = np.mean(self._recent, axis=0, dtype=np.float32)
+        standing_out = np.flatnonzero(self.mean > _OUTSTANDING)
+        names = {snapshot.sensors[i] for i in standing_out}
+        for name in [name for name in self.first_tick if name not in names]:
+            del self.first_tick[name]
+        for name in names:
+            self.first_tick.setdefault(name, snapshot.tick)
+
+    def groups(self, snapshot: Snapshot) -> list[list[int]]:
+        """Sensors that stand out, as connected parts of the graph, strongest first; never empty when any scored."""
+        chosen = np.flatnonzero(self.mean > _OUTSTANDING)
+        if not len(chosen):
+            if not len(self.mean) or self.mean.max() <= 0:
+                return []
+            chosen = np.array([int(self.mean.argmax())])
+        parts = _connected(chosen, snapshot.neighbour)
+        strength = [float(self.mean[part].sum()) for part in parts]
+        order = sorted(range(len(parts)), key=lambda i: -strength[i])
+        total = sum(strength)
+        groups: list[list[int]] = []
+        for i in order:
+            if groups and (strength[i] < _SMALLEST_SHARE * total or len(groups) >= _MOST_GROUPS):
+                groups[0] += parts[i]
+            else:
+                groups.append(list(parts[i]))
+        return groups
+
+    def reset(self) -> None:
+        """Forget the last ticks."""
+        self._recent.clear()
+        self.first_tick.clear()
+
+    def _align(self, sensors: tuple[str, ...]) -> None:
+        old = {name: i for i, name in enumerate(self._sensors)}
+        source = np.array([old.get(name, len(old)) for name in sensors], dtype=np.int64)
+        self._recent = deque((np.append(row, np.float32(0))[source] for row in self._recent), maxlen=_TICKS)
+        self._sensors = sensors
+
+
+def _connected(chosen: NDArray[np.int64], neighbour: NDArray[np.int64]) -> list[list[int]]:
+    """Parts of ``chosen`` that are linked by an edge in either direction, or by a common neighbour."""
+    root = {int(i): int(i) for i in chosen}
+
+    def find(i: int) -> int:
+        while root[i] != i:
+            root[i] = root[root[i]]
+            i = root[i]
+        return i
+
+    shared: dict[int, int] = {}
+    for i in root:
+        for j in (int(j) for j in neighbour[i] if j >= 0):
+            if j in root:
+                root[find(i)] = find(j)
+            else:
+                root[find(i)] = find(shared.setdefault(j, i))
+    parts: dict[int, list[int]] = {}
+    for i in root:
+        parts.setdefault(find(i), []).append(i)
+    return list(parts.values())
