@@ -14,13 +14,15 @@ from enum import StrEnum
 from functools import cache
 from importlib import metadata
 from importlib.metadata import EntryPoint
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from edge_agent.contract import AdapterContext, Sink, SinkAdapter, SinkOptions, Source, SourceAdapter, SourceOptions
 from edge_agent.errors import AdapterError, ConfigError
 
+if TYPE_CHECKING:  # listing names must stay cheap: `edge-agent --help` does it
+    from edge_agent.contract import AdapterContext, Sink, SinkAdapter, SinkOptions, Source, SourceAdapter, SourceOptions
+
 DISTRIBUTION = "edge-graph-agent"
-A = TypeVar("A", SourceAdapter, SinkAdapter)
+A = TypeVar("A", "SourceAdapter", "SinkAdapter")
 
 
 class Group(StrEnum):
@@ -47,11 +49,15 @@ class Unloadable:
 
 def source_adapter(name: str) -> SourceAdapter:
     """The source adapter called ``name``. :raises ConfigError: unknown (nearest name given) or broken."""
+    from edge_agent.contract import SourceAdapter
+
     return _adapter(Group.SOURCES, name, SourceAdapter)
 
 
 def sink_adapter(name: str) -> SinkAdapter:
     """The sink adapter called ``name``. :raises ConfigError: unknown (nearest name given) or broken."""
+    from edge_agent.contract import SinkAdapter
+
     return _adapter(Group.SINKS, name, SinkAdapter)
 
 
@@ -159,12 +165,12 @@ def _unknown(group: Group, name: str) -> str:
 def _broken(group: Group, entry: EntryPoint, error: Exception) -> str:
     subject = f"{group.noun} {entry.name!r} of {_shipped_by(entry)}"
     if isinstance(error, ModuleNotFoundError) and error.name and not entry.module.startswith(error.name):
-        extra = _extra_with(error.name) if _shipped_by(entry) == DISTRIBUTION else None
+        extra = extra_with(error.name) if _shipped_by(entry) == DISTRIBUTION else None
         return missing_library(subject, extra, error)
     return f"{subject} cannot be loaded from {entry.value}: {type(error).__name__}: {error}; reinstall that package"
 
 
-def _extra_with(module: str) -> str | None:
+def extra_with(module: str) -> str | None:
     """The extra that brings ``module``, by package names such as torch-geometric for torch_geometric."""
     root = module.split(".")[0].replace("_", "-").lower()
     aliases = {"paho": "paho-mqtt", "serial": "pyserial", "sklearn": "scikit-learn"}

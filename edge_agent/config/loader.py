@@ -147,7 +147,9 @@ class _Assembly:
             self._problem(path, f"got {value!r}, expected a mapping of options")
             return None
         try:
-            return _with_absolute_paths(options.model_validate(value), self._path.absolute().parent)
+            folder = self._path.absolute().parent
+            # `directory`: where option classes that read a file themselves start from.
+            return _with_absolute_paths(options.model_validate(value, context={"directory": folder}), folder)
         except ValidationError as error:
             secret = {where[len(path) :] for where in self._resolver.written if where[: len(path)] == path}
             for below, message in found_in(error, options, value, secret):

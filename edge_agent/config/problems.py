@@ -44,7 +44,7 @@ def found_in(
 
 def describe(schema: Schema, whole: Schema) -> str:
     """What values ``schema`` takes: ``a whole number from 1 to 65535``."""
-    schema = _resolved(schema, whole)
+    schema = resolved(schema, whole)
     if "const" in schema:
         return repr(schema["const"])
     if "enum" in schema:
@@ -66,6 +66,8 @@ def _describe_type(schema: Schema, whole: Schema) -> str:
             return "a number" + _bounds(schema)
         case "boolean":
             return "true or false"
+        case "string" if schema.get("format") in ("path", "file-path", "directory-path"):
+            return "a path"
         case "string":
             examples = schema.get("examples")
             return "text" + (f" such as {examples[0]!r}" if examples else "")
@@ -87,9 +89,9 @@ def _bounds(schema: Schema) -> str:
 
 
 def _message(detail: ErrorDetails, path: Path, whole: Schema, value: Any, *, hidden: bool) -> str:
-    schema = _schema_at(whole, path)
+    schema = schema_at(whole, path)
     if detail["type"] == "extra_forbidden":
-        known = _known_names(_schema_at(whole, path[:-1]), whole)
+        known = _known_names(schema_at(whole, path[:-1]), whole)
         return f"is not an option here{nearest(str(path[-1]), known) or _known(known)}"
     expected = describe(schema, whole) if schema is not None else detail["msg"].removeprefix("Input should be ")
     if detail["type"] == "missing":
@@ -156,15 +158,16 @@ def _value_at(value: Any, path: Path) -> Any:
     return value
 
 
-def _schema_at(whole: Schema, path: Path) -> Schema | None:
-    schema: Schema | None = _resolved(whole, whole)
+def schema_at(whole: Schema, path: Path) -> Schema | None:
+    """The schema of the option at ``path``, through references, lists, mappings and unions; None if there is none."""
+    schema: Schema | None = resolved(whole, whole)
     for part in path:
         schema = next(
             (found for branch in _branches(schema, whole) if (found := _step(branch, part)) is not None), None
         )
         if schema is None:
             return None
-        schema = _resolved(schema, whole)
+        schema = resolved(schema, whole)
     return schema
 
 
@@ -180,13 +183,13 @@ def _step(schema: Schema, part: str | int) -> Schema | None:
 def _branches(schema: Schema | None, whole: Schema) -> Iterator[Schema]:
     if schema is None:
         return
-    schema = _resolved(schema, whole)
+    schema = resolved(schema, whole)
     yield schema
     for branch in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
         yield from _branches(branch, whole)
 
 
-def _resolved(schema: Schema, whole: Schema) -> Schema:
+def resolved(schema: Schema, whole: Schema) -> Schema:
     """Follow ``$ref``; what stands beside it (description, default) stays."""
     while "$ref" in schema:
         target = whole["$defs"][schema["$ref"].rpartition("/")[2]]

@@ -10,6 +10,7 @@ from typing import get_type_hints
 from edge_agent.config.agent import AgentOptions
 from edge_agent.contract import SinkOptions, SourceOptions
 from edge_agent.decision.options import DecisionOptions
+from edge_agent.export.options import TelemetryOptions
 from edge_agent.graph.options import GraphOptions
 from edge_agent.intake.options import IntakeOptions, SensorOptions
 from edge_agent.options import Options
@@ -36,6 +37,7 @@ class AgentConfig:
     model: ModelOptions
     decision: DecisionOptions
     sinks: Mapping[str, SinkOptions]
+    telemetry: TelemetryOptions
 
 
 SECTION_NAMES: tuple[str, ...] = tuple(name for name in AgentConfig.__dataclass_fields__ if name != "path")

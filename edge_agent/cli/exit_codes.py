@@ -1,0 +1,45 @@
+"""What the exit code of a command means. The reference page is rendered from this."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from edge_agent.errors import ConfigError, ControlError, DataFileError, EdgeAgentError
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every command."""
+
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> ExitCode:
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+    OK = 0, "Done, and nothing is wrong."
+    FAILED = (
+        1,
+        "It was tried and it failed: a device, a model, a store, a check of `doctor`; or the daemon had to stop.",
+    )
+    USAGE = (
+        2,
+        "Wrong arguments, wrong configuration, a data file that cannot be used, or an extra that is not installed.",
+    )
+    NOT_RUNNING = 3, "The daemon cannot be reached: it is not running, or `--url` is wrong."
+    REFUSED = 4, "The running daemon refused the request; the message says why."
+    INTERRUPTED = 130, "Stopped by Ctrl-C."
+
+
+def exit_code(error: EdgeAgentError) -> ExitCode:
+    """The exit code for ``error``."""
+    if isinstance(error, NotRunningError):
+        return ExitCode.NOT_RUNNING
+    if isinstance(error, ControlError):
+        return ExitCode.REFUSED
+    return ExitCode.USAGE if isinstance(error, ConfigError | DataFileError) else ExitCode.FAILED
+
+
+class NotRunningError(EdgeAgentError):
+    """The daemon does not answer."""

@@ -1,0 +1,51 @@
+"""The published JSON Schema (draft 2020-12) of the configuration file, for completion and checks in editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_agent.config.schema import ADAPTER_SECTIONS, SECTION_NAMES, SECTION_SUMMARIES, SECTIONS
+from edge_agent.intake.options import SensorOptions
+from edge_agent.options import Options
+from edge_agent.registry import Group, adapters
+
+IDENTIFIER = "https://edge-graph-agent.invalid/config.schema.json"
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema, with one variant for each installed adapter, told apart by ``type``."""
+    definitions: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
+    for name in SECTION_NAMES:
+        properties[name] = _section(name, definitions) | {"description": SECTION_SUMMARIES[name]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": IDENTIFIER,
+        "title": "Configuration of edge-agent",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["sources"],
+        "properties": properties,
+        "$defs": definitions,
+    }
+
+
+def _section(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    if name in SECTIONS:
+        return _define(name, SECTIONS[name], definitions)
+    if name == "sensors":
+        return {"type": "object", "additionalProperties": _define("sensor", SensorOptions, definitions)}
+    group = ADAPTER_SECTIONS[name]
+    variants = [_variant(group, adapter.name, adapter.options, definitions) for adapter in adapters(group)[0]]
+    return {"type": "object", "additionalProperties": {"oneOf": variants}, "minProperties": int(group is Group.SOURCES)}
+
+
+def _variant(group: Group, name: str, options: type[Options], definitions: dict[str, Any]) -> dict[str, Any]:
+    reference = _define(f"{group.noun}.{name}", options, definitions)
+    definitions[f"{group.noun}.{name}"]["properties"]["type"] = {"const": name}
+    return reference
+
+
+def _define(name: str, options: type[Options], definitions: dict[str, Any]) -> dict[str, Any]:
+    definitions[name] = options.model_json_schema(ref_template=f"#/$defs/{name}/$defs/{{model}}")
+    return {"$ref": f"#/$defs/{name}"}
