@@ -1,0 +1,19 @@
+"""Sortable unique ids for incidents and events (ULID specification: 48 bits of ms since 1970, 80 random bits)."""
+
+from __future__ import annotations
+
+import random
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+class UlidMaker:
+    """Makes ids from a wall time; randomness comes in as an argument so that replay is repeatable."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    def __call__(self, wall_ns: int) -> str:
+        """A new id of 26 characters for ``wall_ns``."""
+        number = ((max(wall_ns, 0) // 1_000_000) % (1 << 48)) << 80 | self._rng.getrandbits(80)
+        return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
