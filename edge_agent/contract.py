@@ -132,6 +132,7 @@ class AdapterContext:
         self.metrics = metrics
         self.log = logging.getLogger(f"edge_agent.{'sink' if sink else 'source'}.{name}")
         self.state = "starting"
+        self.ever_connected = False
         self._up = (metrics.sink_up if sink else metrics.source_up).labels(name)
         self._quiet_until: dict[str, float] = {}
         self._suppressed: dict[str, int] = {}
@@ -139,6 +140,7 @@ class AdapterContext:
     def connected(self, what: str) -> None:
         """Say that the far side ``what`` (an address, without secrets) is reached."""
         self._up.set(1)
+        self.ever_connected = True
         if self.state != "connected":
             self.log.info("connected to %s", what)
         self.state = "connected"

@@ -40,6 +40,7 @@ class Decider:
     """Turns scores into decisions under the budget in ``options``."""
 
     def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
+        self._needed = options.calibration_ticks
         self.calibration = Calibration(WIDTH, options.calibration_ticks)
         self.process = ProcessIncidents(options, period_s, new_id)
         self.quality = QualityIncidents(options, period_s, new_id)
@@ -69,6 +70,12 @@ class Decider:
         known = [row for row in rows if row is not None]
         if known:
             self.calibration.load(np.array(known))
+
+    def recalibrate(self) -> None:
+        """Forget the calibration: scores of another detector mean something else. Open incidents stay open."""
+        self.calibration = Calibration(WIDTH, self._needed)
+        self._statistics.reset()
+        self._suspects.reset()
 
     def new_run(self, snapshot: Snapshot, facts: SensorFacts) -> tuple[Incident, ...]:
         """The stream starts anew: what carries over ticks is forgotten, the calibration stays."""

@@ -159,6 +159,14 @@ class RollingGraph:
         self.heard_ns[index] = time_ns
         self.quality[index] = flags
 
+    def forget_values(self) -> None:
+        """No sensor has a value any more; sensors and edges stay, and so does the window edges are learned from."""
+        self.known[:] = False
+        self.quality[:] = 0
+        self.value[:] = 0.0
+        for times in (self.fresh_ns, self.heard_ns, self.changed_ns):
+            times[:] = NEVER_NS
+
     def flag(self, flag: Quality, where: NDArray[np.bool_]) -> None:
         """Set ``flag`` exactly where ``where`` (N) is True."""
         quality = self.quality[: len(self.sensors)]

@@ -164,6 +164,12 @@ class Intake:
         graph.flag(Quality.STUCK, stuck)
         self._previous_tick_ns = tick_ns
 
+    def reset(self) -> None:
+        """Forget all values, as at the start of another recording; sensors, owners and edges stay."""
+        self.absorb(2**62)
+        self._graph.forget_values()
+        self._stamped_ns[:] = NEVER_NS
+
     def forget_silent(self, tick_ns: int) -> tuple[str, ...]:
         """Remove sensors that were not heard of for ``forget_after``; call between two ticks."""
         n = len(self._graph)

@@ -1,0 +1,273 @@
+"""The tick: readings aligned, scored, decided. Synchronous and without I/O, so that replay is the same code.
+
+take -> Intake -> RollingGraph -> Snapshot -> Detector -> Decider -> TickReport
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.clock import Clock, Timeline
+from edge_agent.contract import SourceOptions
+from edge_agent.decision.decider import Decider, Decision
+from edge_agent.decision.options import DecisionOptions
+from edge_agent.graph.learning import EdgeLearner
+from edge_agent.graph.options import GraphOptions
+from edge_agent.graph.rolling import RollingGraph
+from edge_agent.graph.snapshot import Snapshot
+from edge_agent.inference.detector import Detector, DetectorError
+from edge_agent.intake.intake import Intake, SourcePort
+from edge_agent.intake.options import Criticality, IntakeOptions, SensorOptions
+from edge_agent.metrics import Metrics
+from edge_agent.pipeline.options import TickOptions
+from edge_agent.sample import Batch
+from edge_agent.verdict import Event, EventKind, Incident, IncidentKind, IncidentState, Scores
+
+_log = logging.getLogger(__name__)
+
+_FAILURES_TO_FALL_BACK = 3
+_FORGET_EVERY = 600  # ticks between two looks for sensors that have gone silent
+
+STAGES = ("intake", "graph", "score", "decide")
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """The options the pipeline is built from; ``sensor_options`` answers by sensor name, ``edges`` are declared."""
+
+    tick: TickOptions = field(default_factory=TickOptions)
+    intake: IntakeOptions = field(default_factory=IntakeOptions)
+    graph: GraphOptions = field(default_factory=GraphOptions)
+    decision: DecisionOptions = field(default_factory=DecisionOptions)
+    sensor_options: Callable[[str], SensorOptions] = lambda _name: SensorOptions()
+    edges: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TickReport:
+    """Everything about one tick. ``stages_ns``: for each of ``STAGES``, how long it took."""
+
+    tick: int
+    time_ns: int
+    snapshot: Snapshot
+    scores: Scores
+    decision: Decision
+    events: tuple[Event, ...]
+    stages_ns: tuple[int, ...]
+    degraded: bool
+
+
+class Pipeline:
+    """Owns the graph, the intake, the detector and the decision of one plant."""
+
+    def __init__(
+        self,
+        options: PipelineOptions,
+        detector: Detector,
+        fallback: Callable[[], Detector],
+        clock: Clock,
+        metrics: Metrics,
+        new_id: Callable[[int], str],
+    ) -> None:
+        self.options = options
+        self.metrics = metrics
+        self.detector = detector
+        self.timeline = Timeline(clock, round(options.tick.period * 1e9))
+        learner = EdgeLearner(options.graph.learn_after, options.graph.relearn_every) if options.graph.learn else None
+        self.graph = RollingGraph(detector.neighbours, self.timeline.period_ns, options.graph.window, learner)
+        self.graph.declare_edges(options.edges)
+        self.intake = Intake(self.graph, self.timeline, options.intake, options.sensor_options, metrics)
+        self.decider = Decider(options.decision, options.tick.period, new_id)
+        self.ticks = 0
+        self.last_report: TickReport | None = None
+        self._fallback = fallback
+        self._new_id = new_id
+        self._failures = 0
+        self._warm = False
+        self._topology = 0
+        self._notices: list[tuple[str, str]] = []
+        self._last_tick_ns = 0
+        self._stage_seconds = [metrics.tick_seconds.labels(stage) for stage in (*STAGES, "all")]
+        self._gauges = {
+            name: getattr(metrics, name).labels()
+            for name in ("plant_score", "p_value", "warming_up", "degraded", "sensors", "sensors_missing")
+        }
+
+    # -- readings in -------------------------------------------------------------------------------------------
+
+    def port(self, name: str, options: SourceOptions) -> SourcePort:
+        """The entrance for one source."""
+        return self.intake.port(name, options)
+
+    def take(self, port: SourcePort, batch: Batch) -> None:
+        """Note one frame; it takes part in the tick its time falls into."""
+        self.intake.take(port, batch)
+
+    # -- the tick ----------------------------------------------------------------------------------------------
+
+    def tick(self, tick_ns: int) -> TickReport:
+        """Score the plant as it was at pipeline time ``tick_ns``."""
+        times = [time.perf_counter_ns()]
+        self._check_clock()
+        if self.ticks % _FORGET_EVERY == _FORGET_EVERY - 1:
+            self._forget(tick_ns)
+        self.intake.collect(tick_ns)
+        times.append(time.perf_counter_ns())
+        snapshot = self.graph.snapshot(self.ticks, tick_ns, self.timeline.to_wall_ns(tick_ns))
+        times.append(time.perf_counter_ns())
+        scores = self._score(snapshot)
+        times.append(time.perf_counter_ns())
+        decision = self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded)
+        events = self._events(snapshot, decision)
+        times.append(time.perf_counter_ns())
+        stages = tuple(after - before for before, after in pairwise(times))
+        report = TickReport(
+            snapshot.tick, snapshot.time_ns, snapshot, scores, decision, events, stages, self.detector.degraded
+        )
+        self.ticks += 1
+        self._last_tick_ns = tick_ns
+        self.last_report = report
+        self._measure(report)
+        return report
+
+    def new_run(self) -> tuple[Event, ...]:
+        """The stream starts anew (another recording): carried state is forgotten, calibration and edges stay."""
+        self.detector.reset()
+        changed: tuple[Incident, ...] = ()
+        if self.last_report is not None:
+            changed = self.decider.new_run(self.last_report.snapshot, self)
+        self.intake.reset()
+        return tuple(self._incident_event(incident) for incident in changed)
+
+    def replace_detector(self, detector: Detector, *, calibration: NDArray[np.float32] | None) -> None:
+        """Exchange the detector between two ticks. Without ``calibration`` the decision warms up again."""
+        self.detector = detector
+        self._failures = 0
+        self.graph.set_neighbours(detector.neighbours)
+        self.decider.recalibrate()
+        self._warm = False
+        if calibration is not None and len(calibration):
+            self.decider.calibrate(calibration)
+
+    def notice(self, what: str, message: str) -> None:
+        """Put a status event into the next tick's report."""
+        self._notices.append((what, message))
+
+    # -- what the decision may ask (SensorFacts) ---------------------------------------------------------------
+
+    @property
+    def monitored(self) -> NDArray[np.bool_]:
+        """See :class:`~edge_agent.decision.facts.SensorFacts`."""
+        return self.intake.limits.monitored
+
+    def unit(self, sensor: int) -> str | None:
+        """See :class:`~edge_agent.decision.facts.SensorFacts`."""
+        return self.intake.limits.options[sensor].unit
+
+    def weight(self, sensor: int) -> int:
+        """See :class:`~edge_agent.decision.facts.SensorFacts`."""
+        return {Criticality.LOW: -1, Criticality.NORMAL: 0, Criticality.HIGH: 1}[
+            self.intake.limits.options[sensor].criticality
+        ]
+
+    def history(self, sensor: int, ticks: int) -> list[float | None]:
+        """See :class:`~edge_agent.decision.facts.SensorFacts`."""
+        return self.graph.window(sensor, ticks)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _check_clock(self) -> None:
+        jump_ns = self.timeline.correct()
+        if jump_ns:
+            self.metrics.clock_jumps.labels().inc()
+            self.notice("clock_jump", f"the gateway's wall clock jumped by {jump_ns / 1e9:+.1f}s; ticks go on")
+
+    def _forget(self, tick_ns: int) -> None:
+        gone = self.intake.forget_silent(tick_ns)
+        if gone:
+            self.notice("sensors_removed", f"not heard of for long and removed: {', '.join(gone[:20])}")
+
+    def _score(self, snapshot: Snapshot) -> Scores:
+        try:
+            scores = self.detector.score(snapshot)
+        except DetectorError as error:
+            self._failures += 1
+            self.metrics.detector_failures.labels().inc()
+            _log.error("tick %d not scored: %s", snapshot.tick, error)
+            if self._failures >= _FAILURES_TO_FALL_BACK and not self.detector.degraded:
+                self._fall_back(str(error))
+            return nothing_scored(snapshot)
+        self._failures = 0
+        return scores
+
+    def _fall_back(self, reason: str) -> None:
+        message = (
+            f"the model failed {self._failures} ticks in a row ({reason}); "
+            "the statistical detector has taken over, incidents are flagged as degraded"
+        )
+        _log.error("%s", message)
+        self.notice("degraded", message)
+        self.replace_detector(self._fallback(), calibration=None)
+
+    def _events(self, snapshot: Snapshot, decision: Decision) -> tuple[Event, ...]:
+        if not self._warm and not decision.warming_up:
+            self._warm = True
+            self.notice("calibrated", "enough normal data was seen; incidents are now raised")
+        events = [self._incident_event(incident) for incident in decision.changed]
+        for what, message in self._notices:
+            body = {"what": what, "message": message}
+            events.append(Event(self._new_id(snapshot.time_ns), EventKind.STATUS, snapshot.time_ns, body))
+        self._notices.clear()
+        return tuple(events)
+
+    def _incident_event(self, incident: Incident) -> Event:
+        if incident.state is IncidentState.OPEN:
+            self.metrics.incidents.labels(incident.kind.value, incident.severity.value).inc()
+        return Event(self._new_id(incident.updated_ns), EventKind.INCIDENT, incident.updated_ns, incident.to_dict())
+
+    def _measure(self, report: TickReport) -> None:
+        decision, snapshot, gauges = report.decision, report.snapshot, self._gauges
+        self.metrics.ticks.labels().inc()
+        for histogram, spent_ns in zip(self._stage_seconds, (*report.stages_ns, sum(report.stages_ns)), strict=True):
+            histogram.observe(spent_ns / 1e9)
+        gauges["plant_score"].set(float("nan") if decision.plant_score is None else decision.plant_score)
+        gauges["p_value"].set(float("nan") if decision.p_value is None else decision.p_value)
+        gauges["warming_up"].set(float(decision.warming_up))
+        gauges["degraded"].set(float(report.degraded))
+        gauges["sensors"].set(len(snapshot))
+        gauges["sensors_missing"].set(len(snapshot) - int(np.count_nonzero(snapshot.usable)))
+        self.metrics.incidents_open.labels(IncidentKind.PROCESS.value).set(self.decider.process.open_count)
+        self.metrics.incidents_open.labels(IncidentKind.DATA_QUALITY.value).set(self.decider.quality.open_count)
+        if snapshot.topology != self._topology:
+            self.metrics.topology_changes.labels().inc(snapshot.topology - self._topology)
+            self._topology = snapshot.topology
+
+
+def nothing_scored(snapshot: Snapshot) -> Scores:
+    """Scores of a tick on which the detector failed: no sensor is valid."""
+    n = len(snapshot)
+    zeros = np.zeros(n, np.float32)
+    attention = np.zeros(snapshot.neighbour.shape, np.float32)
+    return Scores(zeros, zeros, zeros, np.zeros(n, np.bool_), snapshot.neighbour, attention)
+
+
+def sensor_options_by_pattern(patterns: Iterable[tuple[str, SensorOptions]]) -> Callable[[str], SensorOptions]:
+    """Options of a sensor: its exact name first, else the first shell-style pattern of the file that matches."""
+    ordered = list(patterns)
+    exact = dict(ordered)
+    default = SensorOptions()
+
+    def options_for(name: str) -> SensorOptions:
+        if name in exact:
+            return exact[name]
+        return next((options for pattern, options in ordered if fnmatchcase(name, pattern)), default)
+
+    return options_for

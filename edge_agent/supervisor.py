@@ -1,0 +1,132 @@
+"""Keeps the sources running: starts, restarts with jittered back-off, and never lets one failing take another down."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from edge_agent.channel import Channel, ClosedError, Full
+from edge_agent.contract import AdapterContext, SourceAdapter, SourceOptions, StartBehaviour
+from edge_agent.errors import AdapterError, RetryableAdapterError
+from edge_agent.metrics import Metrics
+from edge_agent.sample import Batch
+
+_log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 0.5
+_DRAIN = 256  # frames handed over before the event loop gets a turn
+
+
+def full_jitter(rng: random.Random, attempt: int, longest_s: float) -> float:
+    """Pause before attempt number ``attempt`` (1 is the first retry): uniform below a doubling bound.
+
+    Full jitter (Brooker, "Exponential Backoff And Jitter", 2015): a broker that comes back is not hit by all at once.
+    """
+    return rng.uniform(0.0, min(longest_s, _FIRST_PAUSE_S * 2.0 ** min(attempt - 1, 20)))
+
+
+class SourceEmitter:
+    """The channel behind one source (see :class:`~edge_agent.contract.Emitter`)."""
+
+    def __init__(self, channel: Channel[Batch]) -> None:
+        self.channel = channel
+        self.offer = channel.offer
+        self.send = channel.send
+
+
+class SourceRunner:
+    """Runs one source for as long as the daemon lives, and hands what it reads to ``take``."""
+
+    def __init__(
+        self,
+        name: str,
+        adapter: SourceAdapter,
+        options: SourceOptions,
+        context: AdapterContext,
+        metrics: Metrics,
+        take: Callable[[Batch], None],
+        capacity: int,
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.context = context
+        self.channel: Channel[Batch] = Channel(capacity, options.when_full or adapter.when_full)
+        self.ended = False
+        self._adapter = adapter
+        self._metrics = metrics
+        self._take = take
+        self._dropped = 0
+
+    async def run(self) -> None:
+        """Until cancelled. :raises AdapterError: only under ``start: fail``, before the source ever connected."""
+        async with asyncio.TaskGroup() as tasks:
+            consumer = tasks.create_task(self._consume(), name=f"intake of {self.name}")
+            try:
+                await self._keep_running()
+            finally:
+                # Accepted means scored: what is in the channel is handed over before the source counts as stopped.
+                self.channel.close()
+                self._hand_over(len(self.channel))
+            await consumer
+
+    async def _keep_running(self) -> None:
+        attempt = 0
+        while True:
+            self.context.state = "starting"
+            loop_time = asyncio.get_running_loop().time
+            began = loop_time()
+            try:
+                source = self._adapter.build(self.options, self.context)
+                await source.run(SourceEmitter(self.channel))
+            except AdapterError as error:
+                if self._gives_up(error):
+                    return
+                attempt = 1 if loop_time() - began > self.options.retry_max else attempt + 1
+                longest_s = self.options.retry_max
+                # What a retry will not mend is tried at leisure all the same: passwords are corrected at brokers.
+                pause_s = longest_s if not isinstance(error, RetryableAdapterError) else 0.0
+                pause_s = pause_s or full_jitter(self.context.random, attempt, longest_s)
+                self.context.disconnected(str(error))
+            except ClosedError:
+                return
+            except Exception:
+                # A fault in an adapter must not take the others down; it is told in full, and tried again.
+                attempt += 1
+                pause_s = full_jitter(self.context.random, attempt + 3, self.options.retry_max)
+                self.context.disconnected("a fault in the adapter, see the log")
+                _log.exception("source %s: fault in adapter %s", self.name, self._adapter.name)
+            else:
+                self.ended = True
+                self.context.state = "ended"
+                _log.info("source %s: has come to its end", self.name)
+                return
+            self._metrics.source_restarts.labels(self.name).inc()
+            await asyncio.sleep(pause_s)
+
+    def _gives_up(self, error: AdapterError) -> bool:
+        if self.context.ever_connected:
+            return False
+        if self.options.start is StartBehaviour.FAIL:
+            raise AdapterError(f"sources.{self.name}: {error} (start: fail)") from error
+        if self.options.start is StartBehaviour.IGNORE:
+            self.context.state = f"ignored: {error}"
+            _log.warning("source %s: ignored as configured: %s", self.name, error)
+            return True
+        return False
+
+    async def _consume(self) -> None:
+        while await self.channel.wait():
+            self._hand_over(_DRAIN)
+            await asyncio.sleep(0)
+
+    def _hand_over(self, limit: int) -> None:
+        for batch in self.channel.drain(limit):
+            try:
+                self._take(batch)
+            except (ValueError, TypeError, OverflowError) as error:
+                self.context.reject("malformed_batch", f"adapter {self._adapter.name}: {error}")
+        if self.channel.when_full is Full.DROP_OLDEST and self.channel.dropped != self._dropped:
+            self._metrics.source_dropped.labels(self.name).inc(self.channel.dropped - self._dropped)
+            self._dropped = self.channel.dropped
