@@ -1,15 +1,15 @@
-"""Events to one sink: buffered, in order, retried with back-off, acknowledged, counted. A slow sink delays only itself."""
+"""Events to one sink: buffered, in order, retried with back-off, counted. A slow sink delays only itself."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 
+from edge_agent.backoff import full_jitter
 from edge_agent.channel import Channel, Full
 from edge_agent.contract import AdapterContext, Sink, SinkAdapter, SinkOptions, StartBehaviour
 from edge_agent.errors import AdapterError, RetryableAdapterError
 from edge_agent.metrics import Metrics
-from edge_agent.supervisor import full_jitter
 from edge_agent.verdict import Event
 
 _log = logging.getLogger(__name__)
@@ -91,25 +91,22 @@ class SinkRunner:
                 self._acknowledged(len(self._in_hand))
             except RetryableAdapterError:
                 raise
-            except AdapterError as error:
-                await self._one_by_one(sink, error)
+            except AdapterError:
+                await self._one_by_one(sink)
             self._attempt = 0
 
-    async def _one_by_one(self, sink: Sink, error: AdapterError) -> None:
-        """The sink refuses the batch for good: find the event it refuses, so that it does not block the others."""
-        while self._in_hand:
-            if len(self._in_hand) > 1 or not isinstance(error, AdapterError):
-                try:
-                    await sink.deliver(self._in_hand[:1])
-                    self._acknowledged(1)
-                    continue
-                except RetryableAdapterError:
-                    raise
-                except AdapterError as refusal:
-                    error = refusal
-            event = self._in_hand.pop(0)
-            self._refused.inc()
-            _log.error("sink %s: event %s refused and given up: %s", self.name, event.id, error)
+    async def _one_by_one(self, sink: Sink) -> None:
+        """The sink refuses the batch for good: find the events it refuses, so that they do not block the others."""
+        for event in list(self._in_hand):
+            try:
+                await sink.deliver([event])
+                self._acknowledged(1)
+            except RetryableAdapterError:
+                raise
+            except AdapterError as error:
+                del self._in_hand[0]
+                self._refused.inc()
+                _log.error("sink %s: event %s refused and given up: %s", self.name, event.id, error)
 
     def _acknowledged(self, count: int) -> None:
         del self._in_hand[:count]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 
+from edge_agent.backoff import full_jitter
 from edge_agent.channel import Channel, ClosedError, Full
 from edge_agent.contract import AdapterContext, SourceAdapter, SourceOptions, StartBehaviour
 from edge_agent.errors import AdapterError, RetryableAdapterError
@@ -15,16 +15,7 @@ from edge_agent.sample import Batch
 
 _log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S = 0.5
 _DRAIN = 256  # frames handed over before the event loop gets a turn
-
-
-def full_jitter(rng: random.Random, attempt: int, longest_s: float) -> float:
-    """Pause before attempt number ``attempt`` (1 is the first retry): uniform below a doubling bound.
-
-    Full jitter (Brooker, "Exponential Backoff And Jitter", 2015): a broker that comes back is not hit by all at once.
-    """
-    return rng.uniform(0.0, min(longest_s, _FIRST_PAUSE_S * 2.0 ** min(attempt - 1, 20)))
 
 
 class SourceEmitter:
