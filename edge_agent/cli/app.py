@@ -42,7 +42,8 @@ class OneSentenceError(click.ClickException):
 
     def __init__(self, error: EdgeAgentError) -> None:
         super().__init__(str(error))
-        self.exit_code = int(exit_code(error))
+        # click declares it for the class, and reads it from the instance
+        self.exit_code = int(exit_code(error))  # type: ignore[misc]
 
 
 class LazyGroup(click.Group):

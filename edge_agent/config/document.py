@@ -32,7 +32,10 @@ _WORDS: dict[str, Any] = {
     ".nan": float("nan"),
     ".NaN": float("nan"),
 }
-_CORE_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_CORE_TAG = "tag:yaml.org,2002:"
+_PLAIN_TAGS = frozenset(
+    _CORE_TAG + name for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "seq", "map")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,15 @@ class _Reader:
     def read(self, node: Node, path: Path) -> Any:
         self._count(path)
         self._document.lines.setdefault(path, node.start_mark.line + 1)
+        if node.tag not in _PLAIN_TAGS:
+            tag = node.tag.replace(_CORE_TAG, "!!")
+            self._problem(node.start_mark.line + 1, path, f"got the tag {tag}, expected a plain value")
+            return None
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):
             return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
-        return self._scalar(node, path)
+        return _scalar(node)
 
     def _count(self, path: Path) -> None:
         self._nodes += 1
@@ -139,23 +146,21 @@ class _Reader:
             self._document.lines.pop((*path, key), None)
         return merged
 
-    def _scalar(self, node: Node, path: Path) -> Any:
-        text: str = node.value
-        if node.tag.startswith("!") and node.tag != "!":
-            self._problem(node.start_mark.line + 1, path, f"got the tag {node.tag}, expected a plain value")
-            return None
-        if isinstance(node, ScalarNode) and node.style is not None:
-            return text
-        if text in _WORDS:
-            return _WORDS[text]
-        if _INTEGER.fullmatch(text):
-            return _whole_number(text)
-        if text.startswith(("0x", "0o")):
-            return _prefixed(text)
-        return float(text) if _FLOAT.fullmatch(text) else text
-
     def _problem(self, line: int, path: Path, message: str) -> None:
         self._document.problems.append(Problem(line, path, message))
+
+
+def _scalar(node: Node) -> Any:
+    text: str = node.value
+    if isinstance(node, ScalarNode) and node.style is not None:
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        return text if node.tag == f"{_CORE_TAG}str" else _whole_number(text)
+    if text.startswith(("0x", "0o")):
+        return _prefixed(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
 
 
 def _whole_number(text: str) -> int | str:

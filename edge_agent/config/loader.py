@@ -14,12 +14,13 @@ from pydantic import ValidationError
 from edge_agent.config.checks import contradictions
 from edge_agent.config.document import MAX_BYTES, Document, Problem, read_document
 from edge_agent.config.document import Path as OptionPath
-from edge_agent.config.problems import found_in, option_path
+from edge_agent.config.problems import found_in, kind_of, option_path
 from edge_agent.config.references import Resolver
 from edge_agent.config.schema import ADAPTER_SECTIONS, SECTION_NAMES, SECTIONS, AgentConfig
 from edge_agent.errors import ConfigError
 from edge_agent.intake.options import SensorOptions
 from edge_agent.options import Options
+from edge_agent.pipeline.options import ModelOptions
 from edge_agent.registry import Group, a_known_name, names, nearest, sink_adapter, source_adapter
 
 O = TypeVar("O", bound=Options)  # noqa: E741
@@ -78,13 +79,14 @@ class _Assembly:
     def build(self, sources_required: bool) -> AgentConfig | None:
         value = self._document.value if self._document.value is not None else {}
         if not isinstance(value, dict):
-            self._problem((), f"got a {type(value).__name__}, expected sections: {', '.join(SECTION_NAMES)}")
+            self._problem((), f"got {kind_of(value)}, expected sections: {', '.join(SECTION_NAMES)}")
             return None
         self._check_section_names(value)
         value = self._resolver.resolve({name: value[name] for name in SECTION_NAMES if name in value})
         sections: dict[str, Any] = {
             name: self._options(options, value.get(name), (name,)) for name, options in SECTIONS.items()
         }
+        sections["model"] = self._with_bundle_path(sections["model"])
         sections["sensors"] = self._named("sensors", value, self._sensor)
         for name, group in ADAPTER_SECTIONS.items():
             sections[name] = self._named(name, value, self._adapter_of(group))
@@ -108,7 +110,7 @@ class _Assembly:
         if entries is None:
             return MappingProxyType({})
         if not isinstance(entries, dict):
-            self._problem((section,), f"got a {type(entries).__name__}, expected a mapping: a name, then its options")
+            self._problem((section,), f"got {kind_of(entries)}, expected a mapping: a name, then its options")
             return MappingProxyType({})
         return MappingProxyType({name: read(entry, (section, name)) for name, entry in entries.items()})
 
@@ -126,6 +128,13 @@ class _Assembly:
             return self._options(options, value, path) if options is not None else None
 
         return read
+
+    def _with_bundle_path(self, options: ModelOptions | None) -> ModelOptions | None:
+        # `bundle` is either a word or a path, so it is not found among the options of type path.
+        bundle = options.path() if options is not None else None
+        if options is None or bundle is None or bundle.is_absolute():
+            return options
+        return options.model_copy(update={"bundle": str(self._path.absolute().parent / bundle)})
 
     def _options_class(self, group: Group, value: dict[str, Any], path: OptionPath) -> type[Options] | None:
         if "type" not in value:

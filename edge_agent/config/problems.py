@@ -26,6 +26,12 @@ def option_path(path: Path) -> str:
     return text.removeprefix(".")
 
 
+def kind_of(value: Any) -> str:
+    """What ``value`` is in the words of YAML, for messages."""
+    names = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", type(None): "nothing"}
+    return names.get(type(value), "a number")
+
+
 def found_in(
     error: ValidationError, options: type[Options], value: Any, secret: set[Path]
 ) -> Iterator[tuple[Path, str]]:
@@ -73,7 +79,7 @@ def _describe_type(schema: Schema, whole: Schema) -> str:
             return "text" + (f" such as {examples[0]!r}" if examples else "")
         case "array":
             items = schema.get("items") or {}
-            return f"a list of {describe(items, whole)}" if items else "a list"
+            return f"a list, each item {describe(items, whole)}" if items else "a list"
         case "object":
             return "a mapping of options"
     return "another value"
@@ -111,7 +117,8 @@ def _narrowed(detail: ErrorDetails, schema: Schema | None, expected: str) -> str
                 return f"{word} {format_duration(float(limits[key]))}"
     for key, word in (("min_length", "at least"), ("max_length", "at most")):
         if key in limits:
-            return f"{word} {limits[key]} {'characters' if detail['type'].startswith('string') else 'items'}"
+            what = "character" if detail["type"].startswith("string") else "item"
+            return f"{word} {limits[key]} {what}{'' if limits[key] == 1 else 's'}"
     if "pattern" in limits:
         return f"text that matches {limits['pattern']}"
     if expected.startswith("text") and isinstance(detail["input"], bool | int | float):

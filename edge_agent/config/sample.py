@@ -75,7 +75,9 @@ def _below(section: str, lines: list[str]) -> list[str]:
 
 
 def _sensors() -> Iterator[str]:
-    yield from _comment("An exact name wins over patterns; of several patterns the longest wins.", "  ")
+    yield from _comment(
+        "Each option comes from the most specific entry that gives it: the exact name, then the longest pattern.", "  "
+    )
     yield '  # "LIT*":'
     for text, value in _top_level(SensorOptions):
         yield f"  #   {text.name}: {value}  # {text.description}"

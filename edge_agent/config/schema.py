@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import get_type_hints
 
+from edge_agent.api.options import ApiOptions
 from edge_agent.config.agent import AgentOptions
 from edge_agent.contract import SinkOptions, SourceOptions
 from edge_agent.decision.options import DecisionOptions
@@ -37,7 +39,21 @@ class AgentConfig:
     model: ModelOptions
     decision: DecisionOptions
     sinks: Mapping[str, SinkOptions]
+    api: ApiOptions
     telemetry: TelemetryOptions
+
+    def sensor_options(self, name: str) -> SensorOptions:
+        """What is known about the sensor ``name``: each option from the most specific entry that gives it.
+
+        The exact name is the most specific, then the longest pattern; of equally long ones, the later in the file.
+        """
+        entries = [(pattern, options) for pattern, options in self.sensors.items() if fnmatchcase(name, pattern)]
+        entries.sort(key=lambda entry: len(entry[0]))
+        exact = self.sensors.get(name)
+        merged: dict[str, object] = {}
+        for options in (*(options for _, options in entries), *((exact,) if exact is not None else ())):
+            merged |= {field: getattr(options, field) for field in options.model_fields_set}
+        return SensorOptions().model_copy(update=merged) if merged else SensorOptions()
 
 
 SECTION_NAMES: tuple[str, ...] = tuple(name for name in AgentConfig.__dataclass_fields__ if name != "path")

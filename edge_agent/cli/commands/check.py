@@ -1,0 +1,97 @@
+"""``edge-agent check``"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_agent.cli.exit_codes import ExitCode
+from edge_agent.cli.output import json_option, print_json
+from edge_agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edge_agent.config import AgentConfig
+
+
+@click.command()
+@click.argument(
+    "file", type=click.Path(path_type=Path), default="/etc/edge-agent/agent.yaml", envvar="EDGE_AGENT_CONFIG"
+)
+@click.option(
+    "--connect", is_flag=True, help="Also reach every source and sink, one after the other. Takes no reading."
+)
+@click.option("--timeout", type=click.FloatRange(0.1, 300), default=5.0, show_default=True, help="Seconds for each.")
+@json_option
+@click.pass_context
+def check(ctx: click.Context, file: Path, connect: bool, timeout: float, as_json: bool) -> None:
+    """Check the configuration FILE and report every mistake in it, as `file:line: option: got X, expected Y`.
+
+    \b
+    Exit codes: 0 nothing is wrong, 2 mistakes in the file, 1 (with --connect) something could not be reached.
+
+    --connect introduces itself to brokers under another client name, so the running daemon is not disturbed.
+    """
+    from edge_agent.config import load_config
+
+    try:
+        config = load_config(file)
+    except ConfigError as error:
+        _report(as_json, list(error.problems), [], [])
+        ctx.exit(int(ExitCode.USAGE))
+    notes = _notes(config)
+    reached = asyncio.run(_reach_all(config, timeout)) if connect else []
+    _report(as_json, [], notes, reached)
+    if not as_json:
+        click.echo(f"{file}: ok, {_counted(len(config.sources), 'source')}, {_counted(len(config.sinks), 'sink')}")
+    if any(item["problem"] for item in reached):
+        ctx.exit(int(ExitCode.FAILED))
+
+
+def _notes(config: AgentConfig) -> list[str]:
+    """What is allowed but probably not meant."""
+    from edge_agent.registry import DISTRIBUTION, missing_packages, sink_adapter, source_adapter
+
+    notes = []
+    if not config.sinks:
+        notes.append("sinks: there are none; incidents will only show in `edge-agent status` and the local API")
+    for section, options, find in (("sources", config.sources, source_adapter), ("sinks", config.sinks, sink_adapter)):
+        for name, option in options.items():
+            extra = find(option.type).extra
+            missing = missing_packages(extra) if extra else ()
+            if missing:
+                notes.append(
+                    f"{section}.{name}: {', '.join(missing)} is not installed here: "
+                    f"pip install '{DISTRIBUTION}[{extra}]'"
+                )
+    return notes
+
+
+async def _reach_all(config: AgentConfig, timeout_s: float) -> list[dict[str, Any]]:
+    from edge_agent.cli.reach import reach_sink, reach_source
+
+    found = []
+    for name, source in config.sources.items():
+        found.append({"component": f"sources.{name}", "problem": await reach_source(name, source, timeout_s)})
+    for name, sink in config.sinks.items():
+        found.append({"component": f"sinks.{name}", "problem": await reach_sink(name, sink, timeout_s)})
+    return found
+
+
+def _report(as_json: bool, problems: list[str], notes: list[str], reached: list[dict[str, Any]]) -> None:
+    if as_json:
+        good = not problems and not any(item["problem"] for item in reached)
+        print_json({"ok": good, "problems": problems, "notes": notes, "reached": reached})
+        return
+    for problem in problems:
+        click.echo(problem, err=True)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    for item in reached:
+        click.echo(f"{item['component']}: {item['problem'] or 'reached'}", err=bool(item["problem"]))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,96 @@
+"""Reaching the far side of one source or sink, with a deadline, without taking a reading or sending an event."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from edge_agent.clock import SystemClock
+from edge_agent.contract import AdapterContext, SinkOptions, SourceOptions
+from edge_agent.errors import EdgeAgentError
+from edge_agent.metrics import Metrics
+from edge_agent.registry import build_sink, build_source, sink_adapter, source_adapter
+from edge_agent.sample import Batch
+
+POLL_S = 0.02
+
+
+class _NothingAccepted:
+    """Accepts nothing, so that nothing is acknowledged: a broker keeps its messages for the daemon."""
+
+    def __init__(self) -> None:
+        self.offered = False
+
+    def offer(self, batch: Batch) -> bool:
+        self.offered = True
+        return False
+
+    async def send(self, batch: Batch) -> None:
+        self.offered = True
+        await asyncio.get_running_loop().create_future()
+
+
+async def reach_source(name: str, options: SourceOptions, timeout_s: float) -> str | None:
+    """None when the source got through within ``timeout_s``, else what was in the way."""
+    context = AdapterContext(name, SystemClock(), random.Random(0), Metrics())  # noqa: S311  # jitter only
+    emitter = _NothingAccepted()
+    try:
+        source = build_source(source_adapter(options.type), _as_visitor(options), context)
+    except EdgeAgentError as error:
+        return str(error)
+    task = asyncio.create_task(source.run(emitter), name=f"reach {name}")
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not (task.done() or emitter.offered or context.state == "connected"):
+                await asyncio.wait({task}, timeout=POLL_S)
+    except TimeoutError:
+        return _not_reached(context, timeout_s)
+    finally:
+        failure = await _stop(task)
+    return str(failure) if failure is not None else None
+
+
+async def reach_sink(name: str, options: SinkOptions, timeout_s: float) -> str | None:
+    """None when the sink opened within ``timeout_s``, else what was in the way."""
+    context = AdapterContext(name, SystemClock(), random.Random(0), Metrics(), sink=True)  # noqa: S311
+    try:
+        sink = build_sink(sink_adapter(options.type), _as_visitor(options), context)
+    except EdgeAgentError as error:
+        return str(error)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await sink.open()
+    except TimeoutError:
+        return _not_reached(context, timeout_s)
+    except EdgeAgentError as error:
+        return str(error)
+    finally:
+        await sink.close()
+    return None
+
+
+def _as_visitor(options: Any) -> Any:
+    """The same options under another client name and without a kept session, for protocols that have those."""
+    changes: dict[str, Any] = {}
+    if getattr(options, "client_id", None):
+        changes["client_id"] = f"{options.client_id}-check"
+    if isinstance(getattr(options, "session_expiry", None), int | float):
+        changes["session_expiry"] = 0
+    if getattr(options, "clean_session", None) is False:
+        changes["clean_session"] = True
+    return options.model_copy(update=changes) if changes else options
+
+
+def _not_reached(context: AdapterContext, timeout_s: float) -> str:
+    return f"not reached within {timeout_s:g} s ({context.state})"
+
+
+async def _stop(task: asyncio.Task[None]) -> EdgeAgentError | None:
+    task.cancel()
+    [outcome] = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(outcome, EdgeAgentError):
+        return outcome
+    if isinstance(outcome, Exception):
+        raise outcome
+    return None
