@@ -1,0 +1,20 @@
+"""Webhook: events by HTTP POST as JSON."""
+
+from __future__ import annotations
+
+from edge_adapters.webhook.options import WebhookOptions
+from edge_agent.contract import AdapterContext, Sink, SinkAdapter
+
+
+def _build(options: WebhookOptions, context: AdapterContext) -> Sink:
+    from edge_adapters.webhook.sink import WebhookSink
+
+    return WebhookSink(options, context)
+
+
+SINK = SinkAdapter(
+    name="webhook",
+    summary="Events by HTTP POST as JSON, with TLS, repeated until acknowledged, optionally signed (HMAC-SHA256).",
+    options=WebhookOptions,
+    build=_build,
+)

@@ -1,0 +1,278 @@
+"""The webhook sink against a real aiohttp server, plain and over TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import json
+import random
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from pydantic import ValidationError
+
+from edge_adapters.webhook import SINK
+from edge_agent.clock import VirtualClock
+from edge_agent.contract import AdapterContext, Sink
+from edge_agent.errors import AdapterError, RetryableAdapterError
+from edge_agent.metrics import Metrics
+from edge_agent.verdict import Event, EventKind
+
+NOW_NS = 1_800_000_000 * 10**9
+
+
+@dataclass
+class Receiver:
+    """A server whose answers are scripted: status for the next requests, then 204."""
+
+    answers: list[int] = field(default_factory=list)
+    refuse_id: str | None = None
+    delay_s: float = 0.0
+    headers: dict[str, str] = field(default_factory=dict)
+    posts: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    url: str = ""
+
+    async def handle(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        self.posts.append((dict(request.headers), body))
+        await asyncio.sleep(self.delay_s)
+        if self.refuse_id is not None and self.refuse_id.encode() in body:
+            return web.Response(status=422, text="no such field")
+        status = self.answers.pop(0) if self.answers else 204
+        return web.Response(status=status, headers=self.headers, text="" if status == 204 else "sorry")
+
+    @property
+    def documents(self) -> list[Any]:
+        return [json.loads(body) for _, body in self.posts]
+
+
+@contextlib.asynccontextmanager
+async def receiver(tls: ssl.SSLContext | None = None, **script: Any) -> AsyncIterator[Receiver]:
+    server = Receiver(**script)
+    app = web.Application()
+    app.router.add_post("/hook/secret-path", server.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+    await site.start()
+    port = runner.addresses[0][1]
+    server.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/hook/secret-path?token=abc"
+    try:
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str, **options: Any) -> AsyncIterator[Sink]:
+    parsed = SINK.options.model_validate({"type": "webhook", "url": url, **options})
+    context = AdapterContext("hook", VirtualClock(NOW_NS), random.Random(1), Metrics(), sink=True)
+    sink = SINK.build(parsed, context)
+    try:
+        await sink.open()
+        yield sink
+    finally:
+        await sink.close()
+
+
+def event(name: str) -> Event:
+    return Event(name, EventKind.INCIDENT, NOW_NS, {"id": f"incident of {name}", "state": "open"})
+
+
+async def test_each_event_is_one_post_that_carries_its_id() -> None:
+    async with receiver() as server, opened(server.url, headers={"Authorization": "Bearer t"}) as sink:
+        await sink.deliver([event("a"), event("b")])
+    assert server.documents[0] == {
+        "id": "a",
+        "kind": "incident",
+        "time": "2027-01-15T08:00:00.000Z",
+        "body": {"id": "incident of a", "state": "open"},
+    }
+    headers = [headers for headers, _ in server.posts]
+    assert [h["Idempotency-Key"] for h in headers] == ["a", "b"]
+    assert headers[0]["Authorization"] == "Bearer t"
+    assert headers[0]["Content-Type"] == "application/json"
+
+
+async def test_array_is_one_post_for_all_events() -> None:
+    async with receiver() as server, opened(server.url, body="array") as sink:
+        await sink.deliver([event("a"), event("b")])
+        await sink.deliver([event("c")])
+    assert [[e["id"] for e in array] for array in server.documents] == [["a", "b"], ["c"]]
+
+
+async def test_signature_covers_timestamp_and_body() -> None:
+    async with receiver() as server, opened(server.url, signing_key="k3y") as sink:
+        await sink.deliver([event("a")])
+    headers, body = server.posts[0]
+    assert headers["X-Edge-Agent-Timestamp"] == "1800000000"
+    assert headers["X-Edge-Agent-Signature"].startswith("sha256=")
+    openssl = subprocess.run(  # an implementation that is not ours
+        ["openssl", "dgst", "-sha256", "-hmac", "k3y", "-r"],
+        input=b"1800000000." + body,
+        capture_output=True,
+        check=True,
+    )
+    assert headers["X-Edge-Agent-Signature"] == "sha256=" + openssl.stdout.split()[0].decode()
+    assert not hmac.compare_digest(hashlib.sha256(body).hexdigest(), openssl.stdout.split()[0].decode())
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+async def test_receiver_in_trouble_is_tried_again(status: int) -> None:
+    async with receiver(answers=[status], headers={"Retry-After": "30"}) as server, opened(server.url) as sink:
+        with pytest.raises(RetryableAdapterError, match=rf"127\.0\.0\.1:\d+: HTTP {status} .*Retry-After: '30'"):
+            await sink.deliver([event("a")])
+        await sink.deliver([event("a")])
+    assert [d["id"] for d in server.documents] == ["a", "a"]
+
+
+async def test_what_was_acknowledged_is_not_sent_again_when_the_call_is_repeated() -> None:
+    async with receiver(answers=[204, 500]) as server, opened(server.url) as sink:
+        with pytest.raises(RetryableAdapterError):
+            await sink.deliver([event("a"), event("b"), event("c")])
+        await sink.deliver([event("a"), event("b"), event("c")])
+    assert [d["id"] for d in server.documents] == ["a", "b", "b", "c"]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 413, 422])
+async def test_refusal_is_final(status: int) -> None:
+    async with receiver(answers=[status]) as server, opened(server.url) as sink:
+        with pytest.raises(AdapterError, match=rf"event a: http://.*: HTTP {status} .*: 'sorry'") as caught:
+            await sink.deliver([event("a")])
+    assert not isinstance(caught.value, RetryableAdapterError)
+    assert "secret-path" not in str(caught.value)
+    assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize("body", ["event", "array"])
+async def test_refused_event_does_not_hold_up_the_others(body: str) -> None:
+    async with receiver(refuse_id="poison") as server, opened(server.url, body=body) as sink:
+        with pytest.raises(AdapterError, match=r"event poison: .*422.*no such field"):
+            await sink.deliver([event("a"), event("poison"), event("c")])
+        alone = server.documents[-3:]
+        assert [(d[0] if body == "array" else d)["id"] for d in alone] == ["a", "poison", "c"]
+        sent = len(server.posts)
+        await sink.deliver([event("a"), event("c")])  # delivery may try the others again: they are known as delivered
+        assert len(server.posts) == sent
+
+
+async def test_redirect_is_not_followed() -> None:
+    async with (
+        receiver(answers=[302], headers={"Location": "http://127.0.0.1:1/"}) as server,
+        opened(server.url) as sink,
+    ):
+        with pytest.raises(AdapterError, match="302 Found: redirects are not followed; correct `url`"):
+            await sink.deliver([event("a")])
+
+
+async def test_slow_receiver_times_out_and_is_tried_again() -> None:
+    async with receiver(delay_s=0.5) as server, opened(server.url, timeout="100ms") as sink:
+        with pytest.raises(RetryableAdapterError, match=r"no answer within 0\.1 s"):
+            await sink.deliver([event("a")])
+
+
+async def test_receiver_that_is_down_is_tried_again(unused_tcp_port: int) -> None:
+    async with opened(f"http://127.0.0.1:{unused_tcp_port}/") as sink:
+        with pytest.raises(RetryableAdapterError, match="Cannot connect"):
+            await sink.deliver([event("a")])
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+         "-subj", "/CN=hook", "-addext", "subjectAltName=DNS:hook.example", "-keyout", str(key), "-out", str(cert)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return cert, key
+
+
+def server_tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context
+
+
+async def test_untrusted_certificate_is_refused_and_nothing_sent(certificate: tuple[Path, Path]) -> None:
+    async with receiver(tls=server_tls(certificate)) as server, opened(server.url) as sink:
+        with pytest.raises(RetryableAdapterError, match=r"its certificate is not trusted: .*; see `tls\.ca`"):
+            await sink.deliver([event("a")])
+    assert server.posts == []
+
+
+async def test_certificate_of_another_name_is_refused(certificate: tuple[Path, Path]) -> None:
+    tls = {"ca": str(certificate[0])}
+    async with receiver(tls=server_tls(certificate)) as server, opened(server.url, tls=tls) as sink:
+        with pytest.raises(RetryableAdapterError, match="its certificate is not trusted"):
+            await sink.deliver([event("a")])
+    assert server.posts == []
+
+
+async def test_trusted_certificate_with_the_expected_name_is_taken(certificate: tuple[Path, Path]) -> None:
+    tls = {"ca": str(certificate[0]), "server_name": "hook.example"}
+    async with receiver(tls=server_tls(certificate)) as server, opened(server.url, tls=tls) as sink:
+        await sink.deliver([event("a")])
+    assert [d["id"] for d in server.documents] == ["a"]
+
+
+async def test_client_certificate_is_presented(certificate: tuple[Path, Path]) -> None:
+    cert, key = map(str, certificate)
+    mutual = server_tls(certificate)
+    mutual.verify_mode = ssl.CERT_REQUIRED
+    mutual.load_verify_locations(cert)
+    tls = {"ca": cert, "cert": cert, "key": key, "server_name": "hook.example"}
+    async with receiver(tls=mutual) as server, opened(server.url, tls=tls) as sink:
+        await sink.deliver([event("a")])
+    assert len(server.posts) == 1
+
+
+async def test_missing_certificate_file_is_named() -> None:
+    with pytest.raises(AdapterError, match=r"tls: /nowhere/ca\.pem cannot be used"):
+        async with opened("https://127.0.0.1:1/", tls={"ca": "/nowhere/ca.pem"}):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": "ftp://x/"}, "got 'ftp://x', expected a URL such as https://hooks.example.com/edge"),
+        ({"url": "https://u:p@x/"}, "user and password do not belong in the URL"),
+        ({"headers": {"a b": "c"}}, "got header name 'a b'"),
+        ({"headers": {"Content-Type": "c"}}, "Content-Type: this header is set by the sink itself"),
+        ({"headers": {"A": "b\r\nC: d"}}, "A: the value has line breaks"),
+        ({"tls": {"key": "k.pem"}}, "key: has no meaning without `cert`"),
+        ({"timeout": "0s"}, "greater than 0"),
+        ({"body": "both"}, "'event' or 'array'"),
+        ({"tls": {"verify": False}}, "Extra inputs are not permitted"),
+    ],
+)
+def test_wrong_option_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        SINK.options.model_validate({"type": "webhook", "url": "https://x/", **options})
+    assert message in str(caught.value)
+
+
+def test_announcing_the_sink_does_not_import_the_http_library() -> None:
+    code = "import sys, edge_adapters.webhook; sys.exit('aiohttp' in sys.modules)"
+    import sys
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
