@@ -28,6 +28,7 @@ import numpy as np
 import orjson
 
 from edge_agent.demo.attacks import ATTACKS, Injection
+from edge_agent.demo.effects import Vector
 from edge_agent.demo.plant import Plant
 from edge_agent.demo.recording import SETTLE_S
 from edge_agent.demo.serve_coap import CoapDevices
@@ -114,8 +115,9 @@ class Devices:
         self._publisher: Publisher | None = None
         self._closing = AsyncExitStack()
 
-    async def start(self, host: str, ports: tuple[int, int, int]) -> Wiring:
-        """Open the sockets (``ports`` of Modbus, CoAP and MQTT; 0 for any free one)."""
+    async def start(self, host: str, ports: tuple[int, int, int], values: Vector) -> Wiring:
+        """Open the sockets (``ports`` of Modbus, CoAP and MQTT; 0 for any free one), showing ``values`` at once."""
+        self._modbus.update(values)
         modbus = await self._modbus.start(host, ports[0])
         self._closing.push_async_callback(self._modbus.stop)
         coap = await self._coap.start(host, ports[1])
@@ -131,7 +133,7 @@ class Devices:
         self._closing.push_async_callback(asyncio.to_thread, publisher.stop)
         return Wiring(modbus, coap, mqtt, self._agent)
 
-    def update(self, values: np.ndarray[Any, np.dtype[np.float64]], time_ns: int) -> None:
+    def update(self, values: Vector, time_ns: int) -> None:
         """Show and send one tick."""
         self._modbus.update(values)
         self._coap.update(values, time_ns)
@@ -194,7 +196,7 @@ async def _main(options: dict[str, Any]) -> None:
         loop.add_signal_handler(number, control.stopped.set)
     devices = Devices(options["agent"], options["broker"])
     try:
-        wiring = await devices.start(options["host"], options["ports"])
+        wiring = await devices.start(options["host"], options["ports"], plant.step())
         if options["ports_file"] is not None:
             _write_whole(options["ports_file"], orjson.dumps(asdict(wiring)))
         _tell({"event": "ready", **asdict(wiring)})
