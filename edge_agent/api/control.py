@@ -1,0 +1,72 @@
+"""What the API asks of the daemon, and nothing more of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from edge_agent.metrics import Metrics
+
+
+class AgentControl(Protocol):
+    """The running agent. Called on its event loop; answers are ready for JSON (numpy numbers and arrays may be in it).
+
+    Reading methods answer at once from what is in memory (``incidents`` may look into the history). Changing methods
+    never overlap. They raise :class:`~edge_agent.errors.ControlError` (its ``status`` becomes the answer),
+    :class:`~edge_agent.errors.BundleError` or :class:`~edge_agent.errors.ConfigError` (both 422: what was given must
+    not be used) and may be cancelled when the time for changes is over: then the old state has to stay.
+    ``actor`` says who asked, for the log.
+    """
+
+    metrics: Metrics
+
+    def status(self) -> dict[str, Any]:
+        """What `edge-agent status` shows; the page shows every key, nested ones too."""
+        ...
+
+    def sensors(self) -> list[dict[str, Any]]:
+        """One entry a sensor, with ``name`` at least; the page knows ``value, unit, expected, score, quality``."""
+        ...
+
+    def sensor(self, name: str) -> dict[str, Any] | None:
+        """One sensor in full, or None."""
+        ...
+
+    def graph(self) -> dict[str, Any]:
+        """``nodes`` (each with ``name``) and ``edges`` (``sensor, neighbour, weight, kind: declared|learned``)."""
+        ...
+
+    async def incidents(self, limit: int, state: str | None, since_ns: int | None) -> list[dict[str, Any]]:
+        """Newest first, as :meth:`edge_agent.verdict.Incident.to_dict` gives them.
+
+        ``state`` is ``open`` (updated ones included), ``closed`` or None for both; ``since_ns``: updated at or after.
+        """
+        ...
+
+    async def incident(self, incident_id: str) -> dict[str, Any] | None:
+        """One incident, or None."""
+        ...
+
+    def model(self) -> dict[str, Any]:
+        """The bundle in use (``name, version, sha256, …``) and under ``previous`` what a rollback would bring back."""
+        ...
+
+    async def swap_model(self, path: Path, actor: str) -> dict[str, Any]:
+        """Put the bundle at ``path`` into use. An uploaded file is deleted after the call: install what is kept."""
+        ...
+
+    async def rollback_model(self, actor: str) -> dict[str, Any]:
+        """Bring back the bundle before this one."""
+        ...
+
+    async def reload(self, actor: str) -> dict[str, Any]:
+        """Read the configuration again and apply what changed."""
+        ...
+
+    def liveness(self) -> tuple[bool, list[str]]:
+        """Whether the process should be left running; reasons if not."""
+        ...
+
+    def readiness(self) -> tuple[bool, list[str]]:
+        """Whether the agent does its work (sources up, model in use, ticks on time); reasons if not."""
+        ...

@@ -1,0 +1,136 @@
+"""The OpenAPI 3.1 document, made from the table of routes so that it cannot fall behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+from edge_agent.api.routes import JSON, Query, Route
+from edge_agent.verdict import IncidentKind, IncidentState, Severity
+
+_TIME = {"type": "string", "format": "date-time"}
+_NUMBER_OR_NULL = {"type": ["number", "null"]}
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+_COMMON_STATUSES = (400, 421, 500)
+
+_SCHEMAS: dict[str, Any] = {
+    "Error": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {"error": {"type": "string", "description": "What was found, what was expected, what to do."}},
+    },
+    "Health": {
+        "type": "object",
+        "required": ["ok", "reasons"],
+        "properties": {
+            "ok": {"type": "boolean"},
+            "reasons": {"type": "array", "items": {"type": "string"}, "description": "Why not, if not."},
+        },
+    },
+    "Sensor": {
+        "type": "object",
+        "required": ["name"],
+        "properties": {
+            "name": {"type": "string"},
+            "unit": _TEXT_OR_NULL,
+            "value": _NUMBER_OR_NULL,
+            "expected": _NUMBER_OR_NULL,
+            "score": _NUMBER_OR_NULL,
+        },
+    },
+    "Graph": {
+        "type": "object",
+        "required": ["nodes", "edges"],
+        "properties": {
+            "nodes": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+            "edges": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "sensor": {"type": "string"},
+                        "neighbour": {"type": "string"},
+                        "weight": _NUMBER_OR_NULL,
+                        "kind": {"type": "string", "enum": ["declared", "learned"]},
+                    },
+                },
+            },
+        },
+    },
+    "Incident": {
+        "type": "object",
+        "required": ["id", "kind", "state", "severity", "opened", "summary", "sensors"],
+        "properties": {
+            "id": {"type": "string", "description": "Stays the same from open to closed (ULID)."},
+            "kind": {"type": "string", "enum": [kind.value for kind in IncidentKind]},
+            "state": {"type": "string", "enum": [state.value for state in IncidentState]},
+            "severity": {"type": "string", "enum": [severity.value for severity in Severity]},
+            "opened": _TIME,
+            "updated": _TIME,
+            "closed": {**_TIME, "type": ["string", "null"]},
+            "p_value": _NUMBER_OR_NULL,
+            "score": _NUMBER_OR_NULL,
+            "summary": {"type": "string"},
+            "first_mover": _TEXT_OR_NULL,
+            "sensors": {"type": "array", "items": {"type": "object"}, "description": "Largest share first."},
+        },
+    },
+}
+
+
+def openapi_document(routes: Iterable[Route], version: str) -> dict[str, Any]:
+    """The whole document for these routes; ``version`` is the agent's."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "edge-agent",
+            "version": version,
+            "description": "Local API of one gateway. Reading needs no token; whatever changes something does.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": _SCHEMAS,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__,
+        "summary": route.summary,
+        "parameters": [*map(_path_parameter, re.findall(r"{(\w+)}", route.path)), *map(_query, route.query)],
+        "responses": _responses(route),
+    }
+    if route.bodies:
+        operation["requestBody"] = {"required": True, "content": {kind: {"schema": s} for kind, s in route.bodies}}
+    if route.changes:
+        operation["security"] = [{"token": []}]
+    return operation
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _query(query: Query) -> dict[str, Any]:
+    return {"name": query.name, "in": "query", "description": query.description, "schema": query.schema}
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    protected = (401, 403, 415, 504) if route.changes else ()
+    found = {"200": {"description": "OK", "content": {route.answer_type: {"schema": route.answer}}}}
+    for status in sorted({*_COMMON_STATUSES, *route.statuses, *protected}):
+        # A health check that fails is an answer, not an error.
+        schema = route.answer if route.answer.get("$ref", "").endswith("/Health") and status == 503 else _ERROR
+        found[str(status)] = {"description": HTTPStatus(status).phrase, "content": {JSON: {"schema": schema}}}
+    return found
+
+
+_ERROR = {"$ref": "#/components/schemas/Error"}

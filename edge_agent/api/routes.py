@@ -1,0 +1,150 @@
+"""The table of end points: what is served, by which function, and what the OpenAPI document says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from edge_agent.api.handlers import Handlers
+from edge_agent.verdict import EventKind
+
+Schema = dict[str, Any]
+Handler = Callable[[Handlers, web.Request], Awaitable[web.StreamResponse]]
+JSON = "application/json"
+BINARY = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One optional query parameter."""
+
+    name: str
+    description: str
+    schema: Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One end point. ``path`` has parameters in braces; ``changes`` needs the token; ``bodies``: schema by type."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    answer: Schema
+    answer_type: str = JSON
+    query: tuple[Query, ...] = ()
+    bodies: tuple[tuple[str, Schema], ...] = ()
+    statuses: tuple[int, ...] = ()
+    changes: bool = False
+    streams: bool = False
+
+
+def _named(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _list_of(key: str, name: str) -> Schema:
+    return {"type": "object", "required": [key], "properties": {key: {"type": "array", "items": _named(name)}}}
+
+
+_ANY: Schema = {"type": "object"}
+_TEXT: Schema = {"type": "string"}
+_EMPTY: Schema = {"type": "object", "maxProperties": 0}
+_PATH: Schema = {
+    "type": "object",
+    "required": ["path"],
+    "additionalProperties": False,
+    "properties": {"path": {"type": "string", "description": "Absolute path of a bundle on the gateway."}},
+}
+_INCIDENT_QUERY = (
+    Query("limit", "Most incidents to return.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+    Query("state", "Only incidents in this state.", {"type": "string", "enum": ["open", "closed"]}),
+    Query("since", "Only incidents updated at or after this time.", {"type": "string", "format": "date-time"}),
+)
+_KINDS = Query(
+    "kinds",
+    f"Kinds of event, separated by commas: {', '.join(EventKind)}. Default: all.",
+    {"type": "string", "examples": [EventKind.INCIDENT.value]},
+)
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/", Handlers.page, "Status page for people.", _TEXT, "text/html"),
+    Route(
+        "GET",
+        "/livez",
+        Handlers.livez,
+        "Whether the process should be left running.",
+        _named("Health"),
+        statuses=(503,),
+    ),
+    Route("GET", "/readyz", Handlers.readyz, "Whether the agent does its work.", _named("Health"), statuses=(503,)),
+    Route(
+        "GET",
+        "/metrics",
+        Handlers.metrics,
+        "Metrics in Prometheus' text format, or OpenMetrics when asked for.",
+        _TEXT,
+        "text/plain",
+        statuses=(404,),
+    ),
+    Route("GET", "/api/v1/status", Handlers.status, "State of the whole agent.", _ANY),
+    Route("GET", "/api/v1/sensors", Handlers.sensors, "All sensors.", _list_of("sensors", "Sensor")),
+    Route("GET", "/api/v1/sensors/{name}", Handlers.sensor, "One sensor.", _named("Sensor"), statuses=(404,)),
+    Route("GET", "/api/v1/graph", Handlers.graph, "Sensors and the edges between them.", _named("Graph")),
+    Route(
+        "GET",
+        "/api/v1/incidents",
+        Handlers.incidents,
+        "Incidents, newest first.",
+        _list_of("incidents", "Incident"),
+        query=_INCIDENT_QUERY,
+    ),
+    Route("GET", "/api/v1/incidents/{id}", Handlers.incident, "One incident.", _named("Incident"), statuses=(404,)),
+    Route("GET", "/api/v1/model", Handlers.model, "The model in use and the one before it.", _ANY),
+    Route(
+        "POST",
+        "/api/v1/model",
+        Handlers.swap_model,
+        "Put a model bundle into use, from a path on the gateway or uploaded as a tar.",
+        _ANY,
+        bodies=((JSON, _PATH), (BINARY, {"type": "string", "format": "binary"})),
+        statuses=(409, 413, 422, 507),
+        changes=True,
+    ),
+    Route(
+        "POST",
+        "/api/v1/model/rollback",
+        Handlers.rollback_model,
+        "Bring back the model before this one.",
+        _ANY,
+        bodies=((JSON, _EMPTY),),
+        statuses=(409, 422),
+        changes=True,
+    ),
+    Route(
+        "POST",
+        "/api/v1/reload",
+        Handlers.reload,
+        "Read the configuration again and apply what changed.",
+        _ANY,
+        bodies=((JSON, _EMPTY),),
+        statuses=(409, 422),
+        changes=True,
+    ),
+    Route(
+        "GET",
+        "/api/v1/events",
+        Handlers.events,
+        "Live events, as they happen. An event `missed` says how many a slow client did not get.",
+        _TEXT,
+        "text/event-stream",
+        query=(_KINDS,),
+        statuses=(503,),
+        streams=True,
+    ),
+    Route("GET", "/api/v1/openapi.json", Handlers.openapi, "This description.", _ANY),
+)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from fake_agent import FakeAgent
+
+from edge_agent.api.address import TcpAddress
+from edge_agent.api.options import ApiOptions
+from edge_agent.api.server import ApiServer
+from edge_agent.export.prometheus import PrometheusRenderer
+from edge_agent.options import Secret
+
+TOKEN = "a-token-of-sixteen-or-more"
+
+Serve = Callable[..., Awaitable[ApiServer]]
+
+
+@pytest.fixture
+async def agent() -> FakeAgent:
+    return FakeAgent()
+
+
+@pytest.fixture
+async def serve(agent: FakeAgent, tmp_path: Path) -> AsyncIterator[Serve]:
+    """Starts servers for the agent, on a free port unless ``listen`` is given; all are stopped at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def start(local_token: Secret | None = None, **options: Any) -> ApiServer:
+            given = {"listen": "127.0.0.1:0", "token": TOKEN, **options}
+            server = ApiServer(
+                ApiOptions.model_validate(given),
+                agent,
+                render_metrics=PrometheusRenderer(agent.metrics).render,
+                upload_dir=tmp_path / "uploads",
+                local_token=local_token,
+            )
+            await server.start()
+            stack.push_async_callback(server.stop)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+        yield session
+    await asyncio.sleep(0)
+
+
+def url(server: ApiServer, path: str) -> str:
+    return f"http://{server.address}{path}"
+
+
+async def raw(server: ApiServer, request: bytes, *, end: bool = True) -> bytes:
+    """Send bytes as they are and return all that comes back until the server hangs up."""
+    assert isinstance(server.address, TcpAddress)
+    reader, writer = await asyncio.open_connection(server.address.host, server.address.port)
+    try:
+        writer.write(request)
+        if end and writer.can_write_eof():
+            writer.write_eof()
+        async with asyncio.timeout(10):
+            return await reader.read()
+    finally:
+        writer.close()

@@ -1,0 +1,108 @@
+"""An agent for the API tests: plain values, real behaviour, every call remembered."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_agent.errors import BundleError, ConfigError, ControlError
+from edge_agent.metrics import Metrics
+
+HOSTILE_NAME = "</td><script>document.title='owned'</script>"
+
+
+def incident(number: int, state: str = "open") -> dict[str, Any]:
+    return {
+        "id": f"01J{number:023d}",
+        "kind": "process",
+        "state": state,
+        "severity": "high",
+        "opened": "2026-11-20T10:42:07.125Z",
+        "updated": "2026-11-20T10:43:07.125Z",
+        "closed": None if state != "closed" else "2026-11-20T10:44:07.125Z",
+        "p_value": 1e-6,
+        "score": 9.5,
+        "summary": "tank level no longer follows its inflow",
+        "first_mover": "plant/tank 1/level",
+        "sensors": [{"sensor": "plant/tank 1/level", "share": 0.8, "seen": 0.91, "expected": 0.42}],
+    }
+
+
+class FakeAgent:
+    """Implements ``AgentControl``."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.calls: list[tuple[str, ...]] = []
+        self.uploaded: bytes | None = None
+        self.ready = (True, list[str]())
+        self.alive = (True, list[str]())
+        self.release = asyncio.Event()
+        self.release.set()
+        self.broken = False
+
+    def status(self) -> dict[str, Any]:
+        if self.broken:
+            raise ZeroDivisionError("a defect")
+        return {
+            "name": "gateway-7",
+            "version": "0.1.0",
+            "tick": np.int64(42),
+            "p_value": float("nan"),
+            "model": {"name": "universal", "version": "1.0.0"},
+            "sources": {"plc": "connected", "broker": "disconnected: refused"},
+            "warming_up": False,
+        }
+
+    def sensors(self) -> list[dict[str, Any]]:
+        quiet = [
+            {"name": f"plant/P{n}", "value": 1.25 * n, "unit": "bar", "expected": 1.2 * n, "score": 0.9, "quality": 0}
+            for n in range(5)
+        ]
+        level = {"name": "plant/tank 1/level", "value": 0.91, "unit": "m", "expected": 0.42, "score": np.float32(9.5)}
+        return [*quiet, level, {"name": HOSTILE_NAME, "value": None, "score": None}]
+
+    def sensor(self, name: str) -> dict[str, Any] | None:
+        return next((sensor for sensor in self.sensors() if sensor["name"] == name), None)
+
+    def graph(self) -> dict[str, Any]:
+        edge = {"sensor": "plant/P1", "neighbour": "plant/P2", "weight": np.float32(0.5), "kind": "learned"}
+        return {"nodes": [{"name": "plant/P1"}, {"name": "plant/P2"}], "edges": [edge]}
+
+    async def incidents(self, limit: int, state: str | None, since_ns: int | None) -> list[dict[str, Any]]:
+        self.calls.append(("incidents", str(limit), str(state), str(since_ns)))
+        return [incident(1), incident(2, "closed")][:limit]
+
+    async def incident(self, incident_id: str) -> dict[str, Any] | None:
+        return incident(1) if incident_id == incident(1)["id"] else None
+
+    def model(self) -> dict[str, Any]:
+        return {"name": "universal", "version": "1.0.0", "sha256": "ab" * 32, "previous": None}
+
+    async def swap_model(self, path: Path, actor: str) -> dict[str, Any]:
+        self.calls.append(("swap", str(path), actor))
+        await self.release.wait()
+        if path.name == "corrupt":
+            raise BundleError("bundle /corrupt: model.onnx: sha256 does not match the manifest; build it again")
+        if path.is_file():
+            self.uploaded = path.read_bytes()
+        return {"name": "site", "version": "2.0.0"}
+
+    async def rollback_model(self, actor: str) -> dict[str, Any]:
+        self.calls.append(("rollback", actor))
+        raise ControlError("there is no previous model")
+
+    async def reload(self, actor: str) -> dict[str, Any]:
+        self.calls.append(("reload", actor))
+        if self.broken:
+            raise ConfigError("edge.yaml:3: sources.plc.port: got 70000, expected 1 to 65535")
+        return {"changed": ["sources.plc"]}
+
+    def liveness(self) -> tuple[bool, list[str]]:
+        return self.alive
+
+    def readiness(self) -> tuple[bool, list[str]]:
+        return self.ready
