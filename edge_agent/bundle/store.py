@@ -23,7 +23,7 @@ from edge_agent.bundle.verify import Bundle, verify_bundle
 from edge_agent.errors import BundleError
 
 MAX_TAR_BYTES = 224 * MIB
-_UNIVERSAL = Path(__file__).parent / "universal"
+UNIVERSAL = Path(__file__).parent / "universal"
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -37,9 +37,9 @@ def read_bundle(path: Path) -> Bundle:
 
 def universal_bundle() -> Bundle:
     """The bundle that is shipped inside the package."""
-    if not (_UNIVERSAL / MANIFEST).exists():
-        raise BundleError(f"the universal model is not in this installation: {_UNIVERSAL} is empty; install it again")
-    return read_bundle(_UNIVERSAL)
+    if not (UNIVERSAL / MANIFEST).exists():
+        raise BundleError(f"the universal model is not in this installation: {UNIVERSAL} is empty; install it again")
+    return read_bundle(UNIVERSAL)
 
 
 def write_bundle(directory: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
@@ -120,10 +120,13 @@ def _read_file(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise BundleError(f"{path.name!r}: {error.strerror}; expected an ordinary file, no link") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise BundleError(f"{path.name!r}: expected an ordinary file")
-        return _read_limited(path.name, file)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return _read_limited(path.name, file)
+    finally:
+        os.close(descriptor)
 
 
 def _read_limited(name: str, file: IO[bytes]) -> bytes:
