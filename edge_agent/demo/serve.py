@@ -2,10 +2,11 @@
 
 It steps in real time, serves every tag on its protocol, and takes commands, one a line, on standard input::
 
-    attack NAME [SECONDS [MAGNITUDE]]     stop [NAME]     list     quit
+    attack NAME [SECONDS [MAGNITUDE]]     stop [NAME]     list     go     quit
 
 Every answer and every event is one JSON object a line on standard output. The end of standard input ends the process,
-so that a plant never outlives whoever started it (``--forever`` changes that).
+so that a plant never outlives whoever started it (``--forever`` changes that). With ``--hold`` it stands still until
+``go``: whoever has simulated its past from the same seed can then follow it without a gap.
 """
 
 from __future__ import annotations
@@ -43,9 +44,10 @@ Tell = Callable[[dict[str, Any]], None]
 class Control:
     """Carries out command lines on a plant and reports attacks that begin and end."""
 
-    def __init__(self, plant: Plant, tell: Tell) -> None:
+    def __init__(self, plant: Plant, tell: Tell, held: bool = False) -> None:
         self._plant = plant
         self._tell = tell
+        self.held = held
         self._acting: dict[str, Injection] = {}
         self.stopped = asyncio.Event()
 
@@ -78,11 +80,13 @@ class Control:
             self._plant.stop(rest[0] if rest else None)
         elif verb == "list" and not rest:
             self._tell({"attacks": {attack.name: attack.description for attack in ATTACKS.values()}})
+        elif verb == "go" and not rest:
+            self.held = False
         elif verb == "quit" and not rest:
             self.stopped.set()
         else:
             raise ValueError(
-                f"got {' '.join([verb, *rest])!r}, expected attack NAME [SECONDS], stop [NAME], list, quit"
+                f"got {' '.join([verb, *rest])!r}, expected attack NAME [SECONDS], stop [NAME], list, go, quit"
             )
 
 
@@ -145,24 +149,28 @@ class Devices:
         await self._closing.aclose()
 
 
-async def serve(
-    plant: Plant,
-    devices: Devices,
-    control: Control,
-    period_s: float,
-    clock: Callable[[], float] = time.monotonic,
-) -> None:
-    """Step the plant every ``period_s`` until told to stop. Steps lie on multiples of the period of the clock."""
-    due = (clock() // period_s + 1.0) * period_s
+PHASE = 0.3
+"""Steps lie this part of a period after whole periods of wall time, where the agent's ticks lie: what belongs to one
+step then reaches the agent well within one tick, also over protocols that poll."""
+
+
+async def serve(plant: Plant, devices: Devices, control: Control, period_s: float) -> None:
+    """Step the plant every ``period_s`` until told to stop. Steps missed by a busy machine are not made up for."""
     while not control.stopped.is_set():
         try:
-            async with asyncio.timeout(max(0.0, due - clock())):
+            async with asyncio.timeout(seconds_to_step(time.time(), period_s)):
                 await control.stopped.wait()
         except TimeoutError:
+            if control.held:
+                continue
             devices.update(plant.step(), time.time_ns())
             control.notice()
-            # A machine that slept does not make up for the steps it missed.
-            due = max(due + period_s, (clock() // period_s) * period_s)
+
+
+def seconds_to_step(wall_s: float, period_s: float) -> float:
+    """Time until the next step; a timer that woke a little early does not step twice."""
+    wait_s = (PHASE - wall_s / period_s) % 1.0 * period_s
+    return wait_s if wait_s > 0.25 * period_s else wait_s + period_s
 
 
 def _tell(message: dict[str, Any]) -> None:
@@ -181,16 +189,16 @@ def _read_commands(loop: asyncio.AbstractEventLoop, control: Control, forever: b
         loop.call_soon_threadsafe(control.stopped.set)
 
 
-def _settled(seed: int, tick_s: float) -> Plant:
+def _settled(seed: int, tick_s: float, settle_s: float) -> Plant:
     plant = Plant(np.random.default_rng(seed), tick_s)
-    for _ in range(round(SETTLE_S / tick_s)):
+    for _ in range(round(settle_s / tick_s)):
         plant.step()
     return plant
 
 
 async def _main(options: dict[str, Any]) -> None:
-    plant = _settled(options["seed"], options["tick"])
-    control = Control(plant, _tell)
+    plant = _settled(options["seed"], options["tick"], options["settle"])
+    control = Control(plant, _tell, held=options["hold"])
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, control.stopped.set)
@@ -238,6 +246,8 @@ ADDRESS = _AddressType()
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same plant.")
 @click.option("--tick", default=1.0, type=click.FloatRange(0.01, 60.0), show_default=True, help="Seconds a step.")
 @click.option("--speed", default=1.0, type=click.FloatRange(0.1, 100.0), show_default=True, help="Times real time.")
+@click.option("--settle", default=SETTLE_S, type=click.FloatRange(0.0), help="Plant seconds run before it is served.")
+@click.option("--hold", is_flag=True, help="Stand still until the command `go`.")
 @click.option("--forever", is_flag=True, help="Go on when standard input ends.")
 def main(**options: Any) -> None:
     """Serve the simulated water treatment line over Modbus TCP, CoAP and MQTT."""
