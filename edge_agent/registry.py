@@ -167,7 +167,10 @@ def _broken(group: Group, entry: EntryPoint, error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name and not entry.module.startswith(error.name):
         extra = extra_with(error.name) if _shipped_by(entry) == DISTRIBUTION else None
         return missing_library(subject, extra, error)
-    return f"{subject} cannot be loaded from {entry.value}: {type(error).__name__}: {error}; reinstall that package"
+    first_line = (str(error).splitlines() or [""])[0]
+    return (
+        f"{subject} cannot be loaded from {entry.value}: {type(error).__name__}: {first_line}; reinstall that package"
+    )
 
 
 def extra_with(module: str) -> str | None:

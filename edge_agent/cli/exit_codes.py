@@ -34,12 +34,9 @@ class ExitCode(IntEnum):
 
 def exit_code(error: EdgeAgentError) -> ExitCode:
     """The exit code for ``error``."""
-    if isinstance(error, NotRunningError):
-        return ExitCode.NOT_RUNNING
     if isinstance(error, ControlError):
-        return ExitCode.REFUSED
+        return ExitCode.NOT_RUNNING if error.status in _NO_ANSWER else ExitCode.REFUSED
     return ExitCode.USAGE if isinstance(error, ConfigError | DataFileError) else ExitCode.FAILED
 
 
-class NotRunningError(EdgeAgentError):
-    """The daemon does not answer."""
+_NO_ANSWER = (502, 503, 504)

@@ -75,9 +75,7 @@ def _below(section: str, lines: list[str]) -> list[str]:
 
 
 def _sensors() -> Iterator[str]:
-    yield from _comment(
-        "Each option comes from the most specific entry that gives it: the exact name, then the longest pattern.", "  "
-    )
+    yield from _comment("A sensor takes the entry of its exact name, else the first pattern that matches.", "  ")
     yield '  # "LIT*":'
     for text, value in _top_level(SensorOptions):
         yield f"  #   {text.name}: {value}  # {text.description}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import get_type_hints
 
@@ -25,7 +24,8 @@ class AgentConfig:
     """One configuration file, checked and with its references resolved. Nothing in it can be changed.
 
     ``sources``, ``sinks``: by the name the user gave, in the order of the file; each has its adapter's option class.
-    ``sensors``: by exact name or shell-style pattern, in the order of the file.
+    ``sensors``: by exact name or shell-style pattern, in the order of the file. A sensor has the options of its exact
+    name, else of the first pattern that matches (:func:`~edge_agent.pipeline.engine.sensor_options_by_pattern`).
     Relative paths in the file are relative to the file's folder; here they are absolute.
     """
 
@@ -41,19 +41,6 @@ class AgentConfig:
     sinks: Mapping[str, SinkOptions]
     api: ApiOptions
     telemetry: TelemetryOptions
-
-    def sensor_options(self, name: str) -> SensorOptions:
-        """What is known about the sensor ``name``: each option from the most specific entry that gives it.
-
-        The exact name is the most specific, then the longest pattern; of equally long ones, the later in the file.
-        """
-        entries = [(pattern, options) for pattern, options in self.sensors.items() if fnmatchcase(name, pattern)]
-        entries.sort(key=lambda entry: len(entry[0]))
-        exact = self.sensors.get(name)
-        merged: dict[str, object] = {}
-        for options in (*(options for _, options in entries), *((exact,) if exact is not None else ())):
-            merged |= {field: getattr(options, field) for field in options.model_fields_set}
-        return SensorOptions().model_copy(update=merged) if merged else SensorOptions()
 
 
 SECTION_NAMES: tuple[str, ...] = tuple(name for name in AgentConfig.__dataclass_fields__ if name != "path")

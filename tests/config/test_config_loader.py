@@ -12,7 +12,6 @@ from edge_agent.config.agent import LogFormat, LogLevel
 from edge_agent.config.document import MAX_BYTES, read_document
 from edge_agent.config.sample import sample_config
 from edge_agent.errors import ConfigError
-from edge_agent.intake.options import SensorOptions
 
 Parse = Callable[..., AgentConfig]
 Problems = Callable[..., list[str]]
@@ -242,15 +241,8 @@ def test_secrets_are_never_shown(parse: Parse, problems: Problems) -> None:
 # Sensors
 
 
-def test_each_sensor_option_comes_from_the_most_specific_entry(parse: Parse) -> None:
-    config = parse("sensors:\n  LIT101: {max: 9}\n  LIT*: {unit: mm, max: 7}\n  '*': {unit: x, min: 0}")
-    options = config.sensor_options("LIT101")
-    assert (options.min, options.max, options.unit) == (0, 9, "mm")
-    assert config.sensor_options("FIT1").unit == "x"
-
-
-def test_sensor_without_entry_has_the_defaults(parse: Parse) -> None:
-    assert parse("sensors: {LIT*: {unit: mm}}").sensor_options("FIT101") == SensorOptions()
+def test_sensors_keep_the_order_of_the_file(parse: Parse) -> None:
+    assert list(parse("sensors: {LIT*: {unit: mm}, '*': {}, LIT101: {unit: m}}").sensors) == ["LIT*", "*", "LIT101"]
 
 
 # Difference

@@ -1,0 +1,94 @@
+"""Rules for a running sink."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from edge_agent.contract import SinkAdapter
+from edge_agent.errors import AdapterError
+from edge_agent.registry import build_sink
+from edge_agent.testing.announcement import check_announcement
+from edge_agent.testing.rule import new_context, nothing_left_over, require, until
+from edge_agent.verdict import Event, EventKind
+
+CLOSE_S = 5.0
+
+
+def sample_events(count: int = 3) -> list[Event]:
+    """Events as the agent makes them, with text that needs escaping."""
+    body = {"summary": 'level "LIT101" is 7 °C off\n', "sensors": [{"sensor": "LIT101", "share": 0.5}], "nothing": None}
+    return [
+        Event(f"event-{number}", EventKind.INCIDENT, 1_700_000_000_000_000_000 + number, body)
+        for number in range(count)
+    ]
+
+
+async def check_sink(
+    adapter: SinkAdapter,
+    options: Mapping[str, Any],
+    *,
+    received: Callable[[], Awaitable[Sequence[str]]] | None = None,
+    unreachable: Mapping[str, Any] | None = None,
+    timeout_s: float = 10.0,
+) -> None:
+    """Run the sink against a far side that is up, through all rules.
+
+    ``received`` gives the ids of the events that have arrived there. ``unreachable``: options of a far side that is
+    not there.
+    """
+    check_announcement(adapter)
+    parsed = adapter.options.model_validate(dict(options))
+    events = sample_events()
+    async with nothing_left_over():
+        for part in (events[:1], events[1:]):  # a second instance after the first, as after a reload
+            await _deliver(adapter, parsed, part, timeout_s)
+        if received is not None:
+            await _check_arrival(received, events, timeout_s)
+        if unreachable is not None:
+            await _check_unreachable(adapter, adapter.options.model_validate(dict(unreachable)), timeout_s)
+
+
+async def _deliver(adapter: SinkAdapter, options: Any, events: Sequence[Event], timeout_s: float) -> None:
+    sink = build_sink(adapter, options, new_context(f"{adapter.name}-under-test", sink=True))
+    try:
+        async with asyncio.timeout(timeout_s):
+            await sink.open()
+            await sink.deliver(events)
+            await sink.deliver([])
+    finally:
+        async with asyncio.timeout(CLOSE_S):
+            await sink.close()
+
+
+async def _check_arrival(
+    received: Callable[[], Awaitable[Sequence[str]]], events: Sequence[Event], timeout_s: float
+) -> None:
+    wanted = {event.id for event in events}
+    arrived: set[str] = set()
+
+    async def look() -> None:
+        while not wanted <= arrived:
+            arrived.update(await received())
+            await asyncio.sleep(0.02)
+
+    looking = asyncio.create_task(look(), name="look for delivered events")
+    await until(looking.done, timeout_s, "what deliver() returned for has arrived at the far side")
+    await looking
+
+
+async def _check_unreachable(adapter: SinkAdapter, options: Any, timeout_s: float) -> None:
+    """Either step may find out; at the end the sink has said so and can be closed."""
+    sink = build_sink(adapter, options, new_context("unreachable", sink=True))
+    failure: BaseException | None = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            await sink.open()
+            await sink.deliver(sample_events(1))
+    except (AdapterError, TimeoutError) as error:
+        failure = error
+    finally:
+        async with asyncio.timeout(CLOSE_S):
+            await sink.close()
+    require(isinstance(failure, AdapterError), "a far side that is not there is an AdapterError of open() or deliver()")
