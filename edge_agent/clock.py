@@ -113,6 +113,10 @@ class Timeline:
             self._offset_ns += drift_ns
         return drift_ns if abs(drift_ns) > JUMP_NS else 0
 
+    def now_ns(self) -> int:
+        """Pipeline time now."""
+        return self._clock.monotonic_ns()
+
     def wall_is_set(self) -> bool:
         """False while the gateway's wall clock is plainly wrong, as after a start without battery clock."""
         return self._clock.wall_ns() > _CLOCK_SET_NS

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from edge_agent.backoff import full_jitter
 from edge_agent.channel import Channel, Full
-from edge_agent.contract import AdapterContext, Sink, SinkAdapter, SinkOptions, StartBehaviour
+from edge_agent.contract import AdapterContext, Sink, SinkOptions, StartBehaviour
 from edge_agent.errors import AdapterError, RetryableAdapterError
 from edge_agent.metrics import Metrics
 from edge_agent.verdict import Event
@@ -26,13 +27,18 @@ class SinkRunner:
     """
 
     def __init__(
-        self, name: str, adapter: SinkAdapter, options: SinkOptions, context: AdapterContext, metrics: Metrics
+        self,
+        name: str,
+        build: Callable[[], Sink],
+        options: SinkOptions,
+        context: AdapterContext,
+        metrics: Metrics,
     ) -> None:
         self.name = name
         self.options = options
         self.context = context
         self.channel: Channel[Event] = Channel(options.capacity, Full.DROP_OLDEST)
-        self._adapter = adapter
+        self._build = build
         self._wanted = frozenset(options.events)
         self._in_hand: list[Event] = []
         self._attempt = 0
@@ -63,9 +69,9 @@ class SinkRunner:
         while self._in_hand or not (self.channel.closed and not len(self.channel)):
             sink = None
             try:
-                sink = self._adapter.build(self.options, self.context)
+                sink = self._build()
                 await sink.open()
-                self.context.connected(self._adapter.name)
+                self.context.connected(self.options.type)
                 await self._deliver_all(sink)
                 return
             except AdapterError as error:
@@ -74,7 +80,7 @@ class SinkRunner:
                 self.context.disconnected(str(error))
             except Exception:
                 self.context.disconnected("a fault in the adapter, see the log")
-                _log.exception("sink %s: fault in adapter %s", self.name, self._adapter.name)
+                _log.exception("sink %s: fault in its adapter", self.name)
             finally:
                 if sink is not None:
                     await self._close(sink)

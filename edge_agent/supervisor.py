@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from edge_agent.backoff import full_jitter
 from edge_agent.channel import Channel, ClosedError, Full
-from edge_agent.contract import AdapterContext, SourceAdapter, SourceOptions, StartBehaviour
+from edge_agent.contract import AdapterContext, Source, SourceOptions, StartBehaviour
 from edge_agent.errors import AdapterError, RetryableAdapterError
 from edge_agent.metrics import Metrics
 from edge_agent.sample import Batch
@@ -33,8 +33,9 @@ class SourceRunner:
     def __init__(
         self,
         name: str,
-        adapter: SourceAdapter,
+        build: Callable[[], Source],
         options: SourceOptions,
+        when_full: Full,
         context: AdapterContext,
         metrics: Metrics,
         take: Callable[[Batch], None],
@@ -43,9 +44,9 @@ class SourceRunner:
         self.name = name
         self.options = options
         self.context = context
-        self.channel: Channel[Batch] = Channel(capacity, options.when_full or adapter.when_full)
+        self.channel: Channel[Batch] = Channel(capacity, options.when_full or when_full)
         self.ended = False
-        self._adapter = adapter
+        self._build = build
         self._metrics = metrics
         self._take = take
         self._dropped = 0
@@ -59,7 +60,7 @@ class SourceRunner:
             finally:
                 # Accepted means scored: what is in the channel is handed over before the source counts as stopped.
                 self.channel.close()
-                self._hand_over(len(self.channel))
+                self.hand_over_all()
             await consumer
 
     async def _keep_running(self) -> None:
@@ -69,7 +70,7 @@ class SourceRunner:
             loop_time = asyncio.get_running_loop().time
             began = loop_time()
             try:
-                source = self._adapter.build(self.options, self.context)
+                source = self._build()
                 await source.run(SourceEmitter(self.channel))
             except AdapterError as error:
                 if self._gives_up(error):
@@ -87,7 +88,7 @@ class SourceRunner:
                 attempt += 1
                 pause_s = full_jitter(self.context.random, attempt + 3, self.options.retry_max)
                 self.context.disconnected("a fault in the adapter, see the log")
-                _log.exception("source %s: fault in adapter %s", self.name, self._adapter.name)
+                _log.exception("source %s: fault in its adapter", self.name)
             else:
                 self.ended = True
                 self.context.state = "ended"
@@ -112,12 +113,16 @@ class SourceRunner:
             self._hand_over(_DRAIN)
             await asyncio.sleep(0)
 
+    def hand_over_all(self) -> None:
+        """Hand over everything accepted so far; called before each tick."""
+        self._hand_over(len(self.channel))
+
     def _hand_over(self, limit: int) -> None:
         for batch in self.channel.drain(limit):
             try:
                 self._take(batch)
             except (ValueError, TypeError, OverflowError) as error:
-                self.context.reject("malformed_batch", f"adapter {self._adapter.name}: {error}")
+                self.context.reject("malformed_batch", f"by the adapter: {error}")
         if self.channel.when_full is Full.DROP_OLDEST and self.channel.dropped != self._dropped:
             self._metrics.source_dropped.labels(self.name).inc(self.channel.dropped - self._dropped)
             self._dropped = self.channel.dropped

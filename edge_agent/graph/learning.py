@@ -35,6 +35,18 @@ class EdgeLearner:
         """Learned neighbours of ``sensor``, strongest first."""
         return self._learned[sensor] if sensor < len(self._learned) else []
 
+    def export(self) -> NDArray[np.int64]:
+        """Learned neighbours as rows padded with -1, for saving."""
+        rows = np.full((len(self._learned), max((len(row) for row in self._learned), default=0)), -1, dtype=np.int64)
+        for i, row in enumerate(self._learned):
+            rows[i, : len(row)] = row
+        return rows
+
+    def restore(self, rows: NDArray[np.int64], count: int) -> None:
+        """Take over what :meth:`export` gave for the first ``count`` sensors."""
+        self._learned = [[int(j) for j in row if 0 <= j < count] for row in rows[:count]]
+        self._seen = len(self._learned)
+
     def remap(self, renumber: NDArray[np.int64]) -> None:
         """Sensors were removed: ``renumber[old]`` is the new index, -1 if gone. A running pass starts again."""
         kept: list[list[int]] = []

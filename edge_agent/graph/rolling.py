@@ -122,6 +122,13 @@ class RollingGraph:
         self._fill_rows()
         self.topology += 1
 
+    def restore_learned(self, rows: NDArray[np.int64]) -> None:
+        """Take over learned edges that were saved for the sensors as they are now."""
+        if self.learner is not None and rows.ndim == 2:
+            self.learner.restore(rows, len(self.sensors))
+            self._fill_rows()
+            self.topology += 1
+
     def edges(self) -> list[tuple[str, str, str]]:
         """All edges as ``(sensor, neighbour, origin)`` with origin ``declared``, ``trained`` or ``learned``."""
         found = []
@@ -189,7 +196,7 @@ class RollingGraph:
             sensors=self.sensors,
             value=self.value[:n].copy(),
             age=np.minimum(age, 1e9).astype(np.float32),
-            quality=np.where(self.known[:n], self.quality[:n], self.quality[:n] | np.int32(Quality.BAD)),
+            quality=np.where(self.known[:n], self.quality[:n], self.quality[:n] | np.int32(Quality.STALE)),
             usable=usable,
             neighbour=self._neighbour[:n].copy(),
         )
@@ -200,6 +207,29 @@ class RollingGraph:
         rows = (np.arange(self._ticks - length, self._ticks)) % self.window_length
         values = self._window[rows, sensor] + self._reference[sensor]
         return [None if np.isnan(v) else float(v) for v in values]
+
+    def replay(self) -> list[Snapshot]:
+        """The window as snapshots, oldest first, so that another detector can get to know the plant. Ages are lost."""
+        n = len(self.sensors)
+        length = min(self._ticks, self.window_length)
+        snapshots = []
+        for tick in range(self._ticks - length, self._ticks):
+            values = self._window[tick % self.window_length, :n] + self._reference[:n]
+            usable = ~np.isnan(values)
+            snapshots.append(
+                Snapshot(
+                    tick=tick,
+                    time_ns=0,
+                    topology=self.topology,
+                    sensors=self.sensors,
+                    value=np.where(usable, values, 0.0),
+                    age=np.zeros(n, np.float32),
+                    quality=np.where(usable, 0, int(Quality.BAD)).astype(np.int32),
+                    usable=usable,
+                    neighbour=self._neighbour[:n].copy(),
+                )
+            )
+        return snapshots
 
     # -- inside ------------------------------------------------------------------------------------------------
 

@@ -86,6 +86,11 @@ class Intake:
         self._forget_ns = int(options.forget_after * NS_PER_S)
         self._previous_tick_ns = int(NEVER_NS)
 
+    @property
+    def pending(self) -> int:
+        """Readings noted and not yet part of a tick."""
+        return len(self._pending)
+
     def port(self, name: str, options: SourceOptions) -> SourcePort:
         """The entrance for the source ``name``."""
         port = SourcePort(self, name, options, self._metrics.readings.labels(name))
@@ -163,6 +168,14 @@ class Intake:
         graph.flag(Quality.STALE, stale)
         graph.flag(Quality.STUCK, stuck)
         self._previous_tick_ns = tick_ns
+
+    def expect(self, sensors: tuple[str, ...]) -> None:
+        """Make room for sensors known from before; until they speak they count as missing."""
+        self._graph.add_all(sensors)
+        self.limits.extend(self._graph.sensors)
+        self._stamped_ns = _extended(self._stamped_ns, len(self._graph))
+        index = [self._graph.index[name] for name in sensors]
+        self._graph.heard_ns[index] = self._timeline.now_ns()
 
     def reset(self) -> None:
         """Forget all values, as at the start of another recording; sensors, owners and edges stay."""

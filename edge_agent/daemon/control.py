@@ -1,0 +1,216 @@
+"""What the local API asks of the daemon (see :class:`edge_agent.api.control.AgentControl`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_agent import __version__
+from edge_agent.bundle import Bundle
+from edge_agent.daemon.models import Model
+from edge_agent.daemon.reload import apply_config
+from edge_agent.errors import BundleError, ControlError, StoreError
+from edge_agent.pipeline.engine import Pipeline, TickReport
+from edge_agent.pipeline.rewarm import rewarm
+from edge_agent.sample import Quality
+from edge_agent.verdict import IncidentState, rfc3339
+
+if TYPE_CHECKING:
+    from edge_agent.daemon.daemon import Daemon
+
+_log = logging.getLogger(__name__)
+
+
+class Control:
+    """Answers about one daemon and changes it; changes never overlap."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.metrics = daemon.metrics
+        self._daemon = daemon
+        self._changing = asyncio.Lock()
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        daemon = self._daemon
+        pipeline, report = self._pipeline, self._pipeline.last_report
+        decision = report.decision if report is not None else None
+        ready, reasons = self.readiness()
+        return {
+            "agent": daemon.config.agent.name,
+            "version": __version__,
+            "pid": os.getpid(),
+            "started": rfc3339(int(self.metrics.started.labels().value * 1e9)),
+            "ready": ready,
+            "reasons": reasons,
+            "tick": {
+                "period_s": daemon.config.tick.period,
+                "count": pipeline.ticks,
+                "missed": int(self.metrics.ticks_missed.labels().value),
+                "last": None if report is None else rfc3339(report.time_ns),
+                "last_ms": None if report is None else round(sum(report.stages_ns) / 1e6, 3),
+            },
+            "detection": {
+                "warming_up": decision is None or decision.warming_up,
+                "calibration": round(pipeline.decider.calibration.progress, 3),
+                "score": None if decision is None else decision.plant_score,
+                "p_value": None if decision is None else decision.p_value,
+                "alarm": decision is not None and decision.alarm,
+                "degraded": pipeline.detector.degraded,
+                "incidents_open": pipeline.decider.process.open_count + pipeline.decider.quality.open_count,
+            },
+            "sensors": {
+                "known": len(pipeline.graph),
+                "usable": 0 if report is None else int(report.snapshot.usable.sum()),
+            },
+            "model": self.model(),
+            "sources": {
+                name: {"type": runner.options.type, "state": runner.context.state, "waiting": len(runner.channel)}
+                for name, runner in daemon.sources.items()
+            },
+            "sinks": {
+                name: {"type": runner.options.type, "state": runner.context.state, "backlog": runner.backlog}
+                for name, runner in daemon.sinks.items()
+            },
+        }
+
+    def sensors(self) -> list[dict[str, Any]]:
+        report = self._pipeline.last_report
+        return [] if report is None else [self._sensor(report, i) for i in range(len(report.snapshot))]
+
+    def sensor(self, name: str) -> dict[str, Any] | None:
+        report = self._pipeline.last_report
+        if report is None or name not in report.snapshot.sensors:
+            return None
+        index = report.snapshot.sensors.index(name)
+        neighbours = [
+            {"sensor": report.snapshot.sensors[int(j)], "weight": round(float(weight), 4)}
+            for j, weight in zip(report.scores.neighbour[index], report.scores.attention[index], strict=True)
+            if j >= 0
+        ]
+        history = self._pipeline.history(index, 120) if name in self._pipeline.graph.index else []
+        return {**self._sensor(report, index), "neighbours": neighbours, "history": history}
+
+    def graph(self) -> dict[str, Any]:
+        weights: dict[tuple[str, str], float] = {}
+        report = self._pipeline.last_report
+        if report is not None:
+            for i, name in enumerate(report.snapshot.sensors):
+                for j, weight in zip(report.scores.neighbour[i], report.scores.attention[i], strict=True):
+                    if j >= 0:
+                        weights[name, report.snapshot.sensors[int(j)]] = round(float(weight), 4)
+        edges = [
+            {"sensor": sensor, "neighbour": neighbour, "weight": weights.get((sensor, neighbour)), "kind": kind}
+            for sensor, neighbour, kind in self._pipeline.graph.edges()
+        ]
+        return {"nodes": [{"name": name} for name in self._pipeline.graph.sensors], "edges": edges}
+
+    async def incidents(self, limit: int, state: str | None, since_ns: int | None) -> list[dict[str, Any]]:
+        history = self._daemon.history
+        if history is None:
+            raise ControlError("incidents are not kept: history.enabled is false", status=404)
+        return await history.incidents(limit, None if state is None else IncidentState(state), since_ns)
+
+    async def incident(self, incident_id: str) -> dict[str, Any] | None:
+        history = self._daemon.history
+        return None if history is None else await history.incident(incident_id)
+
+    def model(self) -> dict[str, Any]:
+        model = self._daemon.model
+        assert model is not None
+        return {**model.describe(), "previous": self._daemon.models.describe_previous()}
+
+    def liveness(self) -> tuple[bool, list[str]]:
+        overdue_s = self._daemon.overdue_s()
+        return (True, []) if overdue_s <= 0 else (False, [f"the next tick is {overdue_s:.1f}s overdue"])
+
+    def readiness(self) -> tuple[bool, list[str]]:
+        daemon = self._daemon
+        _, reasons = self.liveness()
+        if self._pipeline.last_report is None:
+            reasons.append("no tick yet")
+        if self._pipeline.detector.degraded:
+            reasons.append("the statistical fallback runs instead of a model")
+        sources = list(daemon.sources.values())
+        if sources and not any(runner.ended or runner.context.state == "connected" for runner in sources):
+            reasons += [f"source {runner.name}: {runner.context.state}" for runner in sources]
+        return not reasons, reasons
+
+    # -- changing ----------------------------------------------------------------------------------------------
+
+    async def swap_model(self, path: Path, actor: str) -> dict[str, Any]:
+        async with self._changing:
+            _log.info("model swap to %s asked for by %s", path, actor)
+            try:
+                model = await self._daemon.models.prepare(path)
+            except BundleError:
+                self.metrics.model_swaps.labels("refused").inc()
+                raise
+            return await self._go_live(model, "swapped", self._daemon.models.install(model))
+
+    async def rollback_model(self, actor: str) -> dict[str, Any]:
+        async with self._changing:
+            _log.info("model rollback asked for by %s", actor)
+            model = await self._daemon.models.previous()
+            return await self._go_live(model, "rolled back", self._daemon.models.commit_rollback())
+
+    async def reload(self, actor: str) -> dict[str, Any]:
+        async with self._changing:
+            _log.info("reload of the configuration asked for by %s", actor)
+            return await apply_config(self._daemon)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        pipeline = self._daemon.pipeline
+        if pipeline is None:
+            raise ControlError("the agent is still starting; ask again in a second", status=503)
+        return pipeline
+
+    async def _go_live(self, model: Model, what: str, keep: Any) -> dict[str, Any]:
+        """Warm the new detector on what the graph remembers, off the loop; keep it on disk; exchange one reference."""
+        daemon, pipeline = self._daemon, self._pipeline
+        carried = model.detector.import_state(pipeline.detector.export_state())
+        if not carried:
+            await asyncio.to_thread(rewarm, model.detector, pipeline.graph.replay())
+        try:
+            await keep
+        except StoreError as error:
+            self.metrics.model_swaps.labels("failed").inc()
+            raise ControlError(f"{error}; the model in use stays", status=507) from error
+        before = daemon.model.describe() if daemon.model is not None else {}
+        daemon.use_model(model)
+        self.metrics.model_swaps.labels(what.replace(" ", "_")).inc()
+        message = (
+            f"model {what}: {_named(model.bundle)} instead of {before.get('name')} {before.get('version')}; "
+            f"state {'carried over' if carried else 'warmed up again from recent readings'}"
+        )
+        _log.info("%s", message)
+        pipeline.notice("model", message)
+        decision_ready = pipeline.decider.calibration.ready
+        return {"model": self.model(), "state": "carried" if carried else "rewarmed", "calibrated": decision_ready}
+
+    def _sensor(self, report: TickReport, i: int) -> dict[str, Any]:
+        snapshot, scores = report.snapshot, report.scores
+        valid = bool(scores.valid[i])
+        name = snapshot.sensors[i]
+        flags = [str(flag.name).lower() for flag in Quality if flag and int(snapshot.quality[i]) & flag]
+        index = self._pipeline.graph.index.get(name)
+        return {
+            "name": name,
+            "value": float(snapshot.value[i]) if snapshot.usable[i] else None,
+            "unit": self._pipeline.unit(index) if index is not None else None,
+            "age_ticks": float(snapshot.age[i]),
+            "quality": flags or ["good"],
+            "expected": float(scores.expected[i]) if valid else None,
+            "scale": float(scores.scale[i]) if valid else None,
+            "score": round(float(scores.score[i]), 4) if valid else None,
+        }
+
+
+def _named(bundle: Bundle | None) -> str:
+    return "the fallback" if bundle is None else f"{bundle.manifest.name} {bundle.manifest.version}"

@@ -1,0 +1,446 @@
+"""The daemon: what runs, in which order it starts and stops, and what holds it together.
+
+Start: model, learned state, API, sinks, sources, ticks. Stop: sources, what they had handed over, one last tick, sinks,
+API. At the deadline, who is left is named and cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent import __version__
+from edge_agent.clock import NS_PER_S, Clock, SystemClock
+from edge_agent.config.edges import read_edges
+from edge_agent.config.schema import AgentConfig
+from edge_agent.contract import AdapterContext, SourceOptions
+from edge_agent.daemon.control import Control
+from edge_agent.daemon.learned import export_learned, import_learned
+from edge_agent.daemon.models import Model, Models
+from edge_agent.delivery import SinkRunner
+from edge_agent.errors import ConfigError, StoreError
+from edge_agent.export.otlp import OtlpExporter
+from edge_agent.export.systemd import Notifier
+from edge_agent.export.trace import Stage, TickTrace
+from edge_agent.history import History, StateFile
+from edge_agent.inference import StatisticalDetector
+from edge_agent.metrics import Metrics
+from edge_agent.pipeline.engine import STAGES, Pipeline, PipelineOptions, TickReport, sensor_options_by_pattern
+from edge_agent.pipeline.ulid import UlidMaker
+from edge_agent.registry import build_sink, build_source, sink_adapter, source_adapter
+from edge_agent.sample import Batch
+from edge_agent.supervisor import SourceRunner
+from edge_agent.verdict import Event, EventKind
+
+if TYPE_CHECKING:
+    from edge_agent.api.server import ApiServer
+
+_log = logging.getLogger(__name__)
+
+_STATUS_EVERY_S = 5.0
+
+
+class Daemon:
+    """One running agent, built from one configuration."""
+
+    def __init__(self, config: AgentConfig, clock: Clock | None = None, *, seed: int | None = None) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.metrics = Metrics()
+        self.notifier = Notifier()
+        self.history: History | None = None
+        self.model: Model | None = None
+        self.pipeline: Pipeline | None = None
+        self.sources: dict[str, SourceRunner] = {}
+        self.sinks: dict[str, SinkRunner] = {}
+        self.failure: BaseException | None = None
+        self.control = Control(self)
+        data_dir = config.agent.data_dir
+        self.models = Models(config.model, data_dir)
+        self.otlp = OtlpExporter(config.telemetry, self.metrics, config.agent.name, __version__)
+        self._rng = random.Random(seed)
+        self._new_id = UlidMaker(self._rng)
+        self._learned_file = StateFile(data_dir / "learned.npz")
+        self._listeners: list[Callable[[TickReport], None]] = []
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._publish: Callable[[Event], None] | None = None
+        self._next_tick_ns = 0
+        self._stuck: list[str] = []
+
+    # -- for the owner of the daemon ---------------------------------------------------------------------------
+
+    def add_listener(self, listener: Callable[[TickReport], None]) -> None:
+        """Call ``listener`` after every tick, on the event loop; it must not block."""
+        self._listeners.append(listener)
+
+    def stop(self) -> None:
+        """Begin an orderly stop; a second call cuts it short."""
+        (self._hurry if self._stopping.is_set() else self._stopping).set()
+
+    async def open(self) -> None:
+        """Choose the model and build the pipeline; :meth:`run` does it when it was not done before."""
+        if self.pipeline is not None:
+            return
+        _make_folder(self.config.agent.data_dir)
+        self.model = await self.models.choose()
+        self.pipeline = self._build_pipeline(self.model)
+        for problem in self.models.problems:
+            self.pipeline.notice("model", problem)
+        self._use(self.model)
+        raw = await asyncio.to_thread(self._learned_file.load)
+        if raw is not None and import_learned(self.pipeline, raw):
+            _log.info("what was learned before the restart is in use again")
+        options = self.config.history
+        if options.enabled:
+            path = self.config.agent.data_dir / options.path
+            self.history = await History.open(path, options, self.metrics, self.clock)
+
+    def warm_up(self, values: NDArray[np.floating], sensors: tuple[str, ...], period_s: float) -> None:
+        """Run normal history [T, N] through the pipeline before going live; nothing of it is reported."""
+        assert self.pipeline is not None
+        period_ns = round(period_s * NS_PER_S)
+        port = self.pipeline.port("history", SourceOptions(type="history"))
+        first_ns = self.clock.monotonic_ns() - len(values) * period_ns
+        for k, row in enumerate(np.asarray(values, dtype=np.float64)):
+            tick_ns = first_ns + k * period_ns
+            self.pipeline.take(port, Batch(sensors, row, tick_ns))
+            self.pipeline.tick(tick_ns)
+        self.pipeline.intake.close_port("history")
+
+    async def run(self) -> int:
+        """Run until :meth:`stop`; the exit code: 0, or 1 when something failed or could not be stopped in time."""
+        await self.open()
+        self.metrics.started.labels().set(self.clock.wall_ns() / 1e9)
+        self.otlp.start()
+        server = await self._start_api()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                for name in self.config.sinks:
+                    self.start_sink(name)
+                for name in self.config.sources:
+                    self.start_source(name)
+                self._spawn("ticks", self._tick_loop())
+                self._spawn("watchdog", self._watchdog())
+                self._spawn("learned state", self._save_learned())
+                self.notifier.ready()
+                await self._stopping.wait()
+                self.notifier.stopping()
+                await self._wind_down()
+        finally:
+            if server is not None:
+                await server.stop()
+            await self.otlp.stop()
+            if self.history is not None:
+                await self.history.close()
+        if self.failure is not None:
+            _log.error("stopped because of a failure: %s", self.failure)
+        return 1 if self.failure is not None or self._stuck else 0
+
+    # -- sources and sinks -------------------------------------------------------------------------------------
+
+    def start_source(self, name: str) -> None:
+        """Start the source ``name`` of the configuration in use."""
+        assert self.pipeline is not None
+        options = self.config.sources[name]
+        adapter = source_adapter(options.type)
+        context = AdapterContext(name, self.clock, random.Random(self._rng.random()), self.metrics)
+        take = partial(self.pipeline.take, self.pipeline.port(name, options))
+        runner = SourceRunner(
+            name,
+            partial(build_source, adapter, options, context),
+            options,
+            adapter.when_full,
+            context,
+            self.metrics,
+            take,
+            self.config.intake.capacity,
+        )
+        self.sources[name] = runner
+        self._spawn(f"source {name}", runner.run())
+
+    async def stop_source(self, name: str) -> None:
+        """Stop the source ``name``; what it has accepted is still scored."""
+        await self._cancel(f"source {name}")
+        self.sources.pop(name, None)
+        if self.pipeline is not None:
+            self.pipeline.intake.close_port(name)
+
+    def start_sink(self, name: str) -> None:
+        """Start the sink ``name`` of the configuration in use."""
+        options = self.config.sinks[name]
+        adapter = sink_adapter(options.type)
+        context = AdapterContext(name, self.clock, random.Random(self._rng.random()), self.metrics, sink=True)
+        build = partial(build_sink, adapter, options, context)
+        runner = SinkRunner(name, build, options, context, self.metrics)
+        self.sinks[name] = runner
+        self._spawn(f"sink {name}", runner.run())
+
+    async def stop_sink(self, name: str) -> None:
+        """Let the sink ``name`` deliver what it has, for as long as the stop timeout allows, and end it."""
+        runner = self.sinks.pop(name, None)
+        if runner is None:
+            return
+        runner.finish()
+        await self._await_or_cancel([f"sink {name}"], self.config.agent.stop_timeout)
+
+    # -- ticks -------------------------------------------------------------------------------------------------
+
+    def overdue_s(self) -> float:
+        """How long ago the next tick should have been finished; negative while there is time."""
+        period_ns = self.pipeline.timeline.period_ns if self.pipeline is not None else NS_PER_S
+        grace_ns = max(2 * period_ns, 5 * NS_PER_S)
+        return (self.clock.monotonic_ns() - self._next_tick_ns - self._lateness_ns - grace_ns) / NS_PER_S
+
+    def use_model(self, model: Model) -> None:
+        """Exchange the model between two ticks: one reference changes, no tick is lost."""
+        assert self.pipeline is not None
+        self.model = model
+        self.pipeline.replace_detector(model.detector, calibration=model.calibration)
+        self._use(model)
+
+    def _use(self, model: Model) -> None:
+        assert self.pipeline is not None
+        self.pipeline.graph.set_trained_edges(model.edges)
+        if model.calibration is not None and not self.pipeline.decider.calibration.ready:
+            self.pipeline.decider.calibrate(model.calibration)
+        for labels, gauge in self.metrics.model_info.series():
+            gauge.set(0)
+            self.metrics.model_info.remove(*labels)
+        description = model.describe()
+        self.metrics.model_info.labels(description["name"], description["version"], description["sha256"] or "").set(1)
+
+    @property
+    def _lateness_ns(self) -> int:
+        return round(self.config.tick.lateness * NS_PER_S)
+
+    async def _tick_loop(self) -> None:
+        pipeline = self.pipeline
+        assert pipeline is not None
+        timeline = pipeline.timeline
+        self._next_tick_ns = timeline.tick_after_ns(self.clock.monotonic_ns() - self._lateness_ns)
+        while not self._stopping.is_set():
+            await self.clock.sleep_until(self._next_tick_ns + self._lateness_ns)
+            await self._tick(pipeline, self._next_tick_ns)
+            after_ns = timeline.tick_after_ns(self._next_tick_ns)
+            behind_ns = self.clock.monotonic_ns() - self._lateness_ns - after_ns
+            if behind_ns > timeline.period_ns:
+                missed = behind_ns // timeline.period_ns
+                self.metrics.ticks_missed.labels().inc(missed)
+                after_ns += missed * timeline.period_ns
+            self._next_tick_ns = after_ns
+
+    async def _tick(self, pipeline: Pipeline, tick_ns: int) -> None:
+        for runner in self.sources.values():
+            runner.hand_over_all()
+        report = pipeline.tick(tick_ns)
+        for event in report.events:
+            self._tell(event)
+        if self.history is not None:
+            for incident in report.decision.changed:
+                await self.history.record(incident)
+        if any(EventKind.SCORES in sink.options.events for sink in self.sinks.values()):
+            self._tell(self._scores_event(report))
+        for listener in self._listeners:
+            listener(report)
+        if self.otlp.samples(report.tick):
+            self.otlp.trace(_trace(report))
+
+    def _tell(self, event: Event) -> None:
+        event.body.setdefault("agent", self.config.agent.name)
+        if self._publish is not None:
+            self._publish(event)
+        for sink in self.sinks.values():
+            sink.offer(event)
+
+    def _scores_event(self, report: TickReport) -> Event:
+        scores = {
+            name: round(float(score), 3)
+            for name, score, valid in zip(
+                report.snapshot.sensors, report.scores.score, report.scores.valid, strict=True
+            )
+            if valid
+        }
+        decision = report.decision
+        body = {"tick": report.tick, "score": decision.plant_score, "p_value": decision.p_value, "sensors": scores}
+        return Event(self._new_id(report.time_ns), EventKind.SCORES, report.time_ns, body)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _build_pipeline(self, model: Model) -> Pipeline:
+        config = self.config
+        options = PipelineOptions(
+            tick=config.tick,
+            intake=config.intake,
+            graph=config.graph,
+            decision=config.decision,
+            sensor_options=sensor_options_by_pattern(config.sensors.items()),
+            edges=_declared_edges(config),
+        )
+        return Pipeline(options, model.detector, StatisticalDetector, self.clock, self.metrics, self._new_id)
+
+    async def _start_api(self) -> ApiServer | None:
+        options, data_dir = self.config.api, self.config.agent.data_dir
+        if not options.enabled:
+            return None
+        from edge_agent.api.server import ApiServer
+        from edge_agent.api.token import load_or_create_token
+        from edge_agent.export.prometheus import render
+
+        token = await asyncio.to_thread(load_or_create_token, data_dir / "api-token")
+        server = ApiServer(
+            options,
+            self.control,
+            render_metrics=partial(render, self.metrics),
+            upload_dir=data_dir / "uploads",
+            local_token=token,
+        )
+        await server.start()
+        self._publish = server.publish
+        return server
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        assert self._group is not None
+        self._tasks[name] = self._group.create_task(self._guarded(name, work), name=name)
+
+    async def _guarded(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """A part that fails stops the daemon in order; a part that ends (a file read to its end) is fine."""
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            _log.error("%s failed: %s", name, error, exc_info=not isinstance(error, (ConfigError, StoreError)))
+            self.failure = self.failure or error
+            self._stopping.set()
+        finally:
+            self._tasks.pop(name, None)
+
+    async def _cancel(self, name: str) -> None:
+        task = self._tasks.get(name)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _wind_down(self) -> None:
+        """Sources, what they handed over, a last tick, sinks: in this order, within the deadline."""
+        deadline = asyncio.get_running_loop().time() + self.config.agent.stop_timeout
+        sources = [name for name in self._tasks if name.startswith("source ")]
+        for name in sources:
+            self._tasks[name].cancel()
+        await self._await_or_cancel(sources, self.config.agent.stop_timeout)
+        await self._cancel("ticks")
+        if self.pipeline is not None and self.pipeline.intake.pending:
+            await self._tick(self.pipeline, self._next_tick_ns)
+        await self._cancel("learned state")
+        for runner in self.sinks.values():
+            runner.finish()
+        sinks = [name for name in self._tasks if name.startswith("sink ")]
+        await self._await_or_cancel(sinks, deadline - asyncio.get_running_loop().time())
+        await self._cancel("watchdog")
+
+    async def _await_or_cancel(self, names: list[str], timeout_s: float) -> None:
+        tasks = {name: self._tasks[name] for name in names if name in self._tasks}
+        if not tasks:
+            return
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        all_done = asyncio.ensure_future(asyncio.wait(tasks.values()))
+        try:
+            await asyncio.wait([hurry, all_done], timeout=max(timeout_s, 0.0), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurry.cancel()
+            all_done.cancel()
+        left = [name for name, task in tasks.items() if not task.done()]
+        if left:
+            self._stuck += left
+            _log.error("not finished in time and cancelled: %s", ", ".join(left))
+            for name in left:
+                tasks[name].cancel()
+            await asyncio.wait([tasks[name] for name in left], timeout=2.0)
+
+    async def _watchdog(self) -> None:
+        """Tell systemd that ticks go on; when they do not, be silent, and systemd restarts the agent."""
+        interval_s = min((self.notifier.watchdog_interval_s or 2 * _STATUS_EVERY_S) / 2, _STATUS_EVERY_S)
+        while True:
+            await asyncio.sleep(interval_s)
+            if self.overdue_s() <= 0:
+                self.notifier.watchdog()
+            self.notifier.status(self.one_line())
+
+    def one_line(self) -> str:
+        """State in one line, for `systemctl status`."""
+        pipeline = self.pipeline
+        if pipeline is None or pipeline.last_report is None:
+            return "starting"
+        decision = pipeline.last_report.decision
+        state = "warming up" if decision.warming_up else "watching"
+        open_count = pipeline.decider.process.open_count
+        up = sum(runner.context.state == "connected" for runner in self.sources.values())
+        return (
+            f"{state} {len(pipeline.graph)} sensors, {up} of {len(self.sources)} sources connected, "
+            f"{open_count} incidents open, tick {pipeline.ticks}"
+        )
+
+    async def _save_learned(self) -> None:
+        try:
+            while True:
+                await asyncio.sleep(self.config.model.save_state_every)
+                await self.save_learned()
+        finally:
+            await asyncio.shield(self.save_learned())
+
+    async def save_learned(self) -> None:
+        """Write what was learned to disk, in one piece."""
+        if self.pipeline is None or self.pipeline.last_report is None:
+            return
+        raw = export_learned(self.pipeline)
+        try:
+            await asyncio.to_thread(self._learned_file.save, raw)
+            self.metrics.store_bytes.labels("learned").inc(len(raw))
+        except StoreError as error:
+            self.metrics.store_failures.labels("learned").inc()
+            _log.error("%s", error)
+
+
+def _declared_edges(config: AgentConfig) -> tuple[tuple[str, str], ...]:
+    edges = config.graph.edges
+    if config.graph.edges_file is not None:
+        edges += read_edges(config.graph.edges_file)
+    return edges
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"agent.data_dir: cannot make {folder}: {error.strerror}; expected a folder that the agent may write to"
+        ) from error
+
+
+def _trace(report: TickReport) -> TickTrace:
+    stages, start_ns = [], report.time_ns
+    for name, spent_ns in zip(STAGES, report.stages_ns, strict=True):
+        stages.append(Stage(name, start_ns, spent_ns))
+        start_ns += spent_ns
+    decision = report.decision
+    return TickTrace(
+        tick=report.tick,
+        start_ns=report.time_ns,
+        stages=tuple(stages),
+        sensors=len(report.snapshot),
+        score=decision.plant_score or 0.0,
+        p_value=decision.p_value,
+        incidents=tuple(incident.id for incident in decision.changed),
+    )

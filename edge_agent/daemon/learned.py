@@ -1,0 +1,51 @@
+"""What the gateway has learned, over restarts: the detector's state, the calibration, the edges.
+
+One file of plain arrays (``.npz``, no pickle), written in one piece now and then. Damage costs a warm-up, not a start.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.bundle.arrays import read_npz, write_npz
+from edge_agent.errors import BundleError
+from edge_agent.pipeline.engine import Pipeline
+
+_log = logging.getLogger(__name__)
+
+_DETECTOR, _CALIBRATION, _LEARNED = "detector.", "calibration", "learned_edges"
+_LIMIT = 256 * 2**20
+
+
+def export_learned(pipeline: Pipeline) -> bytes:
+    """Everything learned, as the bytes of an ``.npz`` file."""
+    arrays: dict[str, NDArray[Any]] = {
+        _DETECTOR + name: array for name, array in pipeline.detector.export_state().items()
+    }
+    arrays[_CALIBRATION] = pipeline.decider.calibration.rows()
+    if pipeline.graph.learner is not None:
+        arrays[_LEARNED] = pipeline.graph.learner.export()
+    return write_npz(arrays)
+
+
+def import_learned(pipeline: Pipeline, raw: bytes) -> bool:
+    """Take over what was exported, if it fits the detector in use; False when it does not."""
+    try:
+        arrays = dict(read_npz("learned state", raw, _LIMIT))
+    except BundleError as error:
+        _log.warning("learned state not used: %s", error)
+        return False
+    state = {name.removeprefix(_DETECTOR): array for name, array in arrays.items() if name.startswith(_DETECTOR)}
+    rows = arrays.get(_CALIBRATION)
+    if rows is None or "sensors" not in state or not pipeline.detector.import_state(state):
+        _log.info("learned state not used: it belongs to another model")
+        return False
+    pipeline.intake.expect(tuple(str(name) for name in state["sensors"]))
+    pipeline.decider.calibration.load(np.asarray(rows, dtype=np.float64))
+    if _LEARNED in arrays:
+        pipeline.graph.restore_learned(arrays[_LEARNED])
+    return True

@@ -1,0 +1,157 @@
+"""Which model runs: chosen at start, exchanged on request. Everything that blocks happens in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.bundle import Bundle, ModelSlots, read_bundle, universal_bundle
+from edge_agent.errors import BundleError, StoreError
+from edge_agent.inference import Detector, OnnxDetector, SelfTestReport, StatisticalDetector, self_test
+from edge_agent.pipeline.options import ModelOptions
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A detector that passed its self-test, and the bundle it came from (None: the statistical fallback)."""
+
+    detector: Detector
+    bundle: Bundle | None
+    report: SelfTestReport | None
+
+    @property
+    def calibration(self) -> NDArray[np.float32] | None:
+        """Scores on held-out normal data, if the bundle brought some."""
+        if self.bundle is None or not self.bundle.calibration.scores.size:
+            return None
+        return self.bundle.calibration.scores
+
+    @property
+    def edges(self) -> list[tuple[str, str, float]]:
+        """Edges that the model was trained with."""
+        if self.bundle is None:
+            return []
+        return [(edge.sensor, edge.neighbour, edge.weight) for edge in self.bundle.manifest.edges]
+
+    def describe(self) -> dict[str, Any]:
+        """What people are told about it."""
+        if self.bundle is None:
+            detector = self.detector
+            return {"name": detector.name, "version": detector.version, "sha256": None, "kind": "fallback"}
+        manifest = self.bundle.manifest
+        return {
+            "name": manifest.name,
+            "version": manifest.version,
+            "sha256": self.bundle.sha256,
+            "kind": manifest.kind.value,
+            "created": manifest.created,
+            "neighbours": manifest.neighbours,
+            "warmup_ticks": manifest.warmup_ticks,
+            "sensors": len(manifest.sensors),
+        }
+
+
+class Models:
+    """The models of one gateway: current, previous, universal, fallback.
+
+    ``data_dir`` is None for a run that keeps nothing (tests, one-off replay).
+    """
+
+    def __init__(self, options: ModelOptions, data_dir: Path | None) -> None:
+        self._options = options
+        self._data_dir = data_dir
+        self._slots: ModelSlots | None = None
+        self.problems: list[str] = []
+
+    async def choose(self) -> Model:
+        """The model to start with. One that cannot be used is told of in ``problems``, and the next best is taken.
+
+        Order: what was swapped in or configured, what was there before it, the universal model, the fallback.
+        """
+        return await asyncio.to_thread(self._choose)
+
+    async def prepare(self, path: Path) -> Model:
+        """Load and self-test the bundle at ``path``. :raises BundleError: it must not be used."""
+        return await asyncio.to_thread(lambda: _tested(read_bundle(path)))
+
+    async def install(self, model: Model) -> None:
+        """Keep ``model`` as the current one over restarts. :raises StoreError: cannot be written."""
+        if self._slots is not None and model.bundle is not None:
+            await asyncio.to_thread(self._slots.install, model.bundle)
+
+    async def previous(self) -> Model:
+        """The model a rollback would bring back, tested. :raises BundleError: there is none."""
+        return await asyncio.to_thread(self._previous)
+
+    async def commit_rollback(self) -> None:
+        """Make the previous model the current one over restarts."""
+        if self._slots is not None:
+            await asyncio.to_thread(self._slots.rollback)
+
+    def describe_previous(self) -> dict[str, Any] | None:
+        """What a rollback would bring back, None when there is nothing to go back to."""
+        if self._slots is None or self._slots.current() is None:
+            return None
+        bundle = self._slots.previous()
+        if bundle is None:
+            return {"name": "universal"}
+        return {"name": bundle.manifest.name, "version": bundle.manifest.version, "sha256": bundle.sha256}
+
+    # -- inside, in a thread -----------------------------------------------------------------------------------
+
+    def _choose(self) -> Model:
+        for load in (self._current, self._before, universal_bundle):
+            try:
+                bundle = load()
+                if bundle is not None:
+                    return _tested(bundle)
+            except (BundleError, StoreError) as error:
+                self._tell(str(error))
+        self._tell("no model can run: the statistical detector is used instead, incidents are flagged as degraded")
+        return Model(StatisticalDetector(), None, None)
+
+    def _current(self) -> Bundle | None:
+        configured = self._options.path()
+        if self._data_dir is None:
+            return read_bundle(configured) if configured else None
+        self._slots = ModelSlots(self._data_dir)
+        for message in self._slots.quarantined:
+            self._tell(message)
+        if configured is not None:
+            self._install_configured(self._slots, self._data_dir, configured)
+        return self._slots.current()
+
+    def _install_configured(self, slots: ModelSlots, data_dir: Path, configured: Path) -> None:
+        # A bundle named in the configuration is installed once: a model swapped in later is newer than that line.
+        bundle = _tested(read_bundle(configured)).bundle
+        assert bundle is not None
+        marker = data_dir / "models" / "configured"
+        if not marker.exists() or marker.read_text() != bundle.sha256:
+            slots.install(bundle)
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.write_text(bundle.sha256)
+
+    def _before(self) -> Bundle | None:
+        return self._slots.previous() if self._slots is not None else None
+
+    def _previous(self) -> Model:
+        if self._slots is None or self._slots.current() is None:
+            raise BundleError("model rollback: the universal model is in use, expected an installed one before it")
+        return _tested(self._slots.previous() or universal_bundle())
+
+    def _tell(self, message: str) -> None:
+        self.problems.append(message)
+        _log.error("model: %s", message)
+
+
+def _tested(bundle: Bundle) -> Model:
+    report = self_test(bundle)
+    return Model(OnnxDetector(bundle), bundle, report)

@@ -1,0 +1,71 @@
+"""Applying a changed configuration to the running daemon: only what changed restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.config import diff_config, load_config
+from edge_agent.config.edges import read_edges
+from edge_agent.errors import ConfigError, DataFileError
+from edge_agent.pipeline.engine import sensor_options_by_pattern
+
+if TYPE_CHECKING:
+    from edge_agent.daemon.daemon import Daemon
+
+_log = logging.getLogger(__name__)
+
+_LIVE = frozenset({"sensors", "graph"})
+
+
+async def apply_config(daemon: Daemon) -> dict[str, Any]:
+    """Read the file again and apply the difference; what was applied, and what needs a restart of the agent.
+
+    :raises ConfigError: the file has mistakes; nothing is changed and the old configuration stays in use.
+    """
+    old = daemon.config
+    daemon.notifier.reloading()
+    try:
+        new = await asyncio.to_thread(load_config, old.path)
+        edges = new.graph.edges
+        if new.graph.edges_file is not None:
+            edges += await asyncio.to_thread(read_edges, new.graph.edges_file)
+    except (ConfigError, DataFileError) as error:
+        daemon.metrics.config_reloads.labels("refused").inc()
+        _log.error("reload refused, the old configuration stays in use: %s", error)
+        raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from error
+    finally:
+        daemon.notifier.ready()
+    difference = diff_config(old, new)
+    daemon.config = new
+    for name in (*difference.sources.removed, *difference.sources.changed):
+        await daemon.stop_source(name)
+    for name in (*difference.sinks.removed, *difference.sinks.changed):
+        await daemon.stop_sink(name)
+    for name in (*difference.sinks.changed, *difference.sinks.added):
+        daemon.start_sink(name)
+    for name in (*difference.sources.changed, *difference.sources.added):
+        daemon.start_source(name)
+    pipeline = daemon.pipeline
+    assert pipeline is not None
+    if "sensors" in difference.sections:
+        pipeline.intake.limits.reload(sensor_options_by_pattern(new.sensors.items()), pipeline.graph.sensors)
+    if "graph" in difference.sections:
+        pipeline.graph.declare_edges(edges)
+    restart = [name for name in difference.sections if name not in _LIVE]
+    daemon.metrics.config_reloads.labels("applied").inc()
+    result = {
+        "sources": {
+            "started": [*difference.sources.added, *difference.sources.changed],
+            "stopped": list(difference.sources.removed),
+        },
+        "sinks": {
+            "started": [*difference.sinks.added, *difference.sinks.changed],
+            "stopped": list(difference.sinks.removed),
+        },
+        "applied": [name for name in difference.sections if name in _LIVE],
+        "restart_required": restart,
+    }
+    _log.info("configuration reloaded: %s", result)
+    return result
