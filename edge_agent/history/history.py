@@ -1,0 +1,257 @@
+"""The history as the daemon sees it: recording never waits for the disk, and a bad disk never stops the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import Field
+
+from edge_agent.clock import NS_PER_S, Clock
+from edge_agent.history.quarantine import quarantine
+from edge_agent.history.store import COMPANIONS, EventRow, IncidentRow, RingStore, split_by_size
+from edge_agent.metrics import Metrics
+from edge_agent.options import ByteSize, Duration, Options
+from edge_agent.verdict import Event, Incident, IncidentState
+
+T = TypeVar("T")
+
+_WAITING = 1_000
+"""Incidents, and as many events, kept in memory while they cannot be written."""
+_RETRY_MAX_S = 300.0
+_CORRUPT = ("malformed", "not a database", "another version", "no such table", "no such column", "disk image")
+
+
+class HistoryOptions(Options):
+    """Options of the history."""
+
+    enabled: bool = Field(default=True, description="Keep incidents and events across restarts.")
+    path: str = Field(default="history.db", min_length=1, description="File, relative to the data directory.")
+    max_bytes: ByteSize = Field(
+        default=50_000_000, ge=1_000_000, description="Most disk space; beyond it the oldest closed incidents go first."
+    )
+    retention: Duration = Field(
+        default=365 * 86400.0, gt=0, description="How long closed incidents and events are kept."
+    )
+    flush: Duration = Field(
+        default=2.0,
+        gt=0,
+        le=60,
+        description="Longest time until an incident is on the disk; what comes meanwhile is written with it.",
+    )
+
+
+class History:
+    """Incidents and events, durable after at most ``flush``. One instance a file, used from one event loop.
+
+    While the file cannot be written (disk full, read-only) the newest 1,000 incidents and events are kept in memory
+    and tried again; failures are counted in ``store_failures``. A damaged file is put aside, and a new one begun.
+    """
+
+    def __init__(self, path: Path, options: HistoryOptions, metrics: Metrics, clock: Clock) -> None:
+        self._path = path
+        self._options = options
+        self._clock = clock
+        self._bytes = metrics.store_bytes.labels("history")
+        self._failures = metrics.store_failures.labels("history")
+        self._log = logging.getLogger("edge_agent.history")
+        self._incidents: dict[str, IncidentRow] = {}
+        self._events: dict[str, EventRow] = {}
+        self._something = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
+        self._store: RingStore | None = None
+        self._failing = False
+        self._flusher: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, path: Path, options: HistoryOptions, metrics: Metrics, clock: Clock) -> History:
+        """Open or create ``path``. Never fails: without a usable file the history lives in memory and keeps trying."""
+        history = cls(path, options, metrics, clock)
+        if options.enabled:
+            await history._on_disk(lambda store: None)
+            history._flusher = asyncio.create_task(history._flush_for_ever(), name="history flush")
+        return history
+
+    async def record(self, incident: Incident) -> None:
+        """Remember ``incident`` as it now stands; an earlier state of it is replaced. Does not wait for the disk."""
+        body = incident.to_dict()
+        closed = incident.state is IncidentState.CLOSED
+        self._incidents.pop(incident.id, None)
+        self._incidents[incident.id] = IncidentRow(
+            incident.id, incident.opened_ns, incident.updated_ns, closed, incident.state.value, body
+        )
+        self._added(self._incidents)
+
+    async def record_event(self, event: Event) -> None:
+        """Remember ``event``; does not wait for the disk."""
+        self._events[event.id] = EventRow(event.id, event.time_ns, {"id": event.id, "kind": event.kind, **event.body})
+        self._added(self._events)
+
+    async def incidents(
+        self, limit: int = 100, state: IncidentState | None = None, since_ns: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Incidents as :meth:`Incident.to_dict` gives them, latest opened first.
+
+        ``state`` OPEN means not closed (open or updated). ``since_ns``: only those that changed then or later.
+        """
+        states = _states(state)
+        since = 0 if since_ns is None else since_ns
+        waiting = dict(self._incidents)
+        stored = await self._on_disk(lambda store: store.incidents(limit + len(waiting), states, since)) or []
+        fresh = [
+            (row.opened_ns, row.body) for row in waiting.values() if row.state in states and row.updated_ns >= since
+        ]
+        known = [(opened_ns, body) for opened_ns, body in stored if body.get("id") not in waiting]
+        return [body for _, body in sorted(known + fresh, key=lambda item: item[0], reverse=True)[:limit]]
+
+    async def incident(self, incident_id: str) -> dict[str, Any] | None:
+        """One incident as it stands, or None."""
+        waiting = self._incidents.get(incident_id)
+        if waiting is not None:
+            return waiting.body
+        return await self._on_disk(lambda store: store.incident(incident_id))
+
+    async def events(self, limit: int = 100, since_ns: int | None = None) -> list[dict[str, Any]]:
+        """Bodies of events with their ``id`` and ``kind``, latest first."""
+        since = 0 if since_ns is None else since_ns
+        waiting = dict(self._events)
+        stored = await self._on_disk(lambda store: store.events(limit + len(waiting), since)) or []
+        fresh = [(row.time_ns, row.body) for row in waiting.values() if row.time_ns >= since]
+        known = [(time_ns, body) for time_ns, body in stored if body.get("id") not in waiting]
+        return [body for _, body in sorted(known + fresh, key=lambda item: item[0], reverse=True)[:limit]]
+
+    async def flush(self) -> bool:
+        """Write what is waiting. False when it could not be written: it stays in memory."""
+        if not self._options.enabled:
+            return True
+        async with self._writing:
+            incidents, events = dict(self._incidents), dict(self._events)
+            rows: list[IncidentRow | EventRow] = [*incidents.values(), *events.values()]
+            if not rows:
+                return True
+            if await self._on_disk(lambda store: self._write(store, rows)) is None:
+                return False
+            # What has changed while it was being written stays.
+            _remove_written(self._incidents, incidents)
+            _remove_written(self._events, events)
+            return True
+
+    async def close(self) -> None:
+        """Write what is waiting and close the file."""
+        if self._flusher is not None:
+            self._flusher.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._flusher
+        if not await self.flush():
+            self._log.error(
+                "%s: %d incidents and events could not be written and are lost",
+                self._path,
+                len(self._incidents) + len(self._events),
+            )
+        if self._store is not None:
+            await self._on_disk(RingStore.close)
+            self._store = None
+        self._thread.shutdown(wait=False)
+
+    def _added(self, waiting: dict[str, Any]) -> None:
+        while len(waiting) > _WAITING:
+            waiting.pop(next(iter(waiting)))
+            self._failures.inc()
+        self._something.set()
+
+    async def _flush_for_ever(self) -> None:
+        """Wait for something, gather for a while, write; after a failure wait longer and longer."""
+        pause_s = self._options.flush
+        while True:
+            await self._something.wait()
+            await self._clock.sleep_until(self._clock.monotonic_ns() + int(pause_s * NS_PER_S))
+            self._something.clear()
+            if await self.flush():
+                pause_s = self._options.flush
+            else:
+                pause_s = min(_RETRY_MAX_S, max(1.0, pause_s * 2))
+                self._something.set()
+
+    def _write(self, store: RingStore, rows: list[IncidentRow | EventRow]) -> bool:
+        forget_before_ns = self._clock.wall_ns() - int(self._options.retention * NS_PER_S)
+        most = self._options.max_bytes // 16
+        for part in split_by_size([_within(row, most) for row in rows], most):
+            store.write(
+                [row for row in part if isinstance(row, IncidentRow)],
+                [row for row in part if isinstance(row, EventRow)],
+                forget_before_ns,
+            )
+        return True
+
+    async def _on_disk(self, work: Callable[[RingStore], T]) -> T | None:
+        """Do ``work`` in the thread of the store; None when the disk or the file prevents it (counted, logged once)."""
+        if not self._options.enabled:
+            return None
+        loop = asyncio.get_running_loop()
+        result, written, failure = await loop.run_in_executor(self._thread, self._attempt, work)
+        self._bytes.inc(written)
+        if failure is not None:
+            self._failures.inc()
+            if not self._failing:
+                self._log.error("%s: %s; kept in memory and tried again", self._path, failure)
+        elif self._failing:
+            self._log.info("%s: can be used again", self._path)
+        self._failing = failure is not None
+        return result
+
+    def _attempt(self, work: Callable[[RingStore], T], again: bool = True) -> tuple[T | None, int, str | None]:
+        """Result, bytes written and failure of ``work``; runs in the thread. A damaged file gets one second chance."""
+        before = 0 if self._store is None else self._store.bytes_written
+        try:
+            store = self._opened()
+            return work(store), store.bytes_written - before, None
+        except (sqlite3.Error, OSError) as error:
+            if again and _damaged(error):
+                self._put_aside(str(error))
+                return self._attempt(work, again=False)
+            return None, 0 if self._store is None else self._store.bytes_written - before, str(error)
+
+    def _opened(self) -> RingStore:
+        if self._store is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._store = RingStore(self._path, self._options.max_bytes)
+        return self._store
+
+    def _put_aside(self, why: str) -> None:
+        if self._store is not None:
+            self._store.abandon()
+            self._store = None
+        with suppress(OSError):  # the next attempt says what is wrong
+            quarantine(self._path, why, self._clock.wall_ns(), COMPANIONS)
+
+
+def _damaged(error: Exception) -> bool:
+    return isinstance(error, sqlite3.DatabaseError) and any(word in str(error) for word in _CORRUPT)
+
+
+def _states(state: IncidentState | None) -> tuple[str, ...]:
+    if state is None:
+        return tuple(IncidentState)
+    return ("open", "updated") if state is IncidentState.OPEN else (state.value,)
+
+
+def _remove_written(waiting: dict[str, Any], written: dict[str, Any]) -> None:
+    for key, row in written.items():
+        if waiting.get(key) is row:
+            del waiting[key]
+
+
+def _within(row: IncidentRow | EventRow, max_bytes: int) -> IncidentRow | EventRow:
+    """The row itself, or without its ``series`` when that makes it too large to be stored."""
+    if len(orjson.dumps(row.body)) <= max_bytes:
+        return row
+    return replace(row, body={**{k: v for k, v in row.body.items() if k != "series"}, "series": {}})

@@ -1,0 +1,220 @@
+"""Incidents and events in SQLite: a ring with a hard size cap. Blocking; used from one thread.
+
+WAL and ``synchronous=FULL``: what is committed survives power loss. Checkpoints are made here and not by SQLite, so
+that every byte written is known, and database and WAL together stay below the cap.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+PAGE = 4096
+_FRAME = PAGE + 24
+COMPANIONS = ("-wal", "-shm")
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE incident (
+    id TEXT PRIMARY KEY, opened_ns INTEGER NOT NULL, updated_ns INTEGER NOT NULL, closed INTEGER NOT NULL,
+    state TEXT NOT NULL, body BLOB NOT NULL
+);
+CREATE INDEX incident_by_age ON incident (closed, updated_ns);
+CREATE INDEX incident_by_time ON incident (opened_ns);
+CREATE TABLE event (id TEXT PRIMARY KEY, time_ns INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE INDEX event_by_time ON event (time_ns);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentRow:
+    """One incident as it stands; ``body`` is what the API gives out."""
+
+    id: str
+    opened_ns: int
+    updated_ns: int
+    closed: bool
+    state: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One event as it was delivered."""
+
+    id: str
+    time_ns: int
+    body: dict[str, Any]
+
+
+class RingStore:
+    """The open database. Every method may raise :class:`sqlite3.Error`."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self.bytes_written = 0
+        self._wal = path.with_name(path.name + "-wal")
+        # A quarter for the WAL: half of it between two checkpoints, the rest for the transaction that goes beyond.
+        self._wal_limit = max_bytes // 8
+        self._max_pages = max_bytes * 3 // 4 // PAGE
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _prepare(self) -> None:
+        run = self._database.execute
+        run(f"PRAGMA page_size={PAGE}")
+        run("PRAGMA auto_vacuum=INCREMENTAL")
+        run("PRAGMA journal_mode=WAL")
+        run("PRAGMA synchronous=FULL")
+        run("PRAGMA wal_autocheckpoint=0")
+        run("PRAGMA cache_size=-512")
+        (version,) = run("PRAGMA user_version").fetchone()
+        if version == 0:
+            before = self._wal_size()
+            self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
+            self.bytes_written += max(0, self._wal_size() - before)
+        elif version != _VERSION:
+            raise sqlite3.DatabaseError(f"made by another version (schema {version}, expected {_VERSION})")
+        run("SELECT count(*) FROM incident WHERE closed = 0").fetchone()
+        self._shrink()
+        run(f"PRAGMA max_page_count={self._max_pages}")
+
+    def write(self, incidents: Sequence[IncidentRow], events: Sequence[EventRow], forget_before_ns: int) -> None:
+        """Insert or replace in one transaction, after making room. Returned means durable.
+
+        Closed incidents and events older than ``forget_before_ns`` go; beyond the cap the oldest closed ones go first.
+        """
+        self._make_room(sum(_size(row.body) for row in incidents) + sum(_size(row.body) for row in events))
+        before = self._wal_size()
+        run = self._database.execute
+        run("BEGIN IMMEDIATE")
+        try:
+            run("DELETE FROM incident WHERE closed = 1 AND updated_ns < ?", (forget_before_ns,))
+            run("DELETE FROM event WHERE time_ns < ?", (forget_before_ns,))
+            self._database.executemany(
+                "INSERT OR REPLACE INTO incident VALUES (?, ?, ?, ?, ?, ?)",
+                [(r.id, r.opened_ns, r.updated_ns, int(r.closed), r.state, orjson.dumps(r.body)) for r in incidents],
+            )
+            self._database.executemany(
+                "INSERT OR REPLACE INTO event VALUES (?, ?, ?)",
+                [(row.id, row.time_ns, orjson.dumps(row.body)) for row in events],
+            )
+            run("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                run("ROLLBACK")
+            raise
+        self.bytes_written += max(0, self._wal_size() - before)
+        if self._wal_size() > self._wal_limit:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Move the WAL into the database and empty it."""
+        _, _, pages = self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        self.bytes_written += max(0, pages) * PAGE
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def incidents(self, limit: int, states: Sequence[str], since_ns: int) -> list[tuple[int, dict[str, Any]]]:
+        """Opening time and body, latest opened first; only those in ``states`` and updated at ``since_ns`` or later."""
+        marks = ",".join("?" * len(states))
+        rows = self._database.execute(
+            f"SELECT opened_ns, body FROM incident WHERE state IN ({marks}) AND updated_ns >= ? "  # noqa: S608 - only question marks are put in
+            "ORDER BY opened_ns DESC LIMIT ?",
+            (*states, since_ns, limit),
+        )
+        return [(opened_ns, orjson.loads(body)) for opened_ns, body in rows]
+
+    def incident(self, incident_id: str) -> dict[str, Any] | None:
+        """Body of one incident."""
+        row = self._database.execute("SELECT body FROM incident WHERE id = ?", (incident_id,)).fetchone()
+        return None if row is None else orjson.loads(row[0])
+
+    def events(self, limit: int, since_ns: int) -> list[tuple[int, dict[str, Any]]]:
+        """Time and body, latest first."""
+        rows = self._database.execute(
+            "SELECT time_ns, body FROM event WHERE time_ns >= ? ORDER BY time_ns DESC LIMIT ?", (since_ns, limit)
+        )
+        return [(time_ns, orjson.loads(body)) for time_ns, body in rows]
+
+    def close(self) -> None:
+        """Checkpoint and close."""
+        try:
+            self.checkpoint()
+        finally:
+            self._database.close()
+
+    def abandon(self) -> None:
+        """Close without writing: the file is damaged."""
+        self._database.close()
+
+    def _make_room(self, coming_bytes: int) -> None:
+        """Delete until ``coming_bytes`` fit: closed incidents, then events, then open incidents, the oldest first."""
+        needed = coming_bytes // PAGE * 5 // 4 + 8 + self._max_pages // 20
+        for table, condition, order in (
+            ("incident", "closed = 1", "updated_ns"),
+            ("event", "1", "time_ns"),
+            ("incident", "1", "updated_ns"),
+        ):
+            while self._max_pages - self._used_pages() < needed:
+                if not self._delete_oldest(table, condition, order):
+                    break
+
+    def _shrink(self) -> None:
+        """Meet a cap that has been made smaller."""
+        excess = self._pages()[0] - self._max_pages
+        if excess > 0:
+            self._make_room(0)
+            # A script, because `execute` takes one step only, and that frees one page.
+            self._database.executescript(f"PRAGMA incremental_vacuum({excess})")
+            self.checkpoint()
+
+    def _delete_oldest(self, table: str, condition: str, order: str) -> int:
+        before = self._wal_size()
+        cursor = self._database.execute(
+            f"DELETE FROM {table} WHERE rowid IN "  # noqa: S608 - constants of this module
+            f"(SELECT rowid FROM {table} WHERE {condition} ORDER BY {order} LIMIT "
+            f"(SELECT 1 + count(*) / 20 FROM {table}))"
+        )
+        self.bytes_written += max(0, self._wal_size() - before)
+        if self._wal_size() > self._wal_limit:
+            self.checkpoint()
+        return cursor.rowcount
+
+    def _used_pages(self) -> int:
+        total, free = self._pages()
+        return total - free
+
+    def _pages(self) -> tuple[int, int]:
+        (total,) = self._database.execute("PRAGMA page_count").fetchone()
+        (free,) = self._database.execute("PRAGMA freelist_count").fetchone()
+        return total, free
+
+    def _wal_size(self) -> int:
+        try:
+            return self._wal.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+
+def split_by_size(rows: Iterable[IncidentRow | EventRow], max_bytes: int) -> list[list[IncidentRow | EventRow]]:
+    """Rows in parts of about ``max_bytes``, so that one transaction does not outgrow the WAL's share."""
+    parts: list[list[IncidentRow | EventRow]] = []
+    size = max_bytes
+    for row in rows:
+        size += _size(row.body)
+        if size > max_bytes:
+            parts.append([])
+            size = _size(row.body)
+        parts[-1].append(row)
+    return parts
+
+
+def _size(body: dict[str, Any]) -> int:
+    return len(orjson.dumps(body)) + 200
