@@ -114,17 +114,21 @@ def _decode(data: bytes, remote: UDP6EndpointAddress) -> Any:
 
 
 class _PeerWarnings(logging.Filter):
-    """Counts what aiocoap would log of a misbehaving peer; :meth:`AdapterContext.reject` limits the log."""
+    """Counts what aiocoap would log of a misbehaving peer; :meth:`AdapterContext.reject` limits the log.
 
-    def __init__(self, reject: Reject) -> None:
+    What it says about single datagrams at level INFO (duplicates, repetitions) is for those who debug.
+    """
+
+    def __init__(self, reject: Reject, log: logging.Logger) -> None:
         super().__init__()
         self._reject = reject
+        self._log = log
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno >= logging.WARNING:
             self._reject("protocol", record.getMessage())
             return False
-        return True
+        return self._log.isEnabledFor(logging.DEBUG)
 
 
 @asynccontextmanager
@@ -140,7 +144,7 @@ async def open_endpoint(
     :raises RetryableAdapterError: the address is taken or not there. :raises AdapterError: no IPv6 sockets.
     """
     log = logging.getLogger(f"{context.log.name}.aiocoap")
-    peer_warnings = _PeerWarnings(context.reject)
+    peer_warnings = _PeerWarnings(context.reject, log)
     coap = aiocoap.Context(
         serversite=site,
         loggername=log.name,

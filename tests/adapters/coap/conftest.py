@@ -99,19 +99,11 @@ async def running_source(**config: Any) -> AsyncIterator[Running]:
         assert not left, f"tasks left over: {left}"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What ``coap-client-notls`` printed."""
-
-    text: str
-    body: str
+Coap = Callable[..., Awaitable[str]]
 
 
-Coap = Callable[..., Awaitable[Answer]]
-
-
-async def coap_client(method: str, uri: str, *arguments: str, payload: bytes | None = None, tmp: Path) -> Answer:
-    """One request by libcoap's client; response codes other than 2.xx appear in ``text`` as libcoap prints them."""
+async def coap_client(method: str, uri: str, *arguments: str, payload: bytes | None = None, tmp: Path) -> str:
+    """What libcoap's client prints for one request: the body of a 2.xx answer, or code and diagnostic."""
     command = ["coap-client-notls", "-B", "4", "-m", method, *arguments]
     if payload is not None:
         body = tmp / "body"
@@ -121,15 +113,14 @@ async def coap_client(method: str, uri: str, *arguments: str, payload: bytes | N
         *command, uri, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     out, _ = await process.communicate()
-    text = out.decode(errors="replace")
-    return Answer(text, text)
+    return out.decode(errors="replace").strip()
 
 
 @pytest.fixture
 def coap(tmp_path: Path) -> Coap:
     """``await coap("post", uri, "-t", "50", payload=b"…")``."""
 
-    async def call(method: str, uri: str, *arguments: str, payload: bytes | None = None) -> Answer:
+    async def call(method: str, uri: str, *arguments: str, payload: bytes | None = None) -> str:
         return await coap_client(method, uri, *arguments, payload=payload, tmp=tmp_path)
 
     return call
