@@ -33,7 +33,7 @@ class _NothingAccepted:
 
 async def reach_source(name: str, options: SourceOptions, timeout_s: float) -> str | None:
     """None when the source got through within ``timeout_s``, else what was in the way."""
-    context = AdapterContext(name, SystemClock(), random.Random(0), Metrics())  # noqa: S311  # jitter only
+    context = AdapterContext(name, SystemClock(), random.Random(0), Metrics())  # jitter only
     emitter = _NothingAccepted()
     try:
         source = build_source(source_adapter(options.type), _as_visitor(options), context)
@@ -53,7 +53,7 @@ async def reach_source(name: str, options: SourceOptions, timeout_s: float) -> s
 
 async def reach_sink(name: str, options: SinkOptions, timeout_s: float) -> str | None:
     """None when the sink opened within ``timeout_s``, else what was in the way."""
-    context = AdapterContext(name, SystemClock(), random.Random(0), Metrics(), sink=True)  # noqa: S311
+    context = AdapterContext(name, SystemClock(), random.Random(0), Metrics(), sink=True)
     try:
         sink = build_sink(sink_adapter(options.type), _as_visitor(options), context)
     except EdgeAgentError as error:

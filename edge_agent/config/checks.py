@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edge_agent.config.document import Path
+from edge_agent.config.edges import read_edges
 from edge_agent.config.schema import AgentConfig
+from edge_agent.errors import ConfigError, DataFileError
 from edge_agent.options import format_duration
 
 
 def contradictions(config: AgentConfig) -> Iterator[tuple[Path, str]]:
     """Option path and message of each contradiction."""
     yield from _shorter_than_a_tick(config)
-    yield from _missing_files(config)
+    yield from _unusable_files(config)
 
 
 def _shorter_than_a_tick(config: AgentConfig) -> Iterator[tuple[Path, str]]:
@@ -26,7 +28,11 @@ def _shorter_than_a_tick(config: AgentConfig) -> Iterator[tuple[Path, str]]:
             yield path, f"got {format_duration(duration)}, which is shorter than tick.period ({tick})"
 
 
-def _missing_files(config: AgentConfig) -> Iterator[tuple[Path, str]]:
+def _unusable_files(config: AgentConfig) -> Iterator[tuple[Path, str]]:
     edges = config.graph.edges_file
-    if edges is not None and not edges.is_file():
-        yield ("graph", "edges_file"), f"got {str(edges)!r}, which is not a file"
+    if edges is None:
+        return
+    try:
+        read_edges(edges)
+    except (ConfigError, DataFileError) as error:
+        yield ("graph", "edges_file"), str(error)

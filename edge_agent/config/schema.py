@@ -13,6 +13,7 @@ from edge_agent.contract import SinkOptions, SourceOptions
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.export.options import TelemetryOptions
 from edge_agent.graph.options import GraphOptions
+from edge_agent.history import HistoryOptions
 from edge_agent.intake.options import IntakeOptions, SensorOptions
 from edge_agent.options import Options
 from edge_agent.pipeline.options import ModelOptions, TickOptions
@@ -41,6 +42,7 @@ class AgentConfig:
     sinks: Mapping[str, SinkOptions]
     api: ApiOptions
     telemetry: TelemetryOptions
+    history: HistoryOptions
 
 
 SECTION_NAMES: tuple[str, ...] = tuple(name for name in AgentConfig.__dataclass_fields__ if name != "path")
@@ -67,5 +69,5 @@ SECTION_SUMMARIES: Mapping[str, str] = {
     "sinks": "Where incidents go: a name of your choice, then the adapter's `type` and its options.",
     "api": "Local HTTP interface: status, incidents, metrics for Prometheus.",
     "telemetry": "Metrics, traces and logs of the agent itself, over OTLP.",
-    "history": "Recent readings kept on disk.",
+    "history": "Incidents and events kept over restarts.",
 }
