@@ -80,10 +80,19 @@ class ModelStep:
         self._binding, self._next_binding = self._next_binding, self._binding
 
     def _check_finite(self) -> None:
-        for array in (*self._outputs, *self._next_states.values()):
-            # One sum finds a NaN or an infinity; only then is it worth looking closer.
-            if not math.isfinite(np.add.reduce(array, axis=None)) and not np.isfinite(array).all():
-                raise DetectorError(f"the model gave {_non_finite(array)} on {self._sensors} sensors")
+        # One sum finds a NaN or an infinity; only then is it worth looking closer. It may itself overflow.
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = [np.add.reduce(array, axis=None) for array in (*self._outputs, *self._next_states.values())]
+        if not all(map(math.isfinite, sums)):
+            self._refuse_non_finite()
+
+    def _refuse_non_finite(self) -> None:
+        outputs = dict(zip(("expected", "scale", "score", "attention"), self._outputs, strict=True))
+        outputs |= {f"next_state.{name}": array for name, array in self._next_states.items()}
+        for name, array in outputs.items():
+            count = int((~np.isfinite(array)).sum())
+            if count:
+                raise DetectorError(f"the model gave {count} numbers in {name!r} that are not finite")
 
     def _bind(self, states: Mapping[str, NDArray[np.float32]], next_states: Mapping[str, NDArray[np.float32]]) -> Any:
         binding = self._session.io_binding()
@@ -101,10 +110,6 @@ class ModelStep:
 def initial_state(spec: StateSpec, sensors: int) -> NDArray[np.float32]:
     """The state of sensors that have not been seen yet."""
     return np.full((sensors, *spec.shape), spec.init, np.float32)
-
-
-def _non_finite(array: NDArray[np.float32]) -> str:
-    return f"{int((~np.isfinite(array)).sum())} numbers that are not finite"
 
 
 def _load(model: bytes) -> tuple[Any, tuple[type[Exception], ...]]:
