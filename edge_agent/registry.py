@@ -174,11 +174,12 @@ def _broken(group: Group, entry: EntryPoint, error: Exception) -> str:
 
 
 def extra_with(module: str) -> str | None:
-    """The extra that brings ``module``, by package names such as torch-geometric for torch_geometric."""
+    """The smallest extra that brings ``module``, by package names such as torch-geometric for torch_geometric."""
     root = module.split(".")[0].replace("_", "-").lower()
     aliases = {"paho": "paho-mqtt", "serial": "pyserial", "sklearn": "scikit-learn"}
     package = aliases.get(root, root)
-    return next((extra for extra, packages in extras().items() if package in packages), None)
+    with_it = [extra for extra, packages in extras().items() if package in packages]
+    return min(with_it, key=lambda extra: len(extras()[extra]), default=None)
 
 
 def _shipped_by(entry: EntryPoint) -> str:

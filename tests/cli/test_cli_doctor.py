@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from edge_agent.cli import diagnosis
+from edge_agent.cli.diagnosis import Finding, Level, diagnose
+
+Run = Callable[..., Result]
+
+
+def found_in(findings: list[Finding], what: str) -> Finding:
+    return next(finding for finding in findings if finding.what == what)
+
+
+def test_doctor_looks_at_everything(run: Run) -> None:
+    findings = json.loads(run("doctor", "--json").output)
+    assert {finding["what"] for finding in findings} >= {
+        "Python",
+        "ONNX Runtime",
+        "clock",
+        "time server",
+        "battery clock",
+        "open files",
+        "memory",
+        "data folder",
+        "extra mqtt",
+        "model",
+    }
+
+
+def test_whatever_is_not_ok_comes_with_advice() -> None:
+    for finding in diagnose():
+        assert finding.level is Level.OK or finding.advice, finding
+
+
+def test_text_has_one_line_for_each_finding(run: Run) -> None:
+    lines = run("doctor").output.splitlines()
+    assert sum(line.startswith(("ok ", "warn ", "fail ")) for line in lines) >= 9
+
+
+def test_data_folder_is_written_to(config: Path) -> None:
+    (config.parent / "data").mkdir()
+    finding = found_in(diagnose(config), "data folder")
+    assert finding.level is Level.OK
+    assert list((config.parent / "data").iterdir()) == []
+
+
+def test_missing_data_folder_is_a_warning(config: Path) -> None:
+    assert found_in(diagnose(config), "data folder").found.endswith("does not exist")
+
+
+def test_full_disk_is_a_warning(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (config.parent / "data").mkdir()
+    monkeypatch.setattr(diagnosis, "MIN_FREE_BYTES", 2**62)
+    assert found_in(diagnose(config), "disk space").level is Level.WARN
+
+
+def test_mistake_in_the_configuration_fails(run: Run, config: Path) -> None:
+    config.write_text("tick: {period: 5}\n")
+    result = run("doctor", "-c", config, "--json")
+    finding = next(item for item in json.loads(result.output) if item["what"] == "configuration")
+    assert (result.exit_code, finding["level"]) == (1, "fail")
+    assert finding["found"].endswith("(and 1 more)")
+
+
+def test_taken_port_is_named(config: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        config.write_text(config.read_text() + f"api: {{listen: '127.0.0.1:{server.getsockname()[1]}'}}\n")
+        assert found_in(diagnose(config), "API port").found.endswith("Address already in use")
+
+
+def test_broken_model_fails(config: Path) -> None:
+    (config.parent / "bundle").mkdir()
+    config.write_text(config.read_text() + "model: {bundle: bundle}\n")
+    assert found_in(diagnose(config), "model").level is Level.FAIL
