@@ -17,7 +17,7 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from aiocoap.transports.udp6 import MessageInterfaceUDP6, UDP6EndpointAddress
 from aiocoap.util import socknumbers
 from aiocoap.util.asyncio.recvmsg import create_recvmsg_datagram_endpoint
 
+from edge_adapters.coap.options import PreSharedKey
 from edge_agent.contract import AdapterContext
 from edge_agent.errors import AdapterError, RetryableAdapterError
 
@@ -135,34 +136,59 @@ class _PeerWarnings(logging.Filter):
 async def open_endpoint(
     context: AdapterContext,
     listen: tuple[str, int] | None,
-    site: interfaces.Resource | None = None,
-    server_credentials: CredentialsMap | None = None,
-    client_credentials: CredentialsMap | None = None,
+    site: interfaces.Resource | None,
+    *,
+    server_oscore: CredentialsMap,
+    client_oscore: CredentialsMap,
+    server_psk: Mapping[str, PreSharedKey],
+    client_psk: Mapping[str, PreSharedKey],
 ) -> AsyncIterator[aiocoap.Context]:
     """A CoAP endpoint on ``listen`` (host, port), or on any free port when only asking; shut down at the end.
 
-    :raises RetryableAdapterError: the address is taken or not there. :raises AdapterError: no IPv6 sockets.
+    Credentials are by URI pattern for the client side, by any label for the server side.
+    :raises RetryableAdapterError: the address is taken or not there.
+    :raises AdapterError: no IPv6 sockets, or DTLS is asked for and not installed.
     """
     log = logging.getLogger(f"{context.log.name}.aiocoap")
     peer_warnings = _PeerWarnings(context.reject, log)
     coap = aiocoap.Context(
         serversite=site,
         loggername=log.name,
-        client_credentials=client_credentials,
-        server_credentials=server_credentials,
+        client_credentials=CredentialsMap(client_oscore),
+        server_credentials=CredentialsMap(server_oscore),
     )
     sock = await _bound_socket(listen)
     log.addFilter(peer_warnings)
     try:
-        if client_credentials:
+        if client_oscore:
             from aiocoap.transports.oscore import TransportOSCORE
 
             coap.request_interfaces.append(TransportOSCORE(coap, coap))
         await coap._append_tokenmanaged_messagemanaged_transport(lambda manager: _open(manager, sock, context, log))
+        if server_psk or client_psk:
+            await _add_dtls(coap, listen, log, server_psk, client_psk)
         yield coap
     finally:
         await coap.shutdown() if coap.request_interfaces else sock.close()
         log.removeFilter(peer_warnings)
+
+
+async def _add_dtls(
+    coap: aiocoap.Context,
+    listen: tuple[str, int] | None,
+    log: logging.Logger,
+    server_psk: Mapping[str, PreSharedKey],
+    client_psk: Mapping[str, PreSharedKey],
+) -> None:
+    from edge_adapters.coap import dtls
+
+    dtls.require_dtls()
+    coap.server_credentials.update(dtls.psk_credentials(server_psk))
+    coap.client_credentials.update(dtls.psk_credentials(client_psk))
+    if server_psk and listen is not None:
+        await dtls.serve_dtls(coap, listen, log)
+    if client_psk:
+        await dtls.ask_over_dtls(coap, log)
 
 
 async def _open(manager: Any, sock: socket.socket, context: AdapterContext, log: logging.Logger) -> _Endpoint:

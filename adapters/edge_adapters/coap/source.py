@@ -42,7 +42,17 @@ class CoapSource:
                 site = ProtectedSite(site, server_keys)
             listen = None if server is None else split_address(server.listen)
             coap = await stack.enter_async_context(
-                open_endpoint(self._context, listen, site, server_keys, client_keys),
+                open_endpoint(
+                    self._context,
+                    listen,
+                    site,
+                    server_oscore=server_keys,
+                    client_oscore=client_keys,
+                    server_psk={} if server is None else {f":{key.identity}": key for key in server.dtls},
+                    client_psk={
+                        _pattern(each.uri): each.dtls for each in self._options.client if each.dtls is not None
+                    },
+                )
             )
             if server is not None:
                 self._context.connected(f"{server.listen} (listening)")
@@ -61,11 +71,12 @@ class CoapSource:
 
     def _client_folders(self) -> dict[str, Path]:
         """OSCORE folders by the URI that the library will look for."""
-        return {
-            aiocoap.Message(code=aiocoap.GET, uri=resource.uri).get_request_uri(): resource.oscore
-            for resource in self._options.client
-            if resource.oscore is not None
-        }
+        return {_pattern(each.uri): each.oscore for each in self._options.client if each.oscore is not None}
+
+
+def _pattern(uri: str) -> str:
+    """``uri`` as the library writes it when it looks for credentials."""
+    return str(aiocoap.Message(code=aiocoap.GET, uri=uri).get_request_uri())
 
 
 def _server_folders(server: ServerOptions | None) -> dict[str, Path]:

@@ -59,11 +59,11 @@ async def test_observation_survives_a_restart_of_the_server(coap: Coap) -> None:
 
 
 async def test_polled_resource_is_read_again_and_again(coap: Coap) -> None:
-    async with example_server(coap, b"1") as uri:
-        async with running_source(client=[resource(uri, mode="poll", interval="100ms")]) as source:
-            await eventually(lambda: len(source.inbox.batches) >= 3)
-            await coap("put", uri, payload=b"2")
-            await eventually(lambda: source.inbox.readings == {"x": 2})
+    polled: dict[str, Any] = {"mode": "poll", "interval": "100ms"}
+    async with example_server(coap, b"1") as uri, running_source(client=[resource(uri, **polled)]) as source:
+        await eventually(lambda: len(source.inbox.batches) >= 3)
+        await coap("put", uri, payload=b"2")
+        await eventually(lambda: source.inbox.readings == {"x": 2})
 
 
 async def test_resource_that_cannot_be_observed_is_polled() -> None:
@@ -83,11 +83,11 @@ async def test_dead_device_does_not_hold_up_the_others(coap: Coap) -> None:
 
 
 async def test_answer_that_is_not_a_reading_is_counted_and_asked_for_again(coap: Coap) -> None:
-    async with example_server(coap, b"warm") as uri:
-        async with running_source(client=[resource(uri, mode="poll", interval="100ms")]) as source:
-            await eventually(lambda: source.rejected().get("not_a_number", 0) >= 2)
-            await coap("put", uri, payload=b"2")
-            await eventually(lambda: source.inbox.readings == {"x": 2})
+    polled: dict[str, Any] = {"mode": "poll", "interval": "100ms"}
+    async with example_server(coap, b"warm") as uri, running_source(client=[resource(uri, **polled)]) as source:
+        await eventually(lambda: source.rejected().get("not_a_number", 0) >= 2)
+        await coap("put", uri, payload=b"2")
+        await eventually(lambda: source.inbox.readings == {"x": 2})
 
 
 async def test_error_answer_is_counted_and_asked_for_again(coap: Coap) -> None:
