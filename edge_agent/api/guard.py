@@ -119,6 +119,8 @@ class Guard:
             async with asyncio.timeout(self._options.timeout):
                 await response.prepare(request)
                 await response.write_eof()
+        except ConnectionError:
+            pass  # the client is gone; nobody is left to tell
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()

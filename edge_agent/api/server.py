@@ -38,6 +38,7 @@ from edge_agent.verdict import Event
 
 _MAX_JSON = 65_536
 _STOP_S = 3.0
+_LINGER_S = 2.0
 _SOCKET_MODE = 0o660
 
 
@@ -124,6 +125,8 @@ def _runner(guard: Guard, options: ApiOptions, malformed: Callable[[], None]) ->
         logger=_http_logger(malformed),
         # Also the time for a client to send its first request line and headers.
         keepalive_timeout=options.timeout,
+        # How long the rest of a refused upload is read and thrown away, so that the client sees our answer.
+        lingering_time=min(options.timeout, _LINGER_S),
         shutdown_timeout=_STOP_S,
     )
 
