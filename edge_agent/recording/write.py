@@ -1,0 +1,77 @@
+"""Writing tables. A file appears whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_agent.errors import DataFileError
+
+_CHUNK_ROWS = 4_096
+
+
+def write_table(path: Path | str, columns: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]) -> None:
+    """Write ``columns`` (of equal length) as ``.csv`` or ``.parquet``.
+
+    ``datetime64`` columns are taken as UTC. In CSV a missing value (None, NaN, NaT) is an empty cell, and floats are
+    written so that reading gives the same number.
+
+    :raises DataFileError: it cannot be written. :raises ValueError: the columns differ in length.
+    """
+    path = Path(path)
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"columns differ in length: {lengths}")
+    writers = {".csv": _write_csv, ".parquet": _write_parquet}
+    write = writers.get(path.suffix.lower())
+    if write is None:
+        raise DataFileError(f"{path}: got {path.suffix!r}, expected a .csv or .parquet file")
+    temporary = path.with_name(path.name + ".new")
+    try:
+        write(temporary, columns)
+        temporary.replace(path)
+    except OSError as error:
+        raise DataFileError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _write_csv(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        rows = zip(*(_cells(column) for column in columns.values()), strict=True)
+        while chunk := list(islice(rows, _CHUNK_ROWS)):
+            writer.writerows(chunk)
+
+
+def _cells(column: Sequence[Any] | np.ndarray[Any, Any]) -> list[Any]:
+    array = np.asarray(column)
+    if array.dtype.kind == "M":
+        texts = np.datetime_as_string(array, timezone="naive").tolist()
+        return ["" if text == "NaT" else f"{text}Z" for text in texts]
+    cells = array.astype(np.int64).tolist() if array.dtype.kind == "b" else array.tolist()
+    if array.dtype.kind in "fO":
+        return ["" if cell is None or cell != cell else cell for cell in cells]
+    return list(cells)
+
+
+def _write_parquet(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise DataFileError(f"{path}: needs pyarrow: pip install 'edge-graph-agent[parquet]'") from error
+    arrays = {}
+    for name, column in columns.items():
+        array = np.asarray(column)
+        unit = pa.timestamp("ns", tz="UTC") if array.dtype.kind == "M" else None
+        arrays[name] = pa.array(array.astype("datetime64[ns]") if unit else array, type=unit)
+    pq.write_table(pa.table(arrays), path)
