@@ -65,8 +65,8 @@ def format_duration(seconds: float) -> str:
     """The shortest text that :func:`parse_duration` reads back as ``seconds``."""
     for unit in ("w", "d", "h", "m", "s"):
         if seconds >= _DURATION_UNITS[unit] and seconds % _DURATION_UNITS[unit] == 0:
-            return f"{seconds / _DURATION_UNITS[unit]:g}{unit}"
-    return f"{seconds * 1000:g}ms" if seconds < 1 else f"{seconds:g}s"
+            return f"{seconds / _DURATION_UNITS[unit]:.12g}{unit}"
+    return f"{seconds * 1000:.12g}ms" if seconds < 1 else f"{seconds:.12g}s"
 
 
 class Secret:

@@ -69,6 +69,7 @@ class Models:
         self._options = options
         self._data_dir = data_dir
         self._slots: ModelSlots | None = None
+        self._below: dict[str, Any] | None = None
         self.problems: list[str] = []
 
     async def choose(self) -> Model:
@@ -86,6 +87,7 @@ class Models:
         """Keep ``model`` as the current one over restarts. :raises StoreError: cannot be written."""
         if self._slots is not None and model.bundle is not None:
             await asyncio.to_thread(self._slots.install, model.bundle)
+            await asyncio.to_thread(self._look_below)
 
     async def previous(self) -> Model:
         """The model a rollback would bring back, tested. :raises BundleError: there is none."""
@@ -95,19 +97,31 @@ class Models:
         """Make the previous model the current one over restarts."""
         if self._slots is not None:
             await asyncio.to_thread(self._slots.rollback)
+            await asyncio.to_thread(self._look_below)
 
     def describe_previous(self) -> dict[str, Any] | None:
         """What a rollback would bring back, None when there is nothing to go back to."""
-        if self._slots is None or self._slots.current() is None:
-            return None
-        bundle = self._slots.previous()
-        if bundle is None:
-            return {"name": "universal"}
-        return {"name": bundle.manifest.name, "version": bundle.manifest.version, "sha256": bundle.sha256}
+        return self._below
 
     # -- inside, in a thread -----------------------------------------------------------------------------------
 
     def _choose(self) -> Model:
+        model = self._first_that_works()
+        self._look_below()
+        return model
+
+    def _look_below(self) -> None:
+        self._below = None
+        if self._slots is not None and self._slots.current() is not None:
+            bundle = self._slots.previous()
+            manifest = None if bundle is None else bundle.manifest
+            self._below = {
+                "name": "universal" if manifest is None else manifest.name,
+                "version": None if manifest is None else manifest.version,
+                "sha256": None if bundle is None else bundle.sha256,
+            }
+
+    def _first_that_works(self) -> Model:
         for load in (self._current, self._before, universal_bundle):
             try:
                 bundle = load()

@@ -157,7 +157,7 @@ class RollingGraph:
         """
         good = (flags & np.int32(UNUSABLE)) == 0
         good_index, good_value, good_time = index[good], value[good], time_ns[good]
-        changed = good_value != self.value[good_index]
+        changed = (good_value != self.value[good_index]) | ~self.known[good_index]
         # Numpy assigns repeated indices in order, so the newest reading wins.
         self.changed_ns[good_index[changed]] = good_time[changed]
         self.value[good_index] = good_value

@@ -1,0 +1,191 @@
+"""A recording through the very pipeline of the daemon, in virtual time: one row, one tick.
+
+Fed the same readings at the same ticks, the daemon gives the same bits (``tests/system``).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.clock import NS_PER_S, VirtualClock
+from edge_agent.contract import SourceOptions
+from edge_agent.errors import DataFileError
+from edge_agent.inference import Detector, StatisticalDetector
+from edge_agent.intake.intake import SourcePort
+from edge_agent.metrics import Metrics
+from edge_agent.pipeline.engine import Pipeline, PipelineOptions, TickReport
+from edge_agent.pipeline.ulid import UlidMaker
+from edge_agent.recording import Recording
+from edge_agent.sample import Batch
+from edge_agent.verdict import Incident
+
+_EPOCH_NS = 1_577_836_800 * NS_PER_S  # recordings that count from zero are placed in 2020
+
+
+@dataclass(slots=True)
+class Detection:
+    """What was found in a recording; arrays have one entry a row.
+
+    ``score``, ``p_value``: NaN while nothing could be said. ``sensor_score``: [rows, sensors], NaN where not valid.
+    ``incident``: id of the process incident that was open, or None. ``incidents``: each as it stood last.
+    """
+
+    sensors: tuple[str, ...]
+    score: NDArray[np.float64]
+    p_value: NDArray[np.float64]
+    alarm: NDArray[np.int8]
+    incident: list[str | None]
+    sensor_score: NDArray[np.float32]
+    incidents: dict[str, Incident] = field(default_factory=dict)
+
+
+def detect(
+    recording: Recording,
+    detector: Detector,
+    *,
+    warmup: Recording | None = None,
+    calibration: NDArray[np.float32] | None = None,
+    trained_edges: tuple[tuple[str, str, float], ...] = (),
+    options: PipelineOptions | None = None,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> Detection:
+    """Score every row of ``recording``. State is reset where its run changes.
+
+    ``warmup`` is normal history that is run through first; each run then starts from what was learned in it.
+    :raises DataFileError: ``warmup`` shares no sensor with the recording.
+    """
+    options = _fitted(options or PipelineOptions(), recording, warmup)
+    period_ns = round(options.tick.period * NS_PER_S)
+    before = 0 if warmup is None else len(warmup)
+    start_ns = int(recording.time_ns[0]) - (before + 1) * period_ns
+    clock = VirtualClock(start_ns if start_ns > _EPOCH_NS else _EPOCH_NS)
+    pipeline = Pipeline(options, detector, StatisticalDetector, clock, Metrics(), UlidMaker(random.Random(0)))
+    pipeline.graph.set_trained_edges(trained_edges)
+    if calibration is not None:
+        pipeline.decider.calibrate(calibration)
+    player = _Player(pipeline, clock)
+    learned = None
+    if warmup is not None:
+        if not set(warmup.sensors) & set(recording.sensors):
+            raise DataFileError("the warm-up file shares no sensor with the recording; expected the same columns")
+        for _, rows in warmup.runs():
+            for _ in player.play(warmup, rows):
+                pass
+        learned = pipeline.detector.export_state()
+    return _collect(recording, player, learned, progress)
+
+
+class _Player:
+    """Feeds rows to a pipeline, one tick each, on a clock that only it moves."""
+
+    def __init__(self, pipeline: Pipeline, clock: VirtualClock) -> None:
+        self.pipeline = pipeline
+        self._clock = clock
+        self._port: SourcePort = pipeline.port("recording", SourceOptions(type="recording"))
+        self._layouts: dict[bytes, tuple[str, ...]] = {}
+
+    def play(self, recording: Recording, rows: slice) -> Iterator[TickReport]:
+        """One report a row."""
+        period_ns = self.pipeline.timeline.period_ns
+        for row in recording.values[rows]:
+            self._clock.advance(period_ns)
+            now_ns = self._clock.monotonic_ns()
+            known = ~np.isnan(row)
+            names = self._layout(recording.sensors, known)
+            values = row if len(names) == len(row) else row[known]
+            self.pipeline.take(self._port, Batch(names, values, now_ns, source_time_ns=self._clock.wall_ns()))
+            yield self.pipeline.tick(now_ns)
+
+    def _layout(self, sensors: tuple[str, ...], known: NDArray[np.bool_]) -> tuple[str, ...]:
+        if known.all():
+            return sensors
+        key = known.tobytes()
+        if key not in self._layouts:
+            self._layouts[key] = tuple(name for name, there in zip(sensors, known, strict=True) if there)
+        return self._layouts[key]
+
+
+def _collect(
+    recording: Recording, player: _Player, learned: dict[str, NDArray[Any]] | None, progress: Callable[[int], None]
+) -> Detection:
+    rows, sensors = len(recording.values), recording.sensors
+    found = Detection(
+        sensors,
+        np.full(rows, np.nan),
+        np.full(rows, np.nan),
+        np.zeros(rows, np.int8),
+        [None] * rows,
+        np.full((rows, len(sensors)), np.nan, np.float32),
+    )
+    at = 0
+    for _, run in recording.runs():
+        if at or learned is not None:
+            player.pipeline.new_run()
+        if learned is not None:
+            player.pipeline.detector.import_state(learned)
+        for report in player.play(recording, run):
+            _note(found, at, report)
+            at += 1
+            if at % 256 == 0:
+                progress(at)
+    progress(rows)
+    return found
+
+
+def _note(found: Detection, at: int, report: TickReport) -> None:
+    decision, snapshot = report.decision, report.snapshot
+    if decision.plant_score is not None:
+        found.score[at] = decision.plant_score
+    if decision.p_value is not None:
+        found.p_value[at] = decision.p_value
+    found.alarm[at] = decision.alarm
+    found.incident[at] = decision.incident
+    for incident in decision.changed:
+        found.incidents[incident.id] = incident
+    column = {name: i for i, name in enumerate(snapshot.sensors)}
+    if snapshot.sensors == found.sensors:
+        found.sensor_score[at] = np.where(report.scores.valid, report.scores.score, np.nan)
+        return
+    for j, name in enumerate(found.sensors):
+        i = column.get(name)
+        if i is not None and report.scores.valid[i]:
+            found.sensor_score[at, j] = report.scores.score[i]
+
+
+def _fitted(options: PipelineOptions, recording: Recording, warmup: Recording | None) -> PipelineOptions:
+    """Options for these files: their period, and a calibration that fits into a short warm-up."""
+    tick = options.tick.model_copy(update={"period": period_s(recording)})
+    decision = options.decision
+    if warmup is not None:
+        needed = min(decision.calibration_ticks, max(100, len(warmup) // 2))
+        decision = decision.model_copy(update={"calibration_ticks": needed})
+    # In a recording a gap is a gap in the file, not a dead device.
+    intake = options.intake.model_copy(update={"forget_after": 1e9})
+    return replace(options, tick=tick, decision=decision, intake=intake)
+
+
+def period_s(recording: Recording) -> float:
+    """Usual time between two rows of a run, within what a tick may be."""
+    steps = [np.diff(recording.time_ns[rows]) for _, rows in recording.runs()]
+    positive = np.concatenate(steps) if steps else np.zeros(0)
+    positive = positive[positive > 0]
+    median = float(np.median(positive)) / NS_PER_S if len(positive) else 1.0
+    return min(max(median, 0.01), 3600.0)
+
+
+def columns(recording: Recording, found: Detection) -> dict[str, Any]:
+    """The table that ``edge-agent detect`` writes: one row per input row, in order."""
+    table: dict[str, Any] = {}
+    if recording.timestamp is not None:
+        table["timestamp"] = recording.timestamp
+    if recording.run is not None:
+        table["run"] = recording.run
+    table |= {"score": found.score, "p_value": found.p_value, "alarm": found.alarm, "incident": found.incident}
+    table |= {f"score.{name}": found.sensor_score[:, i] for i, name in enumerate(found.sensors)}
+    return table
