@@ -111,10 +111,8 @@ class Handlers:
     async def events(self, request: web.Request) -> web.StreamResponse:
         with self._stream.subscribe(_kinds(request.query.get("kinds"))) as channel:
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-            async with asyncio.timeout(self._options.timeout):
-                await response.prepare(request)
-                await response.write(b"retry: 3000\n\n")
             try:
+                await response.prepare(request)
                 await self._pump(channel, response)
             except (TimeoutError, ConnectionError):
                 # Gone, or not reading: the client connects again when it can.
@@ -127,6 +125,7 @@ class Handlers:
 
     async def _pump(self, channel: Channel[bytes], response: web.StreamResponse) -> None:
         told = 0
+        await response.write(b"retry: 3000\n\n")
         while True:
             frames = await _next_frames(channel)
             if not frames:
