@@ -75,7 +75,10 @@ class ProcessIncidents:
         alarm = sum(self._hot) >= self._confirm[0]
         changed: list[Incident] = []
         if p_value is not None and (alarm or (self._open and p_value < _CALM_P)):
-            for group in suspects.groups(snapshot):
+            groups = suspects.groups(snapshot)
+            if alarm and not groups:
+                groups = self._diffuse(snapshot.tick, suspects)
+            for group in groups:
                 found = self._joined(snapshot, group)
                 if found is None and alarm:
                     found = self._begin(snapshot, group, suspects, degraded)
@@ -95,6 +98,12 @@ class ProcessIncidents:
         self._open.clear()
         self._hot.clear()
         return closed
+
+    def _diffuse(self, tick: int, suspects: Suspects) -> list[list[int]]:
+        """An alarm of many sensors of which none stands out keeps what is open, or is laid at the door of the worst."""
+        for one in self._open.values():
+            one.last_active = tick
+        return [] if self._open else [[suspects.worst()]]
 
     def _joined(self, snapshot: Snapshot, group: list[int]) -> _Open | None:
         """The open incident that shares a sensor or an edge with ``group``."""

@@ -39,12 +39,10 @@ class Suspects:
             self.first_tick.setdefault(name, snapshot.tick)
 
     def groups(self, snapshot: Snapshot) -> list[list[int]]:
-        """Sensors that stand out, as connected parts of the graph, strongest first; never empty when any scored."""
+        """Sensors that stand out, as connected parts of the graph, strongest first."""
         chosen = np.flatnonzero(self.mean > _OUTSTANDING)
         if not len(chosen):
-            if not len(self.mean) or self.mean.max() <= 0:
-                return []
-            chosen = np.array([int(self.mean.argmax())])
+            return []
         parts = _connected(chosen, snapshot.neighbour)
         strength = [float(self.mean[part].sum()) for part in parts]
         order = sorted(range(len(parts)), key=lambda i: -strength[i])
@@ -56,6 +54,10 @@ class Suspects:
             else:
                 groups.append(list(parts[i]))
         return groups
+
+    def worst(self) -> int:
+        """The sensor with the highest score, for an alarm in which none stands out by itself."""
+        return int(self.mean.argmax())
 
     def reset(self) -> None:
         """Forget the last ticks."""
