@@ -3,8 +3,9 @@
 After S. Gelper, R. Fried, C. Croux, "Robust forecasting with exponential and Holt-Winters smoothing", Journal of
 Forecasting 29 (2010): the residual is limited by Huber's function before it moves the mean, and the scale is updated
 through the bounded biweight function, so that a spike moves neither. Applied to the value and to its change from one
-reading to the next; the score is the larger of both deviations. It finds spikes, jumps and frozen noise but knows
-nothing of other sensors, which is why its findings are flagged as degraded.
+reading to the next; the score is the larger of both deviations. One addition for valves and pumps, which stand still
+and then switch: a quarter of the largest change of late counts as usual, so that switching is news only at first.
+It finds spikes and jumps but knows nothing of other sensors, which is why its findings are flagged as degraded.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from edge_agent.verdict import Scores
 
 _HUBER = 2.0
 _BIWEIGHT = 2.52  # Makes the scale of Gaussian residuals come out right for a limit of 2 (section 3 of the paper).
-_FORGETTING = 0.01
+_MEAN_FORGETTING = 0.01
+_SCALE_FORGETTING = 0.03  # Faster than the mean: a sensor that begins to move must not cry out for an hour.
 _LEARNING_TICKS = 30
 _RELATIVE_FLOOR = 1e-4
 _ABSOLUTE_FLOOR = 1e-9
+_PEAK_KEPT = 0.9995
+_PEAK_SHARE = 0.25
 _MAX_VALUE = 1e15
-_MAX_SCORE = 1e6
+_MAX_SCORE = 1e3
 
 F64 = NDArray[np.float64]
 
@@ -44,13 +48,14 @@ class _Smoother:
 
     def learn(self, value: F64, count: NDArray[np.int64], which: NDArray[np.bool_], floor: F64) -> None:
         """Move on by one reading of the sensors in ``which``; ``count`` is how many there were before."""
-        gain = np.maximum(_FORGETTING, 1.0 / (count + 1.0))
+        start = 1.0 / (count + 1.0)
+        mean_gain, scale_gain = np.maximum(_MEAN_FORGETTING, start), np.maximum(_SCALE_FORGETTING, start)
         ratio, scale = self.deviation(value, floor)
         learning = count < _LEARNING_TICKS
         limited = np.where(learning, value - self.mean, np.clip(ratio, -_HUBER, _HUBER) * scale)
-        square = np.where(learning, (1.0 - gain) * (value - self.mean) ** 2, _biweight(ratio) * scale**2)
-        self.mean = np.where(which, self.mean + gain * limited, self.mean)
-        self.variance = np.where(which, self.variance + gain * (square - self.variance), self.variance)
+        square = np.where(learning, (1.0 - start) * (value - self.mean) ** 2, _biweight(ratio) * scale**2)
+        self.mean = np.where(which, self.mean + mean_gain * limited, self.mean)
+        self.variance = np.where(which, self.variance + scale_gain * (square - self.variance), self.variance)
 
 
 def _biweight(ratio: F64) -> F64:
@@ -60,19 +65,21 @@ def _biweight(ratio: F64) -> F64:
 
 @dataclass(slots=True)
 class _Columns:
-    """What is carried per sensor: five numbers and a count."""
+    """What is carried per sensor: six numbers and a count."""
 
     level: F64
     level_variance: F64
     change: F64
     change_variance: F64
+    peak_change: F64
     last: F64
     count: NDArray[np.int64]
 
     @classmethod
     def empty(cls, sensors: int) -> _Columns:
-        level, level_variance, change, change_variance, last = np.zeros((5, sensors))
-        return cls(level, level_variance, change, change_variance, last, np.zeros(sensors, np.int64))
+        level, level_variance, change, change_variance, peak_change, last = np.zeros((6, sensors))
+        count = np.zeros(sensors, np.int64)
+        return cls(level, level_variance, change, change_variance, peak_change, last, count)
 
     def carried(self, rows: NDArray[np.int64]) -> _Columns:
         return _Columns(**{name: carry_rows(array, rows, 0) for name, array in self.named().items()})
@@ -84,7 +91,7 @@ class _Columns:
 class StatisticalDetector:
     """Fallback when no model can run; see :class:`~edge_agent.inference.detector.Detector`.
 
-    Costs a few microseconds and 48 bytes a sensor. ``expected`` is the sensor's own smoothed level; attention is 0.
+    Costs a few microseconds and 56 bytes a sensor. ``expected`` is the sensor's own smoothed level; attention is 0.
     """
 
     name = "statistical"
@@ -153,22 +160,27 @@ class StatisticalDetector:
     def _judge(self, value: F64, fresh: NDArray[np.bool_]) -> tuple[F64, F64]:
         state, floor = self._state, self._floor()
         level, scale = _Smoother(state.level, state.level_variance).deviation(value, floor)
-        change, _ = _Smoother(state.change, state.change_variance).deviation(value - state.last, floor)
+        usual = np.maximum(floor, _PEAK_SHARE * state.peak_change)
+        change, _ = _Smoother(state.change, state.change_variance).deviation(value - state.last, usual)
         score = np.maximum(np.abs(level), np.where(fresh, np.abs(change), 0.0))
         return np.minimum(score, _MAX_SCORE), scale
 
     def _learn(self, value: F64, fresh: NDArray[np.bool_]) -> None:
-        state, floor = self._state, self._floor()
+        state, floor, step = self._state, self._floor(), value - self._state.last
+        changed = fresh & (state.count > 0)  # The first reading has nothing to have changed from.
         level = _Smoother(state.level, state.level_variance)
         change = _Smoother(state.change, state.change_variance)
         level.learn(value, state.count, fresh, floor)
-        # The first reading has nothing to have changed from.
-        change.learn(value - state.last, np.maximum(state.count - 1, 0), fresh & (state.count > 0), floor)
+        change.learn(step, np.maximum(state.count - 1, 0), changed, floor)
+        # One spike must not make the sensor blind: the peak at most doubles, unless the level moves as far by habit.
+        limit = np.maximum(2.0 * state.peak_change, 4.0 * np.maximum(np.sqrt(state.level_variance), floor))
+        peak = np.maximum(_PEAK_KEPT * state.peak_change, np.minimum(np.abs(step), limit))
         self._state = _Columns(
-            level.mean,
-            level.variance,
-            change.mean,
-            change.variance,
-            np.where(fresh, value, state.last),
-            state.count + fresh,
+            level=level.mean,
+            level_variance=level.variance,
+            change=change.mean,
+            change_variance=change.variance,
+            peak_change=np.where(changed, peak, state.peak_change),
+            last=np.where(fresh, value, state.last),
+            count=state.count + fresh,
         )
