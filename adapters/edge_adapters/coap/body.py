@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from edge_adapters.coap import senml
-from edge_adapters.coap.options import Assume, BodyOptions
+from edge_adapters.coap.options import Assume, ResourceOptions
 from edge_agent.contract import AdapterContext
 from edge_agent.errors import PayloadError
 from edge_agent.payload import Field, PayloadFormat, build_decoder
@@ -37,13 +37,14 @@ class UnsupportedFormatError(Exception):
 class BodyReader:
     """Reads the bodies of one resource whose captures are known."""
 
-    def __init__(self, options: BodyOptions, captures: Mapping[str, str], context: AdapterContext) -> None:
+    def __init__(self, options: ResourceOptions, captures: Mapping[str, str], context: AdapterContext) -> None:
         self._context = context
-        self._decode: Callable[[bytes], list[Field]] = build_decoder(options).bind(captures)
-        self._name = Namer(NameTemplate(options.name), captures)
-        self._accepted = _ACCEPTED[options.format]
+        payload = options.effective_payload()
+        self._decode: Callable[[bytes], list[Field]] = build_decoder(payload).bind(captures)
+        self._name = Namer(NameTemplate(payload.name), captures)
+        self._accepted = _ACCEPTED[payload.format]
         self._assumed = _ASSUMED.get(options.assume)
-        self._max_bytes = options.max_bytes
+        self._max_body = options.max_body
         self._sensors: tuple[str, ...] = ()
 
     def read(self, body: bytes, content_format: int | None) -> Batch | None:
@@ -51,6 +52,8 @@ class BodyReader:
 
         :raises PayloadError: the body cannot be understood. :raises UnsupportedFormatError: its format is not taken.
         """
+        if len(body) > self._max_body:
+            raise PayloadError("too_large", f"got a body of {len(body)} bytes, expected at most {self._max_body}")
         arrival_ns = self._context.clock.monotonic_ns()
         fields = self._fields(body, self._assumed if content_format is None else content_format)
         if not fields:
@@ -69,8 +72,6 @@ class BodyReader:
         return self._decode(body)
 
     def _senml(self, body: bytes, decode: Callable[[bytes, int], senml.Pack]) -> list[Field]:
-        if len(body) > self._max_bytes:
-            raise PayloadError("too_large", f"SenML: got {len(body)} bytes, expected at most {self._max_bytes}")
         pack = decode(body, self._context.clock.wall_ns())
         if pack.skipped:
             self._context.reject("senml_not_numeric", "SenML records without number or boolean left out", pack.skipped)

@@ -141,7 +141,9 @@ class Follower:
         try:
             batch = self._reader.read(bytes(response.payload), response.opt.content_format)
         except UnsupportedFormatError:
-            text = f"{self._resource.uri}: Content-Format {int(response.opt.content_format)} does not fit `format`"
+            text = (
+                f"{self._resource.uri}: Content-Format {int(response.opt.content_format)} does not fit `payload.format`"
+            )
             self._context.reject("content_format", text)
             return
         except PayloadError as problem:
@@ -158,8 +160,8 @@ class Follower:
         body, etag = bytearray(response.payload), response.opt.etag
         async with asyncio.timeout(self._resource.timeout):
             while block is not None and block.more:
-                if len(body) > self._resource.max_bytes:
-                    raise NoAnswerError(f"the body is longer than {self._resource.max_bytes} bytes")
+                if len(body) > self._resource.max_body:
+                    raise NoAnswerError(f"the body is longer than {self._resource.max_body} bytes")
                 wanted = (len(body) >> (block.size_exponent + 4), False, block.size_exponent)
                 async with self._exchange(observe=False, block2=wanted) as events:
                     part = await events.first(self._resource.timeout)

@@ -6,7 +6,8 @@ that was asked (IPv4 and IPv6, also on ``0.0.0.0`` and ``::``) and learns of unr
 * A datagram that is not CoAP, or whose text options are not UTF-8 (aiocoap lets ``UnicodeDecodeError`` out), is
   counted and dropped; a confirmable one is answered with Reset, so that its sender need not repeat it (RFC 7252, 4.2).
 * Requests are remembered for de-duplication for EXCHANGE_LIFETIME, 247 s, at 2 kB each. Here it is 45 s, which still
-  covers every repetition by the sender (MAX_TRANSMIT_SPAN), and 2 s once a thousand are remembered.
+  covers every repetition by the sender (MAX_TRANSMIT_SPAN), and 0.25 s while a thousand are remembered: in such a
+  flood a repetition may be taken twice, which for readings is harmless, but the memory stays bounded.
 * SO_REUSEPORT is not set: with it a second agent would silently take half of the datagrams.
 * The library warns in the log of every misbehaving peer; these warnings are counted and limited instead.
 """
@@ -51,7 +52,7 @@ class _Remember(TransportTuning):  # type: ignore[misc]  # aiocoap has no annota
 
     @property
     def EXCHANGE_LIFETIME(self) -> float:  # noqa: N802  (the name of RFC 7252)
-        return 2.0 if len(self._remembered) >= _REMEMBERED else 45.0
+        return 0.25 if len(self._remembered) >= _REMEMBERED else 45.0
 
 
 class _Endpoint(MessageInterfaceUDP6):  # type: ignore[misc]
@@ -77,6 +78,11 @@ class _Endpoint(MessageInterfaceUDP6):  # type: ignore[misc]
     def datagram_errqueue_received(self, data: bytes, ancdata: list[Any], flags: int, address: Any) -> None:
         receive = super().datagram_errqueue_received
         self._contained(lambda: receive(data, ancdata, flags, address), address)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # Told to stop a second time while stopping, the library would fail here for want of anyone who waits.
+        if self._shutting_down is None or not self._shutting_down.done():
+            super().connection_lost(exc)
 
     def _contained(self, step: Callable[[], None], address: Any) -> None:
         """Run ``step``; a fault of the library met by one datagram must not cost the ones after it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,8 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from edge_adapters.coap.paths import PathPattern
 from edge_agent.contract import SourceOptions
 from edge_agent.options import ByteSize, Duration, Options, Secret
-from edge_agent.payload import PayloadOptions
-from edge_agent.payload.names import NameTemplate
+from edge_agent.payload import PayloadOptions, build_decoder
 
 
 class Assume(StrEnum):
@@ -23,21 +23,40 @@ class Assume(StrEnum):
     SENML_CBOR = "senml_cbor"
 
 
-class BodyOptions(PayloadOptions):
-    """How to read bodies. SenML (Content-Format 110 and 112) describes itself; the rest of these options is for others.
+class ResourceOptions(Options):
+    """What every resource has, ours or a device's. SenML (Content-Format 110, 112) needs none of these options."""
 
-    In `name`, the SenML name of a record is `{path}`.
-    """
-
+    name: str | None = Field(
+        default=None,
+        description="Sensor name, with placeholders, the same as `payload.name`; `{path}` is the SenML name of a "
+        "record or the path of a value in JSON. Default: the other placeholders and the path, joined by dots.",
+        examples=["{device}.{path}"],
+    )
+    payload: PayloadOptions = Field(default=PayloadOptions(), description="How a body is read that is not SenML.")
     assume: Assume = Field(
         default=Assume.PAYLOAD,
-        description="A body without Content-Format is: `payload` (written as `format` says), `senml_json` or "
+        description="A body without Content-Format is: `payload` (written as `payload.format` says), `senml_json` or "
         "`senml_cbor`.",
     )
-    max_bytes: ByteSize = Field(default=65_536, ge=1, description="Longest body; longer ones are refused (4.13).")
+    max_body: ByteSize = Field(
+        default=65_536, ge=1, le=16_777_216, description="Longest body; a longer one is refused (4.13 as a server)."
+    )
+
+    def effective_payload(self) -> PayloadOptions:
+        """Payload options with ``name`` applied."""
+        return self.payload if self.name is None else self.payload.model_copy(update={"name": self.name})
+
+    def check_name(self, captures: Iterable[str]) -> None:
+        """:raises ValueError: the name has placeholders that neither ``captures`` nor the payload fill."""
+        if self.name is not None and self.payload.name is not None:
+            raise ValueError("name: given twice, here and in `payload`; keep one")
+        missing = build_decoder(self.effective_payload()).placeholders - set(captures)
+        if missing:
+            known = ", ".join(f"{{{name}}}" for name in (*captures, "path", "key"))
+            raise ValueError(f"name: nothing fills {{{min(missing)}}}; this resource and its payload give {known}")
 
 
-class ServerResource(BodyOptions):
+class ServerResource(ResourceOptions):
     """One path that devices POST or PUT to."""
 
     path: str = Field(
@@ -49,12 +68,13 @@ class ServerResource(BodyOptions):
     @field_validator("path")
     @classmethod
     def _path_is_a_pattern(cls, path: str) -> str:
-        PathPattern(path)
+        if {"path", "key"} & set(PathPattern(path).captures):
+            raise ValueError(f"got {path!r}: {{path}} and {{key}} have a meaning of their own, choose another name")
         return path
 
     @model_validator(mode="after")
     def _names_are_filled(self) -> ServerResource:
-        _check_placeholders(self, PathPattern(self.path).captures)
+        self.check_name(PathPattern(self.path).captures)
         return self
 
 
@@ -109,7 +129,7 @@ class ClientMode(StrEnum):
     POLL = "poll"
 
 
-class ClientResource(BodyOptions):
+class ClientResource(ResourceOptions):
     """One resource that we read."""
 
     uri: str = Field(
@@ -151,7 +171,7 @@ class ClientResource(BodyOptions):
             raise ValueError("oscore: use `mode: poll`; a protected observation cannot be ended by the CoAP library")
         if (self.dtls is not None) != self.uri.startswith("coaps:"):
             raise ValueError("dtls: goes with a coaps:// URI, and a coaps:// URI needs it")
-        _check_placeholders(self, client_captures(self))
+        self.check_name(client_captures(self))
         return self
 
 
@@ -180,10 +200,3 @@ def client_captures(resource: ClientResource) -> dict[str, str]:
     """Placeholders for the names of a client resource: ``{host}`` and ``{resource}``, its path joined by dots."""
     parts = urlsplit(resource.uri)
     return {"host": parts.hostname or "", "resource": ".".join(part for part in parts.path.split("/") if part)}
-
-
-def _check_placeholders(options: BodyOptions, captures: tuple[str, ...] | dict[str, str]) -> None:
-    missing = NameTemplate(options.name).placeholders - options.labels.keys() - set(captures)
-    if missing:
-        known = ", ".join(f"{{{name}}}" for name in (*captures, "path", "key"))
-        raise ValueError(f"name: nothing fills {{{min(missing)}}}; there are {known} and what `labels` names")

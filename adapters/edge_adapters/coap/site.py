@@ -72,7 +72,9 @@ class ReadingSite:
 
     async def render_to_pipe(self, pipe: Any) -> None:
         """Answer one request; never raises for what a device sent."""
-        pipe.add_response(self.answer(pipe.request), is_last=True)
+        answer = self.answer(pipe.request)
+        pipe.add_response(answer, is_last=True)
+        answer.request = None  # the library remembers the answer for a while, and with it would keep the request
 
     def answer(self, request: Any) -> Any:
         """The response to ``request``; what is refused because of the device is counted by its reason."""
@@ -91,7 +93,7 @@ class ReadingSite:
         resource, reader = self._reader(request.opt.uri_path)
         if request.code not in (Code.POST, Code.PUT):
             raise _Refusal(Code.METHOD_NOT_ALLOWED, "method", "expected POST or PUT")
-        body = self._body(request, resource.max_bytes)
+        body = self._body(request, resource.max_body)
         if body is None:
             return Message(code=Code.CONTINUE)
         try:
@@ -127,20 +129,20 @@ class ReadingSite:
                 return found
         raise _Refusal(Code.NOT_FOUND, "unknown_path", f"no resource for the path /{'/'.join(path)}")
 
-    def _body(self, request: Any, max_bytes: int) -> bytes | None:
+    def _body(self, request: Any, max_body: int) -> bytes | None:
         """The whole body, or None while blocks are missing."""
         block = request.opt.block1
         try:
-            if max(request.opt.size1 or 0, len(request.payload)) > max_bytes:
+            if max(request.opt.size1 or 0, len(request.payload)) > max_body:
                 raise BodyTooLargeError
             if block is None:
                 return bytes(request.payload)
             key = (request.remote.blockwise_key, request.code, request.opt.uri_path, request.opt.request_tag)
             now_ns = self._context.clock.monotonic_ns()
-            return self._blocks.feed(key, block.start, request.payload, block.more, max_bytes, now_ns)
+            return self._blocks.feed(key, block.start, request.payload, block.more, max_body, now_ns)
         except BodyTooLargeError:
-            text = f"expected a body of at most {max_bytes} bytes"
-            raise _Refusal(Code.REQUEST_ENTITY_TOO_LARGE, "too_large", text, size1=max_bytes) from None
+            text = f"expected a body of at most {max_body} bytes"
+            raise _Refusal(Code.REQUEST_ENTITY_TOO_LARGE, "too_large", text, size1=max_body) from None
         except IncompleteBodyError:
             text = "a block without the ones before it; start again with block 0"
             raise _Refusal(Code.REQUEST_ENTITY_INCOMPLETE, "incomplete", text) from None

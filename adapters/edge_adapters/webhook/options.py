@@ -27,20 +27,22 @@ class PostBody(StrEnum):
 class WebhookTls(Options):
     """TLS of an `https://` URL. The certificate of the server is always verified; there is no way to turn that off."""
 
-    ca: Path | None = Field(
+    ca_file: Path | None = Field(
         default=None,
         description="Certificates to trust (PEM) instead of the system's; for a self-signed server its own.",
     )
-    cert: Path | None = Field(default=None, description="Client certificate (PEM), for servers that ask for one.")
-    key: Path | None = Field(default=None, description="Private key of `cert` (PEM), when it is not in the same file.")
+    cert_file: Path | None = Field(default=None, description="Client certificate (PEM), for servers that ask for one.")
+    key_file: Path | None = Field(
+        default=None, description="Private key of `cert_file` (PEM), when it is not in the same file."
+    )
     server_name: str | None = Field(
         default=None, description="Name expected in the server's certificate. Default: the host of `url`."
     )
 
     @model_validator(mode="after")
     def _key_needs_cert(self) -> WebhookTls:
-        if self.key is not None and self.cert is None:
-            raise ValueError("key: has no meaning without `cert`")
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("key_file: has no meaning without `cert_file`")
         return self
 
 

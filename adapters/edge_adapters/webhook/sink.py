@@ -6,7 +6,7 @@
 3xx and every other 4xx                           ``AdapterError``: the receiver refuses this event
 ================================================  ==================================================
 
-Events that were acknowledged before another one failed are not sent again when delivery repeats the call.
+When one event of several is refused the others are delivered, and known as delivered when they are given again.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class WebhookSink:
         self._context.connected(self._origin)
         if refused is not None:
             raise refused
-        self._acknowledged.clear()
+        self._acknowledged.difference_update(event.id for event in events)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -126,7 +126,7 @@ class WebhookSink:
             raise self._unreachable(f"no answer within {self._options.timeout:g} s") from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise self._unreachable(
-                f"its certificate is not trusted: {error.certificate_error}; see `tls.ca`"
+                f"its certificate is not trusted: {error.certificate_error}; see `tls.ca_file`"
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._unreachable(f"{type(error).__name__}: {error}") from error
@@ -163,11 +163,11 @@ def _refusal(where: str, response: aiohttp.ClientResponse, text: bytes) -> Adapt
 
 def _tls_context(tls: WebhookTls) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=None if tls.ca is None else str(tls.ca))
-        if tls.cert is not None:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.cert_file is not None:
             # A password is never asked for on the terminal of a daemon: an encrypted key is an error.
-            context.load_cert_chain(tls.cert, tls.key, password=b"")
+            context.load_cert_chain(tls.cert_file, tls.key_file, password=b"")
     except (OSError, ValueError) as error:
-        files = ", ".join(str(file) for file in (tls.ca, tls.cert, tls.key) if file is not None)
+        files = ", ".join(str(file) for file in (tls.ca_file, tls.cert_file, tls.key_file) if file is not None)
         raise AdapterError(f"tls: {files} cannot be used: {error}") from error
     return context

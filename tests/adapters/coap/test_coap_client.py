@@ -116,7 +116,7 @@ async def test_long_representation_is_read_block_by_block() -> None:
 
 async def test_representation_over_the_limit_is_refused() -> None:
     values = [{"n": f"s{number}", "v": number} for number in range(300)]
-    async with simple_server(Number(values)) as uri, running_source(client=[resource(uri, max_bytes="3kB")]) as source:
+    async with simple_server(Number(values)) as uri, running_source(client=[resource(uri, max_body="3kB")]) as source:
         await eventually(lambda: source.rejected().get("no_answer"))
         assert "the body is longer than 3000 bytes" in source.context.state
     assert source.inbox.batches == []

@@ -27,7 +27,7 @@ async def test_missing_package_is_named(direction: str) -> None:
         "server": {"server": {"resources": [DEVICE], "dtls": [KEY]}},
         "client": {"client": [{"uri": "coaps://127.0.0.1/x", "dtls": KEY}]},
     }
-    with pytest.raises(AdapterError, match=r"DTLS needs the package DTLSSocket .*pip install 'aiocoap\[tinydtls\]'"):
+    with pytest.raises(AdapterError, match=r"DTLS needs the package DTLSSocket, .*: pip install 'aiocoap\[tinydtls\]'"):
         async with running_source(**config[direction]) as source:
             await source.task
 
