@@ -124,16 +124,14 @@ def _odd_times(time_ns: NDArray[np.int64], run: NDArray[np.str_] | None) -> list
 
 def _odd_values(sensors: Sequence[str], values: NDArray[np.float64]) -> list[str]:
     finite = np.isfinite(values)
-    empty = ~finite.any(axis=0)
+    empty: NDArray[np.bool_] = np.logical_not(finite.any(axis=0))
     low = np.where(finite, values, np.inf).min(axis=0)
     high = np.where(finite, values, -np.inf).max(axis=0)
-    infinite = np.isinf(values).any(axis=0)
-    found: tuple[tuple[str, NDArray[np.bool_]], ...] = (
+    found = (
         ("no reading at all in", empty),
-        ("never changes:", ~empty & (low == high)),
-        ("infinite readings in", infinite),
+        ("never changes:", np.logical_and(len(values) > 1, np.logical_and(~empty, low == high))),
+        ("infinite readings in", np.asarray(np.isinf(values).any(axis=0))),
     )
-    found = found if len(values) > 1 else found[::2]  # one row never changes
     return [f"{what} {_list(list(compress(sensors, odd)))}" for what, odd in found if odd.any()]
 
 
