@@ -91,7 +91,7 @@ class _Columns:
 class StatisticalDetector:
     """Fallback when no model can run; see :class:`~edge_agent.inference.detector.Detector`.
 
-    Costs a few microseconds and 56 bytes a sensor. ``expected`` is the sensor's own smoothed level; attention is 0.
+    Carries 56 bytes a sensor. ``expected`` is the sensor's own smoothed level; attention is 0.
     """
 
     name = "statistical"

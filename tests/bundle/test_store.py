@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 from bundle_factory import make_manifest, make_parts
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge_agent.bundle import read_bundle, store, universal_bundle, verify_bundle, write_bundle
 from edge_agent.errors import BundleError
 
 Files = dict[str, bytes]
+
+
+@pytest.fixture(scope="session")
+def small_tar(tmp_path_factory: pytest.TempPathFactory, tiny_files: Files) -> Path:
+    """A bundle as a tar, in a folder of its own."""
+    return tar_of(tmp_path_factory.mktemp("tar") / "b.tar", tiny_files)
 
 
 def folder_of(path: Path, files: Files) -> Path:
@@ -103,6 +111,26 @@ def test_tar_cut_off_anywhere_is_refused(tmp_path: Path, tiny_files: Files) -> N
         path = tmp_path / "cut.tar"
         path.write_bytes(whole[:length])
         refusal(path)
+
+
+def test_tar_of_names_upon_names_is_refused(tmp_path: Path) -> None:
+    long_name = member("././@LongLink", tarfile.GNUTYPE_LONGNAME, size=4).tobuf() + b"abc".ljust(512, b"\0")
+    (tmp_path / "b.tar").write_bytes(long_name * 3_000)
+    assert "not a readable plain tar" in refusal(tmp_path / "b.tar")
+
+
+@settings(max_examples=150)
+@given(st.integers(0, 40_000), st.binary(min_size=1, max_size=8))
+def test_any_damage_to_a_tar_is_refused_or_does_no_harm(small_tar: Path, position: int, patch: bytes) -> None:
+    whole = small_tar.read_bytes()
+    position %= len(whole)
+    damaged = small_tar.with_name("damaged.tar")
+    damaged.write_bytes(whole[:position] + patch + whole[position + len(patch) :])
+    expected = read_bundle(small_tar)
+    try:
+        assert read_bundle(damaged).files == expected.files
+    except BundleError:
+        return
 
 
 def test_tar_above_the_size_limit_is_refused_unread(tmp_path: Path) -> None:
