@@ -62,10 +62,10 @@ async def run_demo(options: DemoOptions, speaker: Speaker) -> int:
     :raises EdgeAgentError: the plant or the daemon could not start.
     """
     folder = _folder(options)
-    with _log_to(folder / "agent.log"), speaker:
+    with _LogFile(folder / "agent.log"), speaker:
         agent = Address("127.0.0.1", _free_port(socket.SOCK_DGRAM))
         speaker.tell(story.note("starting", "starting the simulated plant in a process of its own"))
-        async with _plant(options, agent) as (plant, wiring):
+        async with _plant(options, agent, folder) as (plant, wiring):
             demo = _Demo(options, speaker, plant, wiring, folder)
             return await demo.run()
 
@@ -133,7 +133,8 @@ class _Demo:
         """Until every source has reached its far side; goes on without one that takes too long, and says so."""
         try:
             async with asyncio.timeout(_CONNECT_WITHIN_S):
-                while missing := self._unconnected():
+                # The state of a source has no event to wait for.
+                while missing := self._unconnected():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         except TimeoutError:
             text = f"not connected within {_CONNECT_WITHIN_S:g} s: {', '.join(missing)}; going on without"
@@ -177,7 +178,7 @@ class _Demo:
 
 
 @asynccontextmanager
-async def _plant(options: DemoOptions, agent: Address) -> AsyncIterator[tuple[PlantProcess, Wiring]]:
+async def _plant(options: DemoOptions, agent: Address, folder: Path) -> AsyncIterator[tuple[PlantProcess, Wiring]]:
     arguments = [
         *("--agent", str(agent)),
         *("--seed", str(options.seed)),
@@ -187,7 +188,7 @@ async def _plant(options: DemoOptions, agent: Address) -> AsyncIterator[tuple[Pl
     ]
     if options.broker is not None:
         arguments += ["--broker", str(options.broker)]
-    plant = await PlantProcess.start(*arguments)
+    plant = await PlantProcess.start(*arguments, log=folder / "plant.log")
     try:
         yield plant, await plant.ready()
     finally:
@@ -203,10 +204,6 @@ def _folder(options: DemoOptions) -> Path:
     except OSError as error:
         raise EdgeAgentError(f"--data-dir: cannot make {folder}: {error.strerror}") from error
     return folder
-
-
-def _log_to(path: Path) -> _LogFile:
-    return _LogFile(path)
 
 
 class _LogFile:

@@ -92,7 +92,7 @@ def _broker(ctx: click.Context, param: click.Parameter, text: str | None) -> Add
     "--list-attacks", is_flag=True, is_eager=True, expose_value=False, callback=_list_attacks, help="List and exit."
 )
 @click.pass_context
-def command(ctx: click.Context, plan: Any, plain: bool, as_json: bool, **options: Any) -> None:
+def command(ctx: click.Context, /, plan: Any, plain: bool, as_json: bool, **options: Any) -> None:
     """Watch a simulated water treatment line being attacked.
 
     A plant of 51 sensors and actuators runs in a process of its own and is read over real MQTT, CoAP and Modbus

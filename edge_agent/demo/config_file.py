@@ -9,7 +9,8 @@ from edge_agent.demo.wiring import MODBUS_POINTS, NO_READING, OBSERVED, TOPIC_RO
 from edge_agent.options import format_duration
 
 _HEAD = """\
-# Configuration of edge-agent for the simulated water treatment line. `edge-agent demo` wrote it and runs with it.
+# Configuration of edge-agent for the simulated water treatment line. `edge-agent demo` wrote it and runs with it;
+# it is written anew at every start.
 # While the demo runs, `edge-agent status --url http://{api}` tells what the agent is doing.
 # To watch a plant of your own, copy this file, put your addresses in, and run `edge-agent run -c FILE`.
 
@@ -128,7 +129,7 @@ def demo_config(wiring: Wiring, folder: Path, api_port: int, period_s: float) ->
 
 
 def _observed(tag: Tag, wiring: Wiring) -> str:
-    return f'      - {{uri: "coap://{wiring.coap}/{tag.name}", name: "{{resource}}", format: number}}'
+    return f'      - {{uri: "coap://{wiring.coap}/{tag.name}", name: "{{resource}}", payload: {{format: number}}}}'
 
 
 def _registers(unit: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -19,16 +20,21 @@ _STOP_WITHIN_S = 5.0
 class PlantProcess:
     """The served plant. It ends with the standard input we hold, so it cannot outlive us."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process = process
+        self._log = log
 
     @classmethod
-    async def start(cls, *options: str) -> PlantProcess:
-        """Start the process; :meth:`ready` waits until its sockets are open."""
+    async def start(cls, *options: str, log: Path) -> PlantProcess:
+        """Start the process; :meth:`ready` waits until its sockets are open. Its complaints go to the file ``log``."""
         command = [sys.executable, "-m", "edge_agent.demo.serve", *options]
         pipe = asyncio.subprocess.PIPE
-        # A session of its own: Ctrl-C reaches us alone, and we stop the plant in order.
-        return cls(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, start_new_session=True))
+        with log.open("ab") as complaints:
+            # A session of its own: Ctrl-C reaches us alone, and we stop the plant in order.
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=pipe, stdout=pipe, stderr=complaints, start_new_session=True
+            )
+        return cls(process, log)
 
     async def ready(self) -> Wiring:
         """Where the plant is reached. :raises EdgeAgentError: it did not start, or not in time."""
@@ -38,7 +44,8 @@ class PlantProcess:
         except TimeoutError as error:
             raise EdgeAgentError(f"the simulated plant did not start within {_START_WITHIN_S:g} s") from error
         if message is None or message.get("event") != "ready":
-            raise EdgeAgentError(f"the simulated plant did not start (exit code {await self._process.wait()})")
+            code = await self._process.wait()
+            raise EdgeAgentError(f"the simulated plant did not start (exit code {code}); {self._log} tells why")
         return Wiring(**{name: Address(**message[name]) for name in ("modbus", "coap", "mqtt", "agent")})
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ _HOLD_S = 20
 _PAUSE_S = 20
 _CALM_WITHIN_S = 240
 
-_SHOWN_FIRST = ("actuator-override", "stale-plc", "pump-failure", "dosing-manipulation", "dropout", "spoofed-level")
+_SHOWN_FIRST = ("spoofed-level", "stale-plc", "multi-stage", "dropout", "pump-failure", "dosing-manipulation")
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,7 @@ class Devices:
     async def start(self, host: str, ports: tuple[int, int, int], values: Vector) -> Wiring:
         """Open the sockets (``ports`` of Modbus, CoAP and MQTT; 0 for any free one), showing ``values`` at once."""
         self._modbus.update(values)
+        self._coap.show(values)
         modbus = await self._modbus.start(host, ports[0])
         self._closing.push_async_callback(self._modbus.stop)
         coap = await self._coap.start(host, ports[1])

@@ -45,10 +45,14 @@ class CoapDevices:
         logging.getLogger("coap-server").setLevel(logging.ERROR)
         return Address(host, port)
 
-    def update(self, values: Vector, time_ns: int) -> None:
-        """Notify the observers, and post unless the last post still waits for its answer."""
+    def show(self, values: Vector) -> None:
+        """Answer with ``values`` (of all tags) from now on, and notify the observers."""
         for name, resource in self._resources.items():
             resource.show(float(values[INDEX[name]]))
+
+    def update(self, values: Vector, time_ns: int) -> None:
+        """Show ``values``, and post them unless the last post still waits for its answer."""
+        self.show(values)
         if self._posting is None or self._posting.done():
             self._posting = asyncio.create_task(self._post(values, time_ns), name="plant: post analysers")
 
