@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 from fake_agent import FakeAgent
 
 from edge_agent.api.address import TcpAddress
@@ -19,6 +20,17 @@ from edge_agent.options import Secret
 TOKEN = "a-token-of-sixteen-or-more"
 
 Serve = Callable[..., Awaitable[ApiServer]]
+
+_ON_BOTH_LOOPS = {"test_api_hostile", "test_api_listening", "test_api_events"}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Function
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The agent runs on uvloop, whose transports differ in details: what is close to the socket is tested on both."""
+    uv = {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop, **(uv if item.module.__name__ in _ON_BOTH_LOOPS else {})}
 
 
 @pytest.fixture

@@ -122,12 +122,24 @@ async def test_client_that_does_not_take_its_answer_is_cut_off(serve: Serve, age
     writer.close()
 
 
+async def test_connections_that_come_all_at_once_are_limited_too(serve: Serve, agent: FakeAgent) -> None:
+    server = await serve(max_connections=4)
+    request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    found = await asyncio.gather(*(raw(server, request, end=False) for _ in range(20)), return_exceptions=True)
+    busy = agent.metrics.api_requests.labels("other", "503").value
+    served = agent.metrics.api_requests.labels("GET", "200").value
+    assert busy + served == 20
+    assert served >= 4
+    assert busy > 0
+    assert sum(isinstance(answer, bytes) and answer.startswith(b"HTTP/1.1 200") for answer in found) == served
+
+
 async def test_connections_beyond_the_limit_are_told_to_come_back(
     serve: Serve, http: aiohttp.ClientSession, agent: FakeAgent
 ) -> None:
     server = await serve(max_connections=4)
     held = [await asyncio.open_connection(server.address.host, server.address.port) for _ in range(4)]  # type: ignore[union-attr]
-    answer = await raw(server, b"")
+    answer = await raw(server, b"", end=False)
     assert answer.startswith(b"HTTP/1.1 503 Service Unavailable")
     assert answer.endswith(b'{"error":"too many connections (option api.max_connections); try again later"}')
     assert agent.metrics.api_requests.labels("other", "503").value == 1
