@@ -7,11 +7,21 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
-from edge_agent.bundle import BundleKind, Limits, Manifest, Provenance, SensorSpec, StateSpec, TrainedEdge, write_npz
+from edge_agent.bundle import (
+    Bundle,
+    BundleKind,
+    Limits,
+    Manifest,
+    Provenance,
+    SensorSpec,
+    StateSpec,
+    TrainedEdge,
+    verify_bundle,
+    write_npz,
+)
 from edge_agent.bundle.store import seal
 
 K, D, WARMUP, TRACE = 3, 2, 20, 4
@@ -178,4 +188,25 @@ def make_files(sensors: tuple[str, ...] = (), model: bytes | None = None, **chan
     return seal(make_manifest(sensors, **changes), make_parts(sensors, model))
 
 
-__all__ = ["TensorProto", "make_files", "make_manifest", "make_model", "make_parts", "onnx"]
+def rewire(output: str, make: Callable[[GraphBuilder, str], str]) -> Callable[[GraphBuilder], None]:
+    """Compute ``output`` through one more expression, which ``make`` builds from its old value."""
+
+    def change(builder: GraphBuilder) -> None:
+        node = next(node for node in builder.nodes if output in node.output)
+        node.output[:] = ["before"]
+        builder.op("Identity", make(builder, "before"), out=output)
+
+    return change
+
+
+def nan_when_value_is_below_minus_1000(builder: GraphBuilder, before: str) -> str:
+    nothing = builder.op("Log", builder.op("Add", "value", builder.const(1000.0)))
+    return builder.op("Add", before, builder.op("Mul", nothing, builder.const(0.0)))
+
+
+def bundle_with(change: Callable[[GraphBuilder], None], **changes: Any) -> Bundle:
+    return verify_bundle(make_files(model=make_model(change_builder=change), **changes))
+
+
+def mix_types(builder: GraphBuilder) -> None:
+    builder.nodes.append(helper.make_node("Add", ["value", "quality"], ["surplus"]))

@@ -1,37 +1,24 @@
 import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
-from bundle_factory import STATES, D, GraphBuilder, make_files, make_model, ring
-from onnx import helper
+from bundle_factory import (
+    STATES,
+    D,
+    GraphBuilder,
+    bundle_with,
+    make_files,
+    mix_types,
+    nan_when_value_is_below_minus_1000,
+    rewire,
+    ring,
+)
 from ticks import NAMES, noise, tick
 
 from edge_agent.bundle import Bundle, verify_bundle
 from edge_agent.errors import BundleError
 from edge_agent.inference import DetectorError, OnnxDetector, StatisticalDetector, build_detector
-
-
-def rewire(output: str, make: Callable[[GraphBuilder, str], str]) -> Callable[[GraphBuilder], None]:
-    """Compute ``output`` through one more expression, which ``make`` builds from its old value."""
-
-    def change(builder: GraphBuilder) -> None:
-        node = next(node for node in builder.nodes if output in node.output)
-        node.output[:] = ["before"]
-        builder.op("Identity", make(builder, "before"), out=output)
-
-    return change
-
-
-def nan_when_value_is_below_minus_1000(builder: GraphBuilder, before: str) -> str:
-    nothing = builder.op("Log", builder.op("Add", "value", builder.const(1000.0)))
-    return builder.op("Add", before, builder.op("Mul", nothing, builder.const(0.0)))
-
-
-def bundle_with(change: Callable[[GraphBuilder], None], **changes: Any) -> Bundle:
-    return verify_bundle(make_files(model=make_model(change_builder=change), **changes))
 
 
 def test_scores_are_those_of_plain_onnx_runtime(tiny_bundle: Bundle) -> None:
@@ -103,10 +90,6 @@ def test_output_of_another_shape_fails_the_tick() -> None:
     bundle = bundle_with(rewire("score", lambda b, x: b.op("Concat", x, x, axis=0)))
     with pytest.raises(DetectorError, match="the model failed on 8 sensors"):
         OnnxDetector(bundle).score(tick(20.0))
-
-
-def mix_types(builder: GraphBuilder) -> None:
-    builder.nodes.append(helper.make_node("Add", ["value", "quality"], ["surplus"]))
 
 
 def test_model_that_onnx_runtime_refuses_is_a_bundle_error() -> None:

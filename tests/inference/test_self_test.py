@@ -2,8 +2,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundle_factory import GraphBuilder, make_files, make_manifest, make_model, make_parts
-from test_onnx_detector import bundle_with, mix_types, nan_when_value_is_below_minus_1000, rewire
+from bundle_factory import (
+    GraphBuilder,
+    bundle_with,
+    make_files,
+    make_manifest,
+    make_model,
+    make_parts,
+    mix_types,
+    nan_when_value_is_below_minus_1000,
+    rewire,
+)
 
 from edge_agent.bundle import Bundle, Limits, verify_bundle, write_npz
 from edge_agent.bundle.arrays import read_npz
