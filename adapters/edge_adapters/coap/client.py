@@ -18,6 +18,7 @@ from aiocoap.pipe import Pipe
 
 from edge_adapters.coap.body import BodyReader, UnsupportedFormatError
 from edge_adapters.coap.options import ClientMode, ClientResource, client_captures
+from edge_agent.backoff import full_jitter
 from edge_agent.contract import AdapterContext, Emitter
 from edge_agent.errors import PayloadError
 
@@ -84,7 +85,8 @@ class Follower:
                 self._failures = 0
             except (NoAnswerError, error.Error, OSError, TimeoutError) as problem:
                 self._availability.down(self._resource.uri, _reason(problem, self._resource.timeout))
-                pause_s = self._back_off_s()
+                self._failures += 1
+                pause_s = full_jitter(self._context.random, self._failures, self._longest_pause_s)
             await asyncio.sleep(pause_s)
 
     async def _round(self) -> float:
@@ -128,11 +130,6 @@ class Follower:
         max_age = response.opt.max_age
         # RFC 7641, 3.3.1: a random 5 to 15 s more, so that not all clients ask at once.
         return float(_DEFAULT_MAX_AGE_S if max_age is None else max_age) + self._context.random.uniform(5, 15)
-
-    def _back_off_s(self) -> float:
-        """1 s, 2 s, 4 s … up to `retry_max`, jittered so that devices that come back are not asked all at once."""
-        self._failures = min(self._failures + 1, 32)
-        return self._context.random.uniform(0.5, 1.0) * min(2.0 ** (self._failures - 1), self._longest_pause_s)
 
     async def _take(self, response: Any) -> None:
         if not response.code.is_successful():

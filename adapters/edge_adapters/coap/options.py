@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -115,7 +115,14 @@ class ServerOptions(Options):
 
     @model_validator(mode="after")
     def _fits_together(self) -> ServerOptions:
-        if self.dtls and split_address(self.listen)[0] in ("0.0.0.0", "::"):  # noqa: S104
+        host, port = split_address(self.listen)
+        if self.dtls and port == 65535:
+            raise ValueError("listen: DTLS needs the port after it, and there is none after 65535")
+        if (twice := _repeated(key.identity for key in self.dtls)) is not None:
+            raise ValueError(f"dtls: the identity {twice!r} is given twice")
+        if (twice := _repeated(PathPattern(resource.path).shape for resource in self.resources)) is not None:
+            raise ValueError(f"resources: two paths have the form {twice}, so the second would never be reached")
+        if self.dtls and host in ("0.0.0.0", "::"):  # noqa: S104
             raise ValueError("listen: DTLS needs one address, such as 192.168.1.10:5683; it cannot listen on every one")
         if self.allow_unprotected and not (self.oscore or self.dtls):
             raise ValueError("allow_unprotected: has no meaning without `oscore` or `dtls`")
@@ -160,8 +167,7 @@ class ClientResource(ResourceOptions):
     @field_validator("uri")
     @classmethod
     def _uri_is_coap(cls, uri: str) -> str:
-        parts = urlsplit(uri)
-        if parts.scheme not in ("coap", "coaps") or not parts.hostname or parts.fragment or parts.username:
+        if not _is_coap_uri(uri):
             raise ValueError(f"got {uri!r}, expected a URI such as coap://192.168.1.20/temperature")
         return uri
 
@@ -185,6 +191,8 @@ class CoapOptions(SourceOptions):
     def _has_a_direction(self) -> CoapOptions:
         if self.server is None and not self.client:
             raise ValueError("expected `server` (devices send to us), `client` (we read devices), or both")
+        if (twice := _repeated(resource.uri for resource in self.client)) is not None:
+            raise ValueError(f"client: the URI {twice!r} is given twice")
         return self
 
 
@@ -200,3 +208,23 @@ def client_captures(resource: ClientResource) -> dict[str, str]:
     """Placeholders for the names of a client resource: ``{host}`` and ``{resource}``, its path joined by dots."""
     parts = urlsplit(resource.uri)
     return {"host": parts.hostname or "", "resource": ".".join(part for part in parts.path.split("/") if part)}
+
+
+def _is_coap_uri(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+        host = (parts.hostname or "").encode("idna")
+        unquote(parts.path, errors="strict")
+        usable = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    return usable and bool(host) and parts.scheme in ("coap", "coaps") and not (parts.fragment or parts.username)
+
+
+def _repeated(values: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None

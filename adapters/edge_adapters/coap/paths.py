@@ -19,6 +19,7 @@ class PathPattern:
         self.text = text
         self._segments = [_segment(part, text) for part in text[1:].split("/")]
         self.captures = tuple(name for name, _ in self._segments if name is not None)
+        self.shape = "".join(f"/{literal}" if name is None else "/{}" for name, literal in self._segments)
         if len(set(self.captures)) != len(self.captures):
             raise ValueError(f"got {text!r}, which uses the same capture twice")
 

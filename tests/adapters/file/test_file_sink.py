@@ -18,6 +18,7 @@ from edge_agent.clock import VirtualClock
 from edge_agent.contract import AdapterContext, Sink
 from edge_agent.errors import AdapterError, RetryableAdapterError
 from edge_agent.metrics import Metrics
+from edge_agent.testing import check_sink
 from edge_agent.verdict import Event, EventKind
 
 NOW_NS = 1_800_000_000 * 10**9
@@ -186,3 +187,17 @@ def test_wrong_option_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         SINK.options.model_validate({"type": "file", "path": "e", **options})
     assert message in str(caught.value)
+
+
+async def test_the_shared_rules_for_sinks_hold(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+
+    async def received() -> list[str]:
+        return ids(path)
+
+    await check_sink(
+        SINK,
+        {"type": "file", "path": str(path)},
+        received=received,
+        unreachable={"type": "file", "path": str(tmp_path / "not-mounted" / "e")},
+    )

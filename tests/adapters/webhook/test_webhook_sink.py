@@ -24,6 +24,7 @@ from edge_agent.clock import VirtualClock
 from edge_agent.contract import AdapterContext, Sink
 from edge_agent.errors import AdapterError, RetryableAdapterError
 from edge_agent.metrics import Metrics
+from edge_agent.testing import check_sink
 from edge_agent.verdict import Event, EventKind
 
 NOW_NS = 1_800_000_000 * 10**9
@@ -277,3 +278,17 @@ def test_announcing_the_sink_does_not_import_the_http_library() -> None:
     import sys
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_the_shared_rules_for_sinks_hold(unused_tcp_port: int) -> None:
+    async with receiver() as server:
+
+        async def received() -> list[str]:
+            return [document["id"] for document in server.documents]
+
+        await check_sink(
+            SINK,
+            {"type": "webhook", "url": server.url},
+            received=received,
+            unreachable={"type": "webhook", "url": f"http://127.0.0.1:{unused_tcp_port}/"},
+        )
