@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,12 @@ import aiohttp
 import pytest
 import uvloop
 from fake_agent import FakeAgent
+from served_api import TOKEN, Serve
 
-from edge_agent.api.address import TcpAddress
 from edge_agent.api.options import ApiOptions
 from edge_agent.api.server import ApiServer
 from edge_agent.export.prometheus import PrometheusRenderer
 from edge_agent.options import Secret
-
-TOKEN = "a-token-of-sixteen-or-more"
-
-Serve = Callable[..., Awaitable[ApiServer]]
 
 _ON_BOTH_LOOPS = {"test_api_hostile", "test_api_listening", "test_api_events"}
 
@@ -64,21 +60,3 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
         yield session
     await asyncio.sleep(0)
-
-
-def url(server: ApiServer, path: str) -> str:
-    return f"http://{server.address}{path}"
-
-
-async def raw(server: ApiServer, request: bytes, *, end: bool = True) -> bytes:
-    """Send bytes as they are and return all that comes back until the server hangs up."""
-    assert isinstance(server.address, TcpAddress)
-    reader, writer = await asyncio.open_connection(server.address.host, server.address.port)
-    try:
-        writer.write(request)
-        if end and writer.can_write_eof():
-            writer.write_eof()
-        async with asyncio.timeout(10):
-            return await reader.read()
-    finally:
-        writer.close()

@@ -8,8 +8,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from conftest import TOKEN, Serve, raw, url
 from fake_agent import FakeAgent
+from served_api import TOKEN, Serve, raw, url
 
 from edge_agent.options import Secret
 

@@ -6,8 +6,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from conftest import TOKEN, Serve
 from fake_agent import HOSTILE_NAME, FakeAgent, incident
+from served_api import TOKEN, Serve
 
 from edge_agent.api.address import TcpAddress, UnixAddress
 from edge_agent.api.client import ApiClient

@@ -6,8 +6,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from conftest import Serve, raw, url
 from fake_agent import FakeAgent
+from served_api import Serve, raw, url
 
 from edge_agent.api.server import ApiServer
 from edge_agent.verdict import Event, EventKind

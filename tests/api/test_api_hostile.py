@@ -6,10 +6,10 @@ import time
 
 import aiohttp
 import pytest
-from conftest import Serve, raw, url
 from fake_agent import FakeAgent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from served_api import Serve, raw, url
 
 GARBAGE = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 200,  # a TLS client hello

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from conftest import Serve, url
 from fake_agent import FakeAgent
 from pydantic import ValidationError
+from served_api import Serve, url
 
 from edge_agent.api.address import TcpAddress, UnixAddress, parse_address
 from edge_agent.api.options import ApiOptions

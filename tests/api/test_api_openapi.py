@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import jsonschema
 import pytest
-from conftest import Serve, url
+from served_api import Serve, url
 
 from edge_agent.api.openapi import openapi_document
 from edge_agent.api.routes import ROUTES, Route

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from browser import Browser
-from conftest import Serve, url
 from fake_agent import FakeAgent
+from headless_browser import Browser
+from served_api import Serve, url
 
 from edge_agent.api.page import CONTENT_SECURITY_POLICY, HTML
 from edge_agent.verdict import Event, EventKind

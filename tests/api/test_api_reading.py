@@ -2,8 +2,8 @@
 
 import aiohttp
 import pytest
-from conftest import Serve, url
 from fake_agent import HOSTILE_NAME, FakeAgent, incident
+from served_api import Serve, url
 from yarl import URL
 
 
