@@ -1,7 +1,7 @@
 """Our metrics, traces and log records as OTLP messages. Pure: identifiers and times come in as arguments.
 
 Built on ``opentelemetry-proto`` directly rather than on the SDK: its instruments cannot take over histograms that are
-already aggregated, and it would cost 14 MB more (the SDK with its HTTP exporter; see the module ``otlp``).
+already aggregated, and with its exporters it costs three times the memory (12 MiB against 4, measured at import).
 """
 
 from __future__ import annotations
