@@ -1,11 +1,13 @@
 """``python -m edge_agent.cli.docs [--check]``: renders what the docs take from the code (``make docs``).
 
-The reference pages below ``docs/reference``, and in each adapter's README its ``sample.yaml`` between two markers.
+The reference pages below ``docs/reference``, and in each adapter's README its ``sample.yaml`` below the line
+``<!-- sample.yaml -->``.
 With ``--check`` nothing is written: exit code 1 says that a file is out of date, and which.
 """
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -16,8 +18,7 @@ from edge_agent.cli.reference_pages import our_adapters, pages
 from edge_agent.config.schema import ADAPTER_SECTIONS
 from edge_agent.errors import DataFileError
 
-BEGIN = "<!-- sample.yaml -->"
-END = "<!-- end of sample.yaml -->"
+_SAMPLE = re.compile(r"(<!-- [^>]*sample\.yaml -->\n)```yaml\n.*?\n```\n", re.DOTALL)
 
 
 def rendered(root: Path) -> dict[Path, str]:
@@ -39,12 +40,12 @@ def _adapter_folders() -> list[Path]:
 
 
 def _with_sample(readme: Path, sample: str) -> str:
-    text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise DataFileError(f"{readme}: expected the lines {BEGIN} and {END}, between which the sample is put")
-    return f"{before}{BEGIN}\n```yaml\n{sample.rstrip()}\n```\n{END}{after}"
+    text, count = _SAMPLE.subn(lambda match: f"{match[1]}```yaml\n{sample.rstrip()}\n```\n", readme.read_text())
+    if count != 1:
+        raise DataFileError(
+            f"{readme}: expected one line `<!-- sample.yaml -->` with a yaml block below it, got {count}"
+        )
+    return text
 
 
 @click.command()

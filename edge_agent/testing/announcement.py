@@ -91,7 +91,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 def _check_client_library_is_late(adapter: Adapter) -> None:
     """In a fresh interpreter, because here the library may be loaded already."""
     command = [sys.executable, "-c", _LOAD, group_of(adapter).value, adapter.name]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     require(done.returncode == 0, f"the entry point loads: {done.stderr.strip().splitlines()[-1:]}")
     early = set(done.stdout.split()) & _client_modules(adapter)
     require(not early, f"loading the entry point does not import the client library (it imported {sorted(early)})")

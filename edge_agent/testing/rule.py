@@ -37,7 +37,7 @@ async def until(holds: Callable[[], object], timeout_s: float, rule: str) -> Non
 
 def new_context(name: str, *, sink: bool = False) -> AdapterContext:
     """What the agent would give to one instance, with its own metrics."""
-    return AdapterContext(name, SystemClock(), random.Random(1), Metrics(), sink=sink)  # noqa: S311  # jitter only
+    return AdapterContext(name, SystemClock(), random.Random(1), Metrics(), sink=sink)  # jitter only
 
 
 @asynccontextmanager

@@ -59,19 +59,20 @@ async def check_source(
     feed: Step | None = None,
     garbage: Step | None = None,
     unreachable: Mapping[str, Any] | None = None,
+    refuses: bool = False,
     timeout_s: float = 10.0,
 ) -> list[Batch]:
     """Run the source against a far side that is up, through all rules; returns what it read first.
 
     ``options`` as they would be in the file. ``feed`` makes the far side send one or more readings (None for a source
     that polls); ``garbage`` makes it send what cannot be understood. ``unreachable``: options of a far side that is
-    not there.
+    not there. ``refuses``: a protocol that answers "not now" while the agent is full, so that the far side sends again.
     """
     check_announcement(adapter)
     parsed = adapter.options.model_validate(dict(options))
     async with nothing_left_over():
         batches = await _check_reading(adapter, parsed, feed, timeout_s)
-        await _check_waits_when_full(adapter, parsed, feed, batches, timeout_s)
+        await _check_waits_when_full(adapter, parsed, feed, None if refuses else batches, timeout_s)
         if garbage is not None:
             await _check_garbage(adapter, parsed, garbage, feed, timeout_s)
         if unreachable is not None:
@@ -91,7 +92,7 @@ async def _check_reading(adapter: SourceAdapter, options: Any, feed: Step | None
 
 
 async def _check_waits_when_full(
-    adapter: SourceAdapter, options: Any, feed: Step | None, before: list[Batch], timeout_s: float
+    adapter: SourceAdapter, options: Any, feed: Step | None, before: list[Batch] | None, timeout_s: float
 ) -> None:
     emitter = CollectingEmitter(full=True)
     async with _running(adapter, options, emitter, timeout_s):
@@ -99,9 +100,11 @@ async def _check_waits_when_full(
         await until(lambda: emitter.refused, timeout_s, "the source offers what it has read")
         require(not emitter.batches, "a refused batch is not counted as accepted")
         emitter.open()
+        if before is None:
+            await _fed(feed)
         await until(lambda: emitter.batches, timeout_s, "the source goes on when there is room again")
         await _settled(emitter, feed)
-    if feed is not None:
+    if feed is not None and before is not None:
         sent = sorted(name for batch in before for name in batch.sensors)
         require(
             emitter.sensors() == sent, f"nothing is lost while the agent is full: got {emitter.sensors()} of {sent}"
@@ -123,7 +126,7 @@ async def _check_garbage(
 async def _check_unreachable(adapter: SourceAdapter, options: Any, timeout_s: float) -> None:
     context = new_context("unreachable")
     task = asyncio.create_task(build_source(adapter, options, context).run(CollectingEmitter()), name="unreachable")
-    await asyncio.wait({task}, timeout=min(timeout_s, 2.0))
+    await asyncio.wait({task}, timeout=min(timeout_s, 0.5))
     require(context.state != "connected", "a source that reaches nobody does not say it is connected")
     task.cancel()
     [outcome] = await asyncio.gather(task, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The Acme adapter against a scale of our own making, through the conformance kit. Run by test_third_party_adapter.py."""
+"""The Acme adapter against a scale of our own, through the conformance kit; see test_third_party_adapter.py."""
 
 from __future__ import annotations
 

@@ -1,0 +1,191 @@
+"""Every adapter that we ship goes through the kit that we give to others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from edge_agent import registry
+from edge_agent.contract import SinkAdapter, SourceAdapter
+from edge_agent.testing import check_announcement, check_sink, check_source
+
+pytestmark = pytest.mark.counterpart
+SOURCES = [registry.source_adapter(name) for name in registry.names(registry.Group.SOURCES)]
+SINKS = [registry.sink_adapter(name) for name in registry.names(registry.Group.SINKS)]
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[int]:
+    """A mosquitto of our own; gives its port."""
+    port = free_port()
+    config = tmp_path / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+    command = ["mosquitto", "-c", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as broker:
+        try:
+            wait_for_port(port)
+            yield port
+        finally:
+            broker.terminate()
+
+
+def wait_for_port(port: int) -> None:
+    for _ in range(500):
+        with socket.socket() as probe:
+            probe.settimeout(0.02)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+    raise AssertionError(f"nothing listens on port {port}")
+
+
+async def command(*arguments: str, text: bytes = b"") -> bytes:
+    """Run a program to its end, off the event loop."""
+    done = await asyncio.to_thread(subprocess.run, arguments, input=text, capture_output=True, timeout=10, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("adapter", [*SOURCES, *SINKS], ids=lambda adapter: f"{type(adapter).__name__}-{adapter.name}")
+def test_announcement_is_as_promised(adapter: SourceAdapter | SinkAdapter) -> None:
+    check_announcement(adapter)
+
+
+def test_every_adapter_is_run_through_the_kit() -> None:
+    tested = {name.removeprefix("test_").removesuffix("_conforms") for name in globals() if name.endswith("_conforms")}
+    assert {f"{adapter.name}_source" for adapter in SOURCES} | {f"{adapter.name}_sink" for adapter in SINKS} == tested
+
+
+async def test_mqtt_source_conforms(mosquitto: int) -> None:
+    async def publish(topic: str, payload: str) -> None:
+        await command("mosquitto_pub", "-p", str(mosquitto), "-q", "1", "-t", topic, "-m", payload)
+
+    async def feed() -> None:
+        await publish("plant/level", '{"value": 21.5}')
+        await publish("plant/flow", '{"value": 3}')
+
+    subscription = {"topic": "plant/{sensor}", "name": "{sensor}", "payload": {"format": "json", "value": "$.value"}}
+    options: dict[str, Any] = {"type": "mqtt", "host": "127.0.0.1", "port": mosquitto, "subscriptions": [subscription]}
+    batches = await check_source(
+        registry.source_adapter("mqtt"),
+        options,
+        feed=feed,
+        garbage=lambda: publish("plant/level", "{{{"),
+        unreachable=options | {"port": free_port()},
+    )
+    assert sorted(name for batch in batches for name in batch.sensors) == ["flow", "level"]
+
+
+async def test_coap_source_conforms() -> None:
+    port = free_port(socket.SOCK_DGRAM)
+
+    async def post(path: str, payload: str) -> None:
+        uri = f"coap://127.0.0.1:{port}/s/{path}"
+        await command("coap-client-notls", "-B", "3", "-m", "post", "-e", payload, uri)
+
+    batches = await check_source(
+        registry.source_adapter("coap"),
+        {"type": "coap", "server": {"listen": f"127.0.0.1:{port}", "resources": [{"path": "/s/{device}"}]}},
+        feed=lambda: post("pump1", "21.5"),
+        garbage=lambda: post("pump1", "{{{"),
+        refuses=True,
+    )
+    assert batches[0].sensors == ("pump1",)
+
+
+async def test_modbus_source_conforms() -> None:
+    from pymodbus.server import ModbusTcpServer
+    from pymodbus.simulator import DataType, SimData, SimDevice
+
+    port = free_port()
+    device = SimDevice(1, [SimData(0, count=10, values=7, datatype=DataType.REGISTERS)])
+    server = ModbusTcpServer([device], address=("127.0.0.1", port))
+    await server.serve_forever(background=True)
+    options = {
+        "type": "modbus",
+        "host": "127.0.0.1",
+        "port": port,
+        "interval": "50ms",
+        "devices": [{"registers": [{"name": "level", "address": 0}, {"name": "flow", "address": 1}]}],
+    }
+    try:
+        batches = await check_source(
+            registry.source_adapter("modbus"), options, unreachable=options | {"port": free_port()}
+        )
+    finally:
+        await server.shutdown()
+    assert {name for batch in batches for name in batch.sensors} == {"level", "flow"}
+
+
+async def test_mqtt_sink_conforms(mosquitto: int, tmp_path: Path) -> None:
+    out = tmp_path / "received"
+    listen = ["mosquitto_sub", "-p", str(mosquitto), "-q", "1", "-t", "events/#", "-d"]
+    with out.open("wb") as file, subprocess.Popen(listen, stdout=file) as subscriber:
+        try:
+            for _ in range(500):
+                if b"SUBACK" in out.read_bytes():
+                    break
+                await asyncio.sleep(0.01)
+            options = {"type": "mqtt", "host": "127.0.0.1", "port": mosquitto, "topic": "events/{kind}/{id}"}
+
+            async def received() -> Sequence[str]:
+                return [f"event-{number}" for number in range(3) if f"event-{number}".encode() in out.read_bytes()]
+
+            await check_sink(
+                registry.sink_adapter("mqtt"), options, received=received, unreachable=options | {"port": free_port()}
+            )
+        finally:
+            subscriber.terminate()
+
+
+async def test_webhook_sink_conforms() -> None:
+    seen: list[str] = []
+
+    async def take(request: web.Request) -> web.Response:
+        seen.append((await request.json())["id"])
+        return web.Response()
+
+    async def received() -> Sequence[str]:
+        return seen
+
+    application = web.Application()
+    application.router.add_post("/hook", take)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        await check_sink(
+            registry.sink_adapter("webhook"),
+            {"type": "webhook", "url": f"http://127.0.0.1:{port}/hook"},
+            received=received,
+            unreachable={"type": "webhook", "url": f"http://127.0.0.1:{free_port()}/hook"},
+        )
+    finally:
+        await runner.cleanup()
+
+
+async def test_file_sink_conforms(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+
+    async def received() -> Sequence[str]:
+        return [json.loads(line)["id"] for line in path.read_text().splitlines()]
+
+    await check_sink(
+        registry.sink_adapter("file"),
+        {"type": "file", "path": str(path)},
+        received=received,
+        unreachable={"type": "file", "path": str(tmp_path / "none" / "events.jsonl")},
+    )
