@@ -19,6 +19,7 @@ from aiocoap.credentials import DTLS
 from aiocoap.transports.tinydtls import MessageInterfaceTinyDTLS
 from aiocoap.transports.tinydtls_server import MessageInterfaceTinyDTLSServer, _DatagramServerSocketSimpleDTLS
 
+from edge_adapters.coap.endpoint import Remember, decode
 from edge_adapters.coap.options import PreSharedKey
 from edge_agent.errors import AdapterError, RetryableAdapterError
 
@@ -52,7 +53,9 @@ class _Server(MessageInterfaceTinyDTLSServer):  # type: ignore[misc]
 
     def _received_datagram(self, address: Any, datagram: bytes) -> None:
         try:
-            super()._received_datagram(address, datagram)
+            message = decode(datagram, address)
+            message.transport_tuning = Remember(self._mman._recent_messages)
+            self._mman.dispatch_message(message)
         except Exception as problem:
             self._log.warning("CoAP over DTLS from %s: %s: %s", address.hostinfo, type(problem).__name__, problem)
 

@@ -44,7 +44,7 @@ _RESET: Final = 0x70  # version 1, type RST, no token
 _REMEMBERED: Final = 1_000
 
 
-class _Remember(TransportTuning):  # type: ignore[misc]  # aiocoap has no annotations
+class Remember(TransportTuning):  # type: ignore[misc]  # aiocoap has no annotations
     """Timing of requests to us: how long each is remembered depends on how many already are."""
 
     def __init__(self, remembered: dict[Any, Any]) -> None:
@@ -61,12 +61,12 @@ class _Endpoint(MessageInterfaceUDP6):  # type: ignore[misc]
     def __init__(self, manager: Any, log: logging.Logger, loop: asyncio.AbstractEventLoop, reject: Reject) -> None:
         super().__init__(manager, log, loop)
         self._reject = reject
-        self._tuning = _Remember(manager._recent_messages)
+        self._tuning = Remember(manager._recent_messages)
 
     def datagram_msg_received(self, data: bytes, ancdata: list[Any], flags: int, address: Any) -> None:
         local = next((value for level, kind, value in ancdata if (level, kind) == _PKTINFO), None)
         try:
-            message = _decode(data, UDP6EndpointAddress(address, self, pktinfo=local))
+            message = decode(data, UDP6EndpointAddress(address, self, pktinfo=local))
         except (error.UnparsableMessage, ValueError, ArithmeticError, LookupError) as problem:
             reason = "not_utf8" if isinstance(problem, UnicodeDecodeError) else "not_coap"
             self._reject(reason, f"datagram of {len(data)} bytes from {address[0]}: {problem}")
@@ -112,7 +112,8 @@ class _Endpoint(MessageInterfaceUDP6):  # type: ignore[misc]
 _PKTINFO: Final = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)
 
 
-def _decode(data: bytes, remote: UDP6EndpointAddress) -> Any:
+def decode(data: bytes, remote: Any) -> Any:
+    """The message in one datagram. :raises UnparsableMessage, ValueError, ArithmeticError, LookupError: it is none."""
     if data and data[0] & 0x0F > 8:
         raise error.UnparsableMessage("token length 9 to 15 is reserved (RFC 7252, section 3)")
     message = aiocoap.Message.decode(data, remote)
@@ -175,8 +176,12 @@ async def open_endpoint(
             await _add_dtls(coap, listen, log, server_psk, client_psk)
         yield coap
     finally:
-        await coap.shutdown() if coap.request_interfaces else sock.close()
-        log.removeFilter(peer_warnings)
+        try:
+            if coap.request_interfaces:
+                await coap.shutdown()
+        finally:
+            sock.close()
+            log.removeFilter(peer_warnings)
 
 
 async def _add_dtls(

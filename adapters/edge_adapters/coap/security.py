@@ -10,7 +10,7 @@ from typing import Any
 
 from aiocoap.credentials import CredentialsMap
 
-from edge_agent.errors import AdapterError
+from edge_agent.errors import AdapterError, RetryableAdapterError
 
 _INSTALL = "OSCORE needs more packages: pip install 'edge-graph-agent[coap]'"
 
@@ -19,7 +19,9 @@ _INSTALL = "OSCORE needs more packages: pip install 'edge-graph-agent[coap]'"
 async def oscore_credentials(folders: Mapping[str, Path]) -> AsyncIterator[CredentialsMap]:
     """The contexts in ``folders`` by URI pattern or label; their locks are released at the end.
 
-    A folder used twice gives the same context. :raises AdapterError: a context cannot be used, and why.
+    A folder used twice gives the same context.
+    :raises RetryableAdapterError: another program uses a context.
+    :raises AdapterError: a context cannot be used, and why.
     """
     credentials = CredentialsMap()
     contexts: dict[Path, Any] = {}
@@ -43,11 +45,16 @@ def _load(folder: Path) -> Any:
         raise AdapterError(f"{_INSTALL} ({error})") from error
     if not folder.is_dir():
         raise AdapterError(f"OSCORE context {folder}: expected a folder with settings.json; it is not there")
+    context: Any = FilesystemSecurityContext.__new__(FilesystemSecurityContext)
     try:
-        context = FilesystemSecurityContext(str(folder))
+        context.__init__(str(folder))  # in two steps, because a constructor that fails would keep the folder locked
     except filelock.Timeout as error:
-        raise AdapterError(f"OSCORE context {folder}: in use by another program (its file `lock` is held)") from error
+        text = f"OSCORE context {folder}: in use by another program (its file `lock` is held)"
+        raise RetryableAdapterError(text) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if (lock := getattr(context, "lockfile", None)) is not None:
+            lock.release()
+            context.lockfile = None
         raise AdapterError(f"OSCORE context {folder}: {type(error).__name__}: {error}") from error
     context.authenticated_claims = [str(folder)]
     return context

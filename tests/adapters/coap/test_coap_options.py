@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from importlib import resources
 from typing import Any
 
 import pytest
+import yaml
 from conftest import Coap, free_udp_port, libcoap_server
 from pydantic import ValidationError
 
@@ -83,6 +86,14 @@ def test_wrong_option_is_named(config: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("uri", ["coap://[2001:db8::1]:5684/a/b", "coap://192.0.2.1/a?x=1", "coap://dev.example"])
 def test_usual_uris_are_taken(uri: str) -> None:
     SOURCE.options.model_validate({"type": "coap", **client(uri=uri, name="x")})
+
+
+def test_sample_is_accepted_as_it_stands_and_with_everything_in_it_switched_on() -> None:
+    text = (resources.files("edge_adapters.coap") / "sample.yaml").read_text()
+    for sample in (text, re.sub(r"^( *)# (?=[-a-z ])(?! *(Devices|We|`))", r"\1", text, flags=re.MULTILINE)):
+        options = SOURCE.options.model_validate(yaml.safe_load(sample)["sources"]["field"])
+    assert len(options.client) == 2  # type: ignore[attr-defined]
+    assert len(options.server.resources) == 2  # type: ignore[attr-defined]
 
 
 def test_secret_keys_do_not_show() -> None:

@@ -118,7 +118,7 @@ async def test_full_agent_asks_the_device_to_come_back(udp: socket.socket) -> No
         source.inbox.full = True
         answer = await exchange(udp, source.port, request(payload=b"1"))
         assert answer[1] == code(5, 3)
-        assert bytes.fromhex("e105")[1:] in answer  # Max-Age 5
+        assert option(14, b"\x05") in answer  # Max-Age: 5 s
         source.inbox.full = False
         assert (await exchange(udp, source.port, request(payload=b"2", message_id=2)))[1] == code(2, 4)
     assert source.inbox.readings == {"d": 2}
@@ -146,6 +146,7 @@ async def test_body_over_the_limit_in_one_datagram_is_refused(udp: socket.socket
     async with running_source(server=server(DEVICE | {"max_body": "10kB"})) as source:
         answer = await exchange(udp, source.port, request(payload=b"1" * 20_000))
     assert answer[1] == code(4, 13)
+    assert option(60, (10_000).to_bytes(2, "big")) in answer  # Size1: the largest that is allowed
     assert source.rejected() == {"too_large": 1}
 
 
@@ -268,10 +269,10 @@ async def test_port_is_free_again_after_the_stop(coap: Coap) -> None:
 
 
 async def test_a_flood_of_requests_is_remembered_for_a_short_time_only() -> None:
-    from edge_adapters.coap.endpoint import _Remember
+    from edge_adapters.coap.endpoint import Remember
 
     remembered: dict[int, None] = {}
-    tuning = _Remember(remembered)
+    tuning = Remember(remembered)
     assert tuning.EXCHANGE_LIFETIME == 45.0
     remembered.update(dict.fromkeys(range(1000)))
     assert tuning.EXCHANGE_LIFETIME == 0.25

@@ -7,10 +7,12 @@ import json
 import os
 import random
 from collections.abc import AsyncIterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from edge_adapters.file import SINK
@@ -201,3 +203,8 @@ async def test_the_shared_rules_for_sinks_hold(tmp_path: Path) -> None:
         received=received,
         unreachable={"type": "file", "path": str(tmp_path / "not-mounted" / "e")},
     )
+
+
+def test_sample_is_accepted() -> None:
+    sample = yaml.safe_load((resources.files("edge_adapters.file") / "sample.yaml").read_text())
+    SINK.options.model_validate(sample["sinks"]["log"])

@@ -12,10 +12,12 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
 from pydantic import ValidationError
 
@@ -124,6 +126,26 @@ async def test_signature_covers_timestamp_and_body() -> None:
     )
     assert headers["X-Edge-Agent-Signature"] == "sha256=" + openssl.stdout.split()[0].decode()
     assert not hmac.compare_digest(hashlib.sha256(body).hexdigest(), openssl.stdout.split()[0].decode())
+
+
+async def test_the_check_in_the_readme_takes_what_is_genuine_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (resources.files("edge_adapters.webhook") / "README.md").read_text()
+    scope: dict[str, Any] = {}
+    exec(readme.partition("```python\n")[2].partition("```")[0], scope)
+    monkeypatch.setattr("time.time", lambda: NOW_NS / 1e9 + 60)
+    async with receiver() as server, opened(server.url, signing_key="k3y") as sink:
+        await sink.deliver([event("a")])
+    [(headers, body)] = server.posts
+    timestamp, signature = headers["X-Edge-Agent-Timestamp"], headers["X-Edge-Agent-Signature"]
+    assert scope["genuine"](b"k3y", timestamp, signature, body)
+    assert not scope["genuine"](b"k3y", timestamp, signature, body + b" ")
+    assert not scope["genuine"](b"other", timestamp, signature, body)
+    assert not scope["genuine"](b"k3y", str(int(timestamp) - 1000), signature, body)
+
+
+def test_sample_is_accepted() -> None:
+    sample = yaml.safe_load((resources.files("edge_adapters.webhook") / "sample.yaml").read_text())
+    SINK.options.model_validate(sample["sinks"]["hooks"])
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
