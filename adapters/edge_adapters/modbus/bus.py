@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import termios
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -85,6 +86,8 @@ class Bus:
         self._waiting = False
         self._quiet_from = 0.0
         self._gap_s = _frame_gap_s(options)
+        # RTU frames have no number: an answer that comes too late would be taken for that to the next request.
+        self._settle_s = 0.0 if options.transport is Transport.TCP else options.timeout
 
     async def connect(self) -> None:
         """Open the connection anew. :raises RetryableAdapterError: saying why it cannot be opened."""
@@ -97,7 +100,7 @@ class Bus:
         async def remembering_why() -> object:
             try:
                 return await create()
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, termios.error) as error:
                 failure.append(_reason(error))
                 raise OSError(str(error)) from error
 
@@ -140,15 +143,17 @@ class Bus:
         await asyncio.sleep(max(0.0, self._quiet_from - loop.time()))
         request = _REQUESTS[block.table](address=block.address, count=block.count, dev_id=unit)
         self._skipped, self._waiting = 0, True
+        silence_s = self._gap_s
         try:
             answer = await client.ctx.execute(False, request)
         except ConnectionException as error:
             raise self._lost() from error
         except ModbusIOException as error:
+            silence_s = max(self._gap_s, self._settle_s)
             raise self._no_answer(unit, block, bool(client.ctx.recv_buffer)) from error
         finally:
             self._waiting = False
-            self._quiet_from = loop.time() + self._gap_s
+            self._quiet_from = loop.time() + silence_s
         return _checked(unit, block, request, answer)
 
     def _lost(self) -> RetryableAdapterError:
@@ -258,8 +263,10 @@ def _checked(unit: int, block: Block, request: ModbusPDU, answer: ModbusPDU) -> 
     return np.array(values[: block.count], dtype=np.uint16)
 
 
-def _reason(error: OSError | ValueError) -> str:
+def _reason(error: Exception) -> str:
     """What the system says; asyncio puts the address there, which is named already."""
+    if isinstance(error, termios.error):  # no OSError; the usual cause is a speed or parity that the device cannot do
+        return f"the device refuses these settings of the line ({error.args[-1]})"
     number = error.errno if isinstance(error, OSError) else None
     return os.strerror(number) if number and number > 0 else str(error)
 

@@ -50,7 +50,7 @@ def probe_command(target: str, show_all: bool, as_json: bool, **given: Any) -> N
     \b
     Exit codes: 0 the range was read, 1 it could not be read, 2 wrong arguments.
     """
-    options = _options(target, given)
+    options = options_from(target, given)
     try:
         rows = asyncio.run(probe(options))
     except EdgeAgentError as error:
@@ -63,7 +63,8 @@ def probe_command(target: str, show_all: bool, as_json: bool, **given: Any) -> N
         _print_table(options, rows, show_all)
 
 
-def _options(target: str, given: dict[str, Any]) -> ProbeOptions:
+def options_from(target: str, given: dict[str, Any]) -> ProbeOptions:
+    """What the command line asks for. :raises click.UsageError: it cannot be."""
     rtu_over_tcp = given.pop("rtu_over_tcp")
     if target.startswith("/"):
         where: dict[str, Any] = {"transport": Transport.RTU, "device": target}

@@ -134,6 +134,16 @@ def mbap(request: bytes, pdu: bytes, *, transaction: int | None = None, unit: in
     return tid + b"\0\0" + (len(pdu) + 1).to_bytes(2, "big") + bytes([uid]) + pdu
 
 
+def rtu(frame: bytes) -> bytes:
+    """``frame`` with its checksum (Modbus over Serial Line V1.02, appendix B)."""
+    crc = 0xFFFF
+    for byte in frame:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xA001 if crc & 1 else 0)
+    return frame + crc.to_bytes(2, "little")
+
+
 def registers_reply(request: bytes, value: int = 7) -> bytes:
     """A correct answer to a read of registers over TCP."""
     count = int.from_bytes(request[10:12], "big")

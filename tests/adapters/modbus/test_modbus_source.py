@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from modbus_stand import ScriptedServer, make_context, mbap, registers_reply, running_source
+from modbus_stand import ScriptedServer, make_context, mbap, registers_reply, rtu, running_source
 
 from edge_adapters.modbus import SOURCE
 from edge_agent.errors import RetryableAdapterError
@@ -176,22 +176,17 @@ async def test_lost_connection_is_opened_again_and_outage_is_not_counted_as_late
 
 
 async def test_connection_closed_while_waiting_is_noticed_at_once() -> None:
-    closing = True
-
     def reply(request: bytes) -> bytes | None:
-        nonlocal closing
-        if closing:
-            closing = False
+        if len(server.requests) == 1:
             server.drop_connections()
             return None
         return registers_reply(request)
 
-    server = ScriptedServer(reply)
-    async with server, running_source(**{**one_device(server.port or 0, 0), "timeout": "30s"}) as run:
-        pass
-    async with server, running_source(**{**one_device(server.port, 0), "timeout": "30s"}) as run:
-        await run.batches(1)
-        assert server.connections == 2
+    async with ScriptedServer(reply) as server:
+        options = {**one_device(server.port, 0), "timeout": "30s"}
+        async with running_source(**options) as run:
+            await run.batches(1)
+            assert server.connections == 2
 
 
 BAD_FRAMES = {
@@ -227,6 +222,51 @@ async def test_bad_frame_is_counted_and_the_next_poll_succeeds(case: str) -> Non
         assert list(counted.values()) == [1]
         assert reason is None or run.rejected(reason) == 1
     assert problems == []
+
+
+BAD_RTU_FRAMES = {
+    "wrong checksum": (lambda r: r[:1] + b"\x03\x02\x00\x07\x00\x00", "unexpected_frame"),
+    "wrong unit": (lambda r: rtu(b"\x09\x03\x02\x00\x07"), "unexpected_frame"),
+    "half a frame": (lambda r: r[:1] + b"\x03\x02", "short_frame"),
+    "wrong function": (lambda r: rtu(r[:1] + b"\x04\x02\x00\x07"), "wrong_function"),
+    "too many registers": (lambda r: rtu(r[:1] + b"\x03\x04\x00\x07\x00\x08"), "short_frame"),
+    "exception": (lambda r: rtu(r[:1] + b"\x83\x04"), "exception_04"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RTU_FRAMES)
+async def test_bad_rtu_frame_is_counted_and_the_next_poll_succeeds(case: str) -> None:
+    bad, reason = BAD_RTU_FRAMES[case]
+    answers = [bad]
+
+    def reply(request: bytes) -> bytes:
+        return answers.pop()(request) if answers else rtu(request[:1] + b"\x03\x02\x00\x07")
+
+    async with (
+        ScriptedServer(reply) as server,
+        running_source(transport="rtu_over_tcp", **one_device(server.port, 0)) as run,
+    ):
+        await run.until(lambda: run.taken.latest() == {"r0": 7.0})
+        assert run.rejected(reason) == 1
+
+
+async def test_late_rtu_answer_is_not_taken_for_that_to_the_next_request() -> None:
+    def reply(request: bytes) -> bytes:
+        """Answers with the address as value; the fourth answer comes too late."""
+        answer = rtu(request[:1] + b"\x03\x02" + request[2:4])
+        if len(server.requests) == 4:
+            asyncio.get_running_loop().call_later(0.13, server._writers[-1].write, answer)
+            return b""
+        return answer
+
+    server = ScriptedServer(reply)
+    async with server:
+        options = {**one_device(server.port, 10, 50), "unit_pause": "10ms"}
+        async with running_source(transport="rtu_over_tcp", **options) as run:
+            await run.batches(12)
+            assert run.rejected("timeout") == 1
+            pairs = {(batch.sensors[0], float(batch.values[0])) for batch in run.taken.batches}
+    assert pairs == {("r10", 10.0), ("r50", 50.0)}
 
 
 async def test_garbage_in_every_frame_never_ends_the_source() -> None:

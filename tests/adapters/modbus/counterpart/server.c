@@ -3,7 +3,7 @@
  *   server tcp        listens on a free loopback port and prints "ready PORT"
  *   server rtu DEVICE answers as unit 7 on a serial line and prints "ready"
  *
- * Every request prints its function code. Values are written by libmodbus' own functions.
+ * Every request prints its function code. A pseudo terminal knows no parity.
  */
 #include <arpa/inet.h>
 #include <modbus.h>
@@ -13,6 +13,17 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/* Registers with the bytes of a float (0 is the most significant) in this order on the wire. The library's functions
+ * with the orders in their names differ between versions in what they call ABCD. */
+static void set_float(uint16_t *registers, float value, int first, int second, int third, int fourth)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint8_t bytes[4] = {bits >> 24, bits >> 16, bits >> 8, bits};
+    registers[0] = bytes[first] << 8 | bytes[second];
+    registers[1] = bytes[third] << 8 | bytes[fourth];
+}
 
 static modbus_mapping_t *make_registers(void)
 {
@@ -28,10 +39,10 @@ static modbus_mapping_t *make_registers(void)
     uint16_t *holding = map->tab_registers;
     holding[0] = 0xFFFE;                               /* -2 */
     holding[1] = 0x8000;
-    modbus_set_float_abcd(-12.375f, holding + 10);
-    modbus_set_float_cdab(3.5e6f, holding + 12);
-    modbus_set_float_badc(0.1f, holding + 14);
-    modbus_set_float_dcba(230.25f, holding + 16);
+    set_float(holding + 10, -12.375f, 0, 1, 2, 3);     /* ABCD */
+    modbus_set_float(3.5e6f, holding + 12);            /* CDAB, as the library has always done it */
+    set_float(holding + 14, 0.1f, 1, 0, 3, 2);         /* BADC */
+    set_float(holding + 16, 230.25f, 3, 2, 1, 0);      /* DCBA */
     MODBUS_SET_INT32_TO_INT16(holding, 20, -123456);
     MODBUS_SET_INT64_TO_INT16(holding, 24, -9876543210LL);
     MODBUS_SET_INT32_TO_INT16(holding, 30, 1700000000);
@@ -61,7 +72,7 @@ int main(int argc, char **argv)
 {
     modbus_mapping_t *map = make_registers();
     if (argc > 2 && strcmp(argv[1], "rtu") == 0) {
-        modbus_t *bus = modbus_new_rtu(argv[2], 19200, 'E', 8, 1);
+        modbus_t *bus = modbus_new_rtu(argv[2], 19200, 'N', 8, 1);
         modbus_set_slave(bus, 7);
         if (bus == NULL || modbus_connect(bus) == -1)
             return 4;
