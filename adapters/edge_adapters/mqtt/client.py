@@ -59,14 +59,12 @@ class PortClient(paho.Client):
         return self._port_factory()
 
 
-def build_client(
-    options: ConnectionOptions, port_factory: Callable[[], PacketPort], *, client_id: str, persistent: bool
-) -> PortClient:
+def build_client(options: ConnectionOptions, port_factory: Callable[[], PacketPort], *, persistent: bool) -> PortClient:
     """A client with identity and credentials; not connected yet."""
     if options.version is ProtocolVersion.V5:
-        client = PortClient(port_factory, client_id=client_id, protocol=paho.MQTTv5)
+        client = PortClient(port_factory, client_id=options.client_id, protocol=paho.MQTTv5)
     else:
-        client = PortClient(port_factory, client_id=client_id, clean_session=not persistent)
+        client = PortClient(port_factory, client_id=options.client_id, clean_session=not persistent)
     if options.username is not None:
         client.username_pw_set(options.username, options.password.reveal() if options.password else None)
     return client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 
@@ -68,7 +69,12 @@ async def _connect(options: ConnectionOptions) -> socket.socket:
 
 
 def _unreachable(options: ConnectionOptions, error: OSError) -> AdapterError:
-    return RetryableAdapterError(f"{options.address}: cannot reach the broker: {error.strerror or error}")
+    return RetryableAdapterError(f"{options.address}: cannot reach the broker: {os_error_text(error)}")
+
+
+def os_error_text(error: OSError) -> str:
+    """The system's own words; asyncio puts the address in their place."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 async def _handshake(sock: ssl.SSLSocket) -> None:

@@ -55,7 +55,8 @@ class ConnectionOptions(Options):
     client_id: str | None = Field(
         default=None,
         max_length=256,
-        description="Name under which the broker knows this client; must be unique. Default: a random one.",
+        description="Name under which the broker knows this client; must be unique. Default: the broker makes one up "
+        "(MQTT 3.1.1 section 3.1.3.1; a broker may refuse to).",
     )
     keepalive: Duration = Field(
         default=30.0,

@@ -21,7 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_adapters.mqtt.client import PacketPort, build_client, connect_arguments
-from edge_adapters.mqtt.connect import open_socket, ready
+from edge_adapters.mqtt.connect import open_socket, os_error_text, ready
 from edge_adapters.mqtt.connection import ConnectionOptions, ProtocolVersion
 from edge_adapters.mqtt.tls import tls_error
 from edge_adapters.mqtt.wire import PINGREQ, Message, Other, PacketReader, ProtocolError, Released
@@ -65,7 +65,6 @@ class Link:
         self,
         options: ConnectionOptions,
         *,
-        client_id: str,
         on_message: OnMessage = lambda message: True,
         received: set[int] | None = None,
         session_expiry_s: float = 0.0,
@@ -77,7 +76,7 @@ class Link:
         self._received = set() if received is None else received
         self._loop = asyncio.get_running_loop()
         self._packets = PacketReader(max_packet=max_packet, properties=options.version is ProtocolVersion.V5)
-        self._client = build_client(options, self._make_port, client_id=client_id, persistent=session_expiry_s > 0)
+        self._client = build_client(options, self._make_port, persistent=session_expiry_s > 0)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_publish = self._on_publish
@@ -204,7 +203,7 @@ class Link:
             self._lose(tls_error(self._options.address, error))
             return
         except OSError as error:
-            self._lose_because(error.strerror or str(error))
+            self._lose_because(os_error_text(error))
             return
         if not chunk:
             self._lose_because("the broker closed the connection")
@@ -280,7 +279,7 @@ class Link:
                 self._writing = True
             return True
         except OSError as error:
-            self._lose_because(error.strerror or str(error))
+            self._lose_because(os_error_text(error))
             return False
         if self._writing:
             self._loop.remove_writer(self._sock.fileno())
@@ -329,6 +328,7 @@ class Link:
     def _on_publish(self, client: Any, userdata: Any, mid: int, code: ReasonCode, _: Any) -> None:
         if code.is_failure:
             self._lose(refusal(self._options.address, "the broker refuses a message", code))
+            return
         self._unacknowledged.discard(mid)
         self._notify()
 

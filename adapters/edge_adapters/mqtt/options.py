@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -60,6 +59,8 @@ class SubscriptionOptions(Options):
             raise ValueError("topic: expected a topic such as plant/{area}/{sensor}, or a `preset`")
         if self.name is not None and self.payload.name is not None:
             raise ValueError("name: given twice, here and in `payload`; keep one")
+        if self.preset is not None and "format" in self.payload.model_fields_set:
+            raise ValueError(f"payload.format: the preset {self.preset} has its own; leave out one of them")
         filled = self.placeholders()
         unknown = build_decoder(self.effective_payload()).placeholders - set(filled)
         if unknown:
@@ -73,8 +74,10 @@ class SubscriptionOptions(Options):
 
     def effective_payload(self) -> PayloadOptions:
         """Payload options with preset and ``name`` applied."""
-        merged = _given(self._preset().payload) | _given(self.payload)
-        return PayloadOptions.model_validate(merged if self.name is None else merged | {"name": self.name})
+        given = {name: getattr(self.payload, name) for name in self.payload.model_fields_set}
+        if self.name is not None:
+            given["name"] = self.name
+        return self._preset().payload.model_copy(update=given)
 
     def ignored(self) -> tuple[str, ...]:
         """Shell-style patterns of topics without readings."""
@@ -86,10 +89,6 @@ class SubscriptionOptions(Options):
 
     def _preset(self) -> PresetSubscription:
         return NO_PRESET if self.preset is None else PRESETS[self.preset]
-
-
-def _given(payload: PayloadOptions) -> dict[str, Any]:
-    return {name: getattr(payload, name) for name in payload.model_fields_set}
 
 
 class MqttSourceOptions(SourceOptions, ConnectionOptions):

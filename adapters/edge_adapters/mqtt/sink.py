@@ -19,13 +19,12 @@ class MqttSink:
     def __init__(self, options: MqttSinkOptions, context: AdapterContext) -> None:
         self._options = options
         self._context = context
-        self._client_id = options.client_id or f"edge-agent-{context.random.getrandbits(64):016x}"
         self._link: Link | None = None
 
     async def open(self) -> None:
         """Connect. :raises RetryableAdapterError, AdapterError: as in the contract."""
         # Nothing of an earlier connection is taken over: undelivered events are given to us again.
-        self._link = Link(self._options, client_id=self._client_id)
+        self._link = Link(self._options)
         await self._link.open()
         self._context.connected(self._options.address)
 

@@ -62,7 +62,6 @@ class MqttSource:
         self._options = options
         self._context = context
         self._subscriptions = [_Subscription(each, options.share) for each in options.subscriptions]
-        self._client_id = options.client_id or f"edge-agent-{context.random.getrandbits(64):016x}"
         self._max_packet = max(each.max_bytes for each in self._subscriptions) + _HEADROOM
         self._monotonic_ns = context.clock.monotonic_ns
         self._routes: dict[bytes, _Route] = {}
@@ -95,7 +94,6 @@ class MqttSource:
     def _link(self, emit: Emitter) -> Link:
         return Link(
             self._options,
-            client_id=self._client_id,
             on_message=lambda message: self._take(message, emit.offer),
             received=self._received,
             session_expiry_s=self._options.session_expiry,
