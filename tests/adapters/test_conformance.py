@@ -131,7 +131,7 @@ async def test_modbus_source_conforms() -> None:
 
 async def test_mqtt_sink_conforms(mosquitto: int, tmp_path: Path) -> None:
     out = tmp_path / "received"
-    listen = ["mosquitto_sub", "-p", str(mosquitto), "-q", "1", "-t", "events/#", "-d"]
+    listen = ["stdbuf", "-oL", "mosquitto_sub", "-p", str(mosquitto), "-q", "1", "-t", "events/#", "-d"]
     with out.open("wb") as file, subprocess.Popen(listen, stdout=file) as subscriber:
         try:
             for _ in range(500):
