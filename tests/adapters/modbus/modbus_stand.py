@@ -95,7 +95,7 @@ class ScriptedServer:
         self.reply = reply
         self.requests: list[bytes] = []
         self.connections = 0
-        self._writers: list[asyncio.StreamWriter] = []
+        self.writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
         self.port = 0
 
@@ -111,13 +111,13 @@ class ScriptedServer:
         await self._server.wait_closed()
 
     def drop_connections(self) -> None:
-        for writer in self._writers:
+        for writer in self.writers:
             writer.close()
-        self._writers.clear()
+        self.writers.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._writers.append(writer)
+        self.writers.append(writer)
         with suppress(ConnectionError):
             while request := await reader.read(1024):
                 self.requests.append(request)

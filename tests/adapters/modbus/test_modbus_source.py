@@ -251,13 +251,14 @@ async def test_bad_rtu_frame_is_counted_and_the_next_poll_succeeds(case: str) ->
 
 
 async def test_late_rtu_answer_is_not_taken_for_that_to_the_next_request() -> None:
-    def reply(request: bytes) -> bytes:
-        """Answers with the address as value; the fourth answer comes too late."""
+    def reply(request: bytes) -> bytes | None:
+        """Answers with the address as value; the fourth answer is too late and gets in front of the fifth."""
         answer = rtu(request[:1] + b"\x03\x02" + request[2:4])
-        if len(server.requests) == 4:
-            asyncio.get_running_loop().call_later(0.13, server._writers[-1].write, answer)
-            return b""
-        return answer
+        delay_s = {4: 0.13, 5: 0.05}.get(len(server.requests))
+        if delay_s is None:
+            return answer
+        asyncio.get_running_loop().call_later(delay_s, server.writers[-1].write, answer)
+        return None
 
     server = ScriptedServer(reply)
     async with server:
@@ -333,7 +334,7 @@ async def test_cancelled_source_leaves_no_connection() -> None:
     async with ScriptedServer(lambda request: None) as server:
         async with running_source(**{**one_device(server.port, 0), "timeout": "30s"}) as run:
             await run.until(lambda: server.requests)
-        writer = server._writers[0]
+        writer = server.writers[0]
         await asyncio.wait_for(writer.wait_closed(), 5)
         gone.set()
     assert gone.is_set()
