@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edge_agent.config import AgentConfig, diff_config, load_config
+from edge_agent.config import AgentConfig, diff_config, load_config, parse_config
 from edge_agent.config.agent import LogFormat, LogLevel
 from edge_agent.config.document import MAX_BYTES, read_document
 from edge_agent.config.sample import sample_config
@@ -272,7 +274,20 @@ def test_changed_secret_is_a_difference(parse: Parse) -> None:
 
 def test_sample_is_valid_and_gives_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
-    path.write_text(sample_config(("modbus",), ()))
+    path.write_text(sample_config(("mqtt", "coap"), ("file", "webhook")))
     config = load_config(path, dict(os.environ))
-    assert [type(options).__name__ for options in config.sources.values()] == ["ModbusOptions"]
+    assert [options.type for options in (*config.sources.values(), *config.sinks.values())] == [
+        "mqtt",
+        "coap",
+        "file",
+        "webhook",
+    ]
     assert config.decision == type(config.decision)()
+
+
+@given(st.text(alphabet="abs:{}[]&*-\n '\"#!<>|$0.1\t", max_size=80))
+def test_any_text_is_a_configuration_or_a_config_error(text: str) -> None:
+    try:
+        parse_config(text, Path("agent.yaml"), {}, sources_required=False)
+    except ConfigError as error:
+        assert all(problem.startswith("agent.yaml:") for problem in error.problems)
