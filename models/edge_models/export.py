@@ -1,0 +1,90 @@
+"""From :class:`~edge_models.hybrid.HybridStep` to ``model.onnx`` by the contract in ``docs/reference/bundle.md``."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edge_models.hybrid import CONTEXT_WIDTH, NEIGHBOURS, STATES, HybridStep, State
+
+OPSET = 18
+INPUTS = ("value", "age", "quality", "neighbour", "context", *(f"state.{name}" for name in STATES))
+OUTPUTS = ("expected", "scale", "score", "attention", *(f"next_state.{name}" for name in STATES))
+
+
+class _Flat(nn.Module):
+    """The step with flat arguments and results, in the order of the contract."""
+
+    def __init__(self, step: HybridStep) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(
+        self, value: Tensor, age: Tensor, quality: Tensor, neighbour: Tensor, context: Tensor, *state: Tensor
+    ) -> tuple[Tensor, ...]:
+        verdict, after = self.step(value, age, quality, neighbour, context, State(*state))
+        return (*verdict, *after)
+
+
+def export_onnx(step: HybridStep) -> bytes:
+    """The model as one ONNX file with a dynamic number of sensors, weights inside, checked by ``onnx.checker``."""
+    import onnx
+
+    example = _example(5)
+    sensors = torch.export.Dim("sensors", min=1, max=1 << 20)
+    shapes: Any = tuple({0: sensors} for _ in example[:5])
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.onnx.export(
+            _Flat(step).eval(),
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=INPUTS,
+            output_names=OUTPUTS,
+            dynamic_shapes=(*shapes, tuple({0: sensors} for _ in STATES)),
+            verbose=False,
+        )
+        path = Path(folder) / "model.onnx"
+        assert program is not None
+        program.save(path, external_data=False)
+        model = onnx.load(path)
+    _forget_origin(model)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def _example(sensors: int) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    return (
+        torch.rand(sensors, generator=generator),
+        torch.zeros(sensors),
+        torch.zeros(sensors, dtype=torch.int32),
+        torch.randint(-1, sensors, (sensors, NEIGHBOURS), generator=generator),
+        torch.zeros(sensors, CONTEXT_WIDTH),
+        *State.start(sensors),
+    )
+
+
+def _forget_origin(model: Any) -> None:
+    """Drop names, paths and stack traces that the exporter notes in every node: they differ between machines."""
+    for item in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.value_info,
+    ):
+        del item.metadata_props[:]
+        if hasattr(item, "doc_string"):
+            item.doc_string = ""
+    for function in model.functions:
+        for item in (function, *function.node):
+            del item.metadata_props[:]
+    del model.graph.value_info[:]

@@ -1,0 +1,415 @@
+"""One tick of the detector, as it is exported: normalise, estimate twice, compare, score, learn.
+
+::
+
+    value ─► level ─► z ─┬─► own past + neighbours' past ──► forecast ─┐   linear experts, learned on the gateway
+                         ├─► neighbours now ───────────────► relation ─┤   (the sensor's own reading is left out)
+                         └─► LSTM-GNN ─► corrections of both ──────────┤
+                                                                       ▼
+                              residuals / their usual spread ─► squares ─► score, expected, scale
+                                                                       └─► suspicion ─► pace of all learning
+
+Values may be 1e6 with small variation: everything is computed on the difference from ``anchor``, the first value seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from edge_models.network import HIDDEN, HybridNetwork, Observation
+from edge_models.online import (
+    INPUT_LIMIT,
+    MOST_SUSPICIOUS,
+    OUTLIER,
+    Experts,
+    Pace,
+    compress,
+    floor_of,
+    learn_level,
+    learn_spread,
+    pace_under,
+)
+
+NEIGHBOURS = 8
+OWN_LAGS = 5
+FEATURES = OWN_LAGS + NEIGHBOURS + 1
+VIEWS = 2
+WARMUP_TICKS = 120
+_LARGEST = 2e15
+_KNOWN_TICKS = 2000.0
+_KNOWN_PRIOR = 1e-3
+_SPREAD_FLOOR = 1e-3
+_OVERFLOW = 1e6
+_FREE_TICKS = 40.0
+
+MEMORY = (
+    "heard", "learned", "anchor", "mean", "variance", "suspicion", "typical", "score",
+    "linear_forecast", "linear_relation", "final_forecast", "final_relation",
+)  # fmt: skip
+"""Scalars carried per sensor. The last four are variances: of the linear residuals in the sensor's deviations, and of
+the corrected ones in units of the linear ones."""
+
+STATES: dict[str, tuple[int, ...]] = {
+    "memory": (len(MEMORY),),
+    "lags": (OWN_LAGS,),
+    "slot": (NEIGHBOURS,),
+    "weight": (VIEWS, FEATURES),
+    "inverse": (VIEWS, FEATURES, FEATURES),
+    "h": (HIDDEN,),
+    "c": (HIDDEN,),
+}
+"""Shape of each carried state after its first axis (sensors); all start as 0."""
+
+
+class Context(NamedTuple):
+    """Where each per-sensor constant sits in a row of ``context``; all 0 for a sensor nobody trained on.
+
+    A known sensor brings its level, deviation, spreads and expert weights from training. ``identity`` numbers the
+    sensors of a site from 1 and ``peers`` are the identities its neighbour weights were learned for, so the weights
+    follow the neighbours whatever order the gateway lists them in.
+    """
+
+    known: int = 0
+    level: int = 1
+    deviation: int = 2
+    spreads: slice = slice(3, 7)
+    identity: int = 7
+    peers: slice = slice(8, 8 + NEIGHBOURS)
+    weights: slice = slice(8 + NEIGHBOURS, 8 + NEIGHBOURS + VIEWS * FEATURES)
+
+
+CONTEXT = Context()
+CONTEXT_WIDTH = CONTEXT.weights.stop
+
+
+class State(NamedTuple):
+    """The carried state, in the order of :data:`STATES`."""
+
+    memory: Tensor
+    lags: Tensor
+    slot: Tensor
+    weight: Tensor
+    inverse: Tensor
+    h: Tensor
+    c: Tensor
+
+    @classmethod
+    def start(cls, sensors: int) -> State:
+        """The state before the first tick."""
+        return cls(*(torch.zeros((sensors, *shape)) for shape in STATES.values()))
+
+
+class Verdict(NamedTuple):
+    """What one tick gives: ``expected``, ``scale``, ``score`` [N], ``attention`` [N, K]."""
+
+    expected: Tensor
+    scale: Tensor
+    score: Tensor
+    attention: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What training needs of one tick: what the network saw, and the linear surprise [N, 2] it should explain.
+
+    ``warm`` [N, 1] is 1 where the surprise counts. ``residual`` [N, 2] is the surprise in the sensor's deviations,
+    ``corrected`` [N, 2] what the network leaves of it, both where ``fresh`` [N, 1].
+    """
+
+    seen: Observation
+    surprise: Tensor
+    warm: Tensor
+    residual: Tensor
+    corrected: Tensor
+    fresh: Tensor
+
+
+class HybridStep(nn.Module):
+    """``(inputs, state) -> (Verdict, next State)``: the module that is exported."""
+
+    def __init__(self, network: HybridNetwork | None = None, pace: Pace | None = None) -> None:
+        super().__init__()
+        self.network = network or HybridNetwork()
+        self.pace = pace or Pace()
+
+    def forward(
+        self, value: Tensor, age: Tensor, quality: Tensor, neighbour: Tensor, context: Tensor, state: State
+    ) -> tuple[Verdict, State]:
+        """Score the tick and move the state on."""
+        verdict, after, _ = self.advance(value, age, quality, neighbour, context, state)
+        return verdict, after
+
+    def advance(
+        self, value: Tensor, age: Tensor, quality: Tensor, neighbour: Tensor, context: Tensor, state: State
+    ) -> tuple[Verdict, State, Tick]:
+        """As ``forward``, and what training wants to know about the tick."""
+        pace = self.pace
+        reading = _read(value, age, quality, neighbour)
+        state, experts, begin = _begin(state, reading, context, pace)
+        m = Memory(*torch.split(state.memory, 1, dim=-1))
+        z, level, past, deviation = _normalise(reading, m, state.lags)
+
+        feature = _features(level, past, reading)
+        residual = z - experts.estimate(feature)
+        linear = torch.cat((m.linear_forecast, m.linear_relation), -1)
+        linear_spread = torch.sqrt(linear) + _SPREAD_FLOOR
+        surprise = reading.fresh * torch.clamp(residual / linear_spread, -_OVERFLOW, _OVERFLOW)
+
+        seen = _observe(reading, level, past, surprise, experts)
+        opinion = self.network(seen, state.h, state.c)
+        correction = torch.cat((opinion.forecast, opinion.relation), -1)
+        corrected = surprise - reading.fresh * correction
+        final = torch.cat((m.final_forecast, m.final_relation), -1)
+        final_spread = torch.sqrt(final) + _SPREAD_FLOOR
+        warm = (m.heard >= WARMUP_TICKS).to(z.dtype)
+        normal = torch.clamp(corrected / final_spread, -_OVERFLOW, _OVERFLOW)
+        now = warm * compress((normal * normal).mean(-1, keepdim=True))
+        score = warm * reading.usable * torch.where(reading.fresh > 0.5, now, m.score)
+
+        # Suspicion listens to the experts alone as well: a network may learn to explain a fault away.
+        alone = warm * compress(((surprise / final_spread) ** 2).mean(-1, keepdim=True))
+        lesson = _judge(m, reading, torch.maximum(now, alone), warm, pace)
+        experts = _teach(experts, feature, residual, surprise, reading, m, lesson, begin, pace)
+        memory = _remember(m, reading, lesson, score, (residual, linear), (corrected, final), pace)
+        newest = torch.cat((reading.value - m.anchor, state.lags[:, :-1]), -1)
+        lags = torch.where(reading.fresh > 0.5, newest, state.lags)
+        slot = neighbour.to(z.dtype) + 1.0
+        after = State(memory, lags, slot, experts.weight, experts.inverse, opinion.h, opinion.c)
+
+        usual = linear_spread * final_spread * deviation
+        estimate = z - residual + correction * linear_spread
+        expected, scale = _blend(m.anchor + m.mean + estimate * deviation, usual)
+        expected = torch.where(m.heard > 0.5, expected, reading.value)
+        verdict = Verdict(expected.squeeze(-1), scale.squeeze(-1), score.squeeze(-1), opinion.attention)
+        return verdict, after, Tick(seen, surprise, warm * reading.fresh, residual, corrected, reading.fresh)
+
+
+class Memory(NamedTuple):
+    """The scalars of :data:`MEMORY` as columns [N, 1]."""
+
+    heard: Tensor
+    learned: Tensor
+    anchor: Tensor
+    mean: Tensor
+    variance: Tensor
+    suspicion: Tensor
+    typical: Tensor
+    score: Tensor
+    linear_forecast: Tensor
+    linear_relation: Tensor
+    final_forecast: Tensor
+    final_relation: Tensor
+
+
+class _Reading(NamedTuple):
+    """The inputs of a tick as columns; ``links`` [N, K] is 1 where ``source`` [N, K] is a neighbour, else 0."""
+
+    value: Tensor
+    age: Tensor
+    usable: Tensor
+    fresh: Tensor
+    neighbour: Tensor
+    source: Tensor
+    links: Tensor
+
+
+class _Begin(NamedTuple):
+    """``restart`` [N, 1] is 1 where the experts' certainty starts again, from ``prior`` [N, 1]."""
+
+    restart: Tensor
+    prior: Tensor
+
+
+class _Lesson(NamedTuple):
+    """``calm`` [N, 1]: share of the learning pace that suspicion leaves; the other two go back to memory."""
+
+    calm: Tensor
+    suspicion: Tensor
+    typical: Tensor
+
+
+def _read(value: Tensor, age: Tensor, quality: Tensor, neighbour: Tensor) -> _Reading:
+    raw, aged = value.unsqueeze(-1), age.unsqueeze(-1)
+    sound = (quality == 0).unsqueeze(-1) & (raw.abs() < _LARGEST)  # NaN compares as False
+    usable = sound.to(raw.dtype)
+    fresh = usable * (aged < 0.5).to(raw.dtype)
+    links = (neighbour >= 0).to(raw.dtype)
+    raw = torch.where(sound, raw, torch.zeros_like(raw))
+    return _Reading(raw, torch.clamp(aged, 0.0, 100.0), usable, fresh, neighbour, torch.clamp(neighbour, min=0), links)
+
+
+def _begin(state: State, reading: _Reading, context: Tensor, pace: Pace) -> tuple[State, Experts, _Begin]:
+    """Fill the rows of sensors that are heard for the first time, and follow neighbours that changed place."""
+    first = reading.fresh * (state.memory[:, :1] < 0.5).to(reading.value.dtype)
+    known = first * context[:, CONTEXT.known : CONTEXT.known + 1]
+    level = torch.where(known > 0.5, context[:, CONTEXT.level : CONTEXT.level + 1], reading.value)
+    deviation = context[:, CONTEXT.deviation : CONTEXT.deviation + 1]
+    spreads = context[:, CONTEXT.spreads]
+    zero, one = torch.zeros_like(level), torch.ones_like(level)
+    ticks = _KNOWN_TICKS * known
+    fresh_memory = torch.cat(
+        (ticks, ticks, level, zero, known * deviation * deviation, known, one, zero, known * spreads * spreads), -1
+    )
+    memory = torch.where(first > 0.5, fresh_memory, state.memory)
+    lags = torch.where(first > 0.5, (reading.value - level).expand_as(state.lags), state.lags)
+
+    identity = context[:, CONTEXT.identity][reading.source] * reading.links
+    now, before = torch.where(known > 0.5, identity, reading.neighbour.to(level.dtype) + 1.0), state.slot
+    before = torch.where(known > 0.5, context[:, CONTEXT.peers], before)
+    weight = torch.where(
+        (known > 0.5).unsqueeze(-1),
+        context[:, CONTEXT.weights].reshape(-1, VIEWS, FEATURES),
+        state.weight,
+    )
+    moved = (now != before).to(level.dtype).amax(-1, keepdim=True)
+    same = ((now.unsqueeze(-1) == before.unsqueeze(-2)) & (now.unsqueeze(-1) > 0.5)).to(level.dtype)
+    weight = torch.cat(
+        (
+            weight[:, :, :OWN_LAGS],
+            weight[:, :, OWN_LAGS : OWN_LAGS + NEIGHBOURS] @ same.transpose(-1, -2),
+            weight[:, :, OWN_LAGS + NEIGHBOURS :],
+        ),
+        -1,
+    )
+    restart = torch.maximum(first, moved * (1.0 - first))
+    unsettled = reading.fresh * (memory[:, :1] <= pace.open_ticks).to(level.dtype)
+    prior = torch.where(known > 0.5, _KNOWN_PRIOR, torch.full_like(level, pace.prior))
+    begin = _Begin(torch.maximum(restart, unsettled), prior)
+    return state._replace(memory=memory, lags=lags), Experts(weight, state.inverse), begin
+
+
+def _normalise(reading: _Reading, m: Memory, lags: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The value in deviations from its mean: as it is, clipped, the clipped past [N, L]; and the deviation."""
+    deviation = torch.sqrt(m.variance) + floor_of(m.anchor)
+    z = reading.usable * torch.clamp((reading.value - m.anchor - m.mean) / deviation, -_OVERFLOW, _OVERFLOW)
+    past = torch.clamp((lags - m.mean) / deviation, -INPUT_LIMIT, INPUT_LIMIT)
+    return z, torch.clamp(z, -INPUT_LIMIT, INPUT_LIMIT), past, deviation
+
+
+def _features(level: Tensor, past: Tensor, reading: _Reading) -> Tensor:
+    """[N, 2, F]. Forecast: own past, all neighbours a tick ago. Relation: all neighbours now, the best ones before.
+
+    Both have the same layout (lags, neighbours, one) so that one batched update serves them.
+    """
+    now = level.squeeze(-1)[reading.source] * reading.links
+    before = past[:, 0][reading.source] * reading.links
+    one = torch.ones_like(level)
+    forecast = torch.cat((past, before, one), -1)
+    relation = torch.cat((before[:, :OWN_LAGS], now, one), -1)
+    return torch.stack((forecast, relation), 1)
+
+
+def _observe(reading: _Reading, level: Tensor, past: Tensor, surprise: Tensor, experts: Experts) -> Observation:
+    return Observation(
+        level=level,
+        change=reading.fresh * torch.clamp(level - past[:, :1], -INPUT_LIMIT, INPUT_LIMIT),
+        surprise=torch.clamp(surprise, -INPUT_LIMIT, INPUT_LIMIT),
+        fresh=reading.fresh,
+        usable=reading.usable,
+        age=reading.age,
+        neighbour=reading.neighbour,
+        edge=torch.clamp(experts.weight[:, 1, OWN_LAGS : OWN_LAGS + NEIGHBOURS], -2.0, 2.0),
+    )
+
+
+def _judge(m: Memory, reading: _Reading, now: Tensor, warm: Tensor, pace: Pace) -> _Lesson:
+    """How suspicious the sensor and its neighbourhood are, and so how much may be learned from this tick."""
+    heard = reading.fresh * warm
+    suspicion = m.suspicion + heard * (torch.clamp(now, max=MOST_SUSPICIOUS) - m.suspicion) / pace.suspicion_ticks
+    typical = m.typical + heard * (suspicion - m.typical) / pace.patience
+    relative = suspicion / torch.clamp(m.typical, min=1.0)
+    around = (relative.squeeze(-1)[reading.source] * reading.links).sum(-1, keepdim=True)
+    local = torch.maximum(relative, (relative + around) / (1.0 + reading.links.sum(-1, keepdim=True)))
+    calm = torch.where(m.heard < pace.guard_ticks, torch.ones_like(local), pace_under(local, pace))
+    return _Lesson(calm, suspicion, typical)
+
+
+def _teach(
+    experts: Experts,
+    feature: Tensor,
+    residual: Tensor,
+    surprise: Tensor,
+    reading: _Reading,
+    m: Memory,
+    lesson: _Lesson,
+    begin: _Begin,
+    pace: Pace,
+) -> Experts:
+    settled = (m.heard >= pace.open_ticks).to(residual.dtype)
+    doubt = OUTLIER / torch.clamp(surprise.abs(), min=OUTLIER)
+    trust = torch.where(m.heard < pace.settle_ticks, torch.ones_like(doubt), doubt) * lesson.calm
+    innovation = torch.clamp(residual, -2.0 * INPUT_LIMIT, 2.0 * INPUT_LIMIT)
+    return experts.learn(
+        feature,
+        innovation,
+        torch.clamp(trust, min=1e-4),
+        reading.fresh * settled,
+        begin.restart,
+        begin.prior,
+        pace.leak,
+    )
+
+
+def _remember(
+    m: Memory,
+    reading: _Reading,
+    lesson: _Lesson,
+    score: Tensor,
+    linear: tuple[Tensor, Tensor],
+    final: tuple[Tensor, Tensor],
+    pace: Pace,
+) -> Tensor:
+    """The scalars after the tick. ``linear`` and ``final`` are residuals [N, 2] with their variances so far."""
+    free, strict = torch.full_like(m.heard, 1e6), torch.full_like(m.heard, INPUT_LIMIT)
+    pull = reading.fresh * lesson.calm
+    rate = pull * torch.clamp(1.0 / (m.learned + 1.0), min=1.0 / pace.horizon)
+    mean, variance = learn_level(
+        reading.value - m.anchor,
+        m.mean,
+        m.variance,
+        rate,
+        floor_of(m.anchor),
+        torch.where(m.heard < pace.open_ticks, free, strict),
+    )
+    spreads = [
+        _learn_spread_from(begin, residual, variance, m, pull, pace)
+        for begin, (residual, variance) in ((pace.open_ticks, linear), (pace.settle_ticks, final))
+    ]
+    return torch.cat(
+        (
+            m.heard + reading.fresh,
+            m.learned + pull,
+            m.anchor,
+            mean,
+            variance,
+            lesson.suspicion,
+            lesson.typical,
+            score,
+            *spreads,
+        ),
+        -1,
+    )
+
+
+def _learn_spread_from(begin: float, residual: Tensor, variance: Tensor, m: Memory, pull: Tensor, pace: Pace) -> Tensor:
+    """Spread of ``residual``, learned from tick ``begin`` on: before, what it is measured in has not settled."""
+    since = torch.clamp(m.learned - begin + 1.0, min=1.0)
+    rate = pull * (m.heard >= begin).to(pull.dtype) * torch.clamp(1.0 / since, min=1.0 / pace.horizon)
+    limit = torch.where(
+        m.heard < begin + _FREE_TICKS, torch.full_like(m.heard, 1e6), torch.full_like(m.heard, INPUT_LIMIT)
+    )
+    return learn_spread(torch.clamp(residual, -1e3, 1e3), variance, rate, limit)
+
+
+def _blend(estimate: Tensor, usual: Tensor) -> tuple[Tensor, Tensor]:
+    """Both estimates [N, 2] weighted by inverse variance, and the usual deviation from the result."""
+    best = usual.amin(-1, keepdim=True)
+    weight = (best / usual) ** 2  # relative to the better one: no overflow for tiny units
+    total = weight.sum(-1, keepdim=True)
+    first = estimate[:, :1]
+    blended = first + (weight * (estimate - first)).sum(-1, keepdim=True) / total
+    return blended, best * torch.sqrt(2.0 / total)
