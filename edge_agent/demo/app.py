@@ -154,7 +154,7 @@ class _Demo:
                 self._tell(story.attack_ended(message, self._board.attack_ended()))
             elif "error" in message:
                 self._speaker.tell(story.Happening(story.Tone.TROUBLE, "plant_error", str(message["error"])))
-        raise EdgeAgentError("the simulated plant has ended unexpectedly")
+        raise EdgeAgentError(f"the simulated plant has ended unexpectedly; {self._plant.log} tells why")
 
     def _on_tick(self, report: TickReport) -> None:
         board = self._board

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_agent.demo.tags import EDGES, STAGES, TAGS, Tag
+from edge_agent.demo.tags import EDGES, STAGES, TAGS, Kind, Tag
 from edge_agent.demo.wiring import MODBUS_POINTS, NO_READING, OBSERVED, TOPIC_ROOT, ModbusPoint, Table, Wiring
 from edge_agent.options import format_duration
 
@@ -71,6 +71,8 @@ sources:
 {new_plc}
 
 # Units for people, and the limits of each instrument: a reading outside of them is a fault of the data.
+# Pumps and valves switch whenever a controller says so. They are watched because they explain the others
+# (`monitor: false`); switching alone is no incident.
 sensors:
 {sensors}
 
@@ -152,8 +154,9 @@ def _sensors() -> list[str]:
         for tag in TAGS:
             if tag.stage == stage:
                 unit = f'unit: "{tag.unit}", ' if tag.unit else ""
-                entry = f"  {tag.name}: {{{unit}min: {tag.low:g}, max: {tag.high:g}}}"
-                lines.append(f"{entry:<52}# {tag.description}")
+                monitor = ", monitor: false" if tag.kind is Kind.ACTUATOR else ""
+                entry = f"  {tag.name}: {{{unit}min: {tag.low:g}, max: {tag.high:g}{monitor}}}"
+                lines.append(f"{entry:<56}# {tag.description}")
     return lines
 
 

@@ -119,7 +119,7 @@ class RawWaterControl:
 class FiltrationControl:
     """Stage 3: filter while T401 wants water, backwash after so much filtering or at a high pressure difference."""
 
-    FILTER_S, PAUSE_S, WASH_S, LIMIT_KPA = 330.0, 4.0, 38.0, 95.0
+    FILTER_S, PAUSE_S, WASH_S, LIMIT_KPA = 150.0, 4.0, 24.0, 95.0
 
     def __init__(self) -> None:
         self._request = Hysteresis(650.0, 900.0)
@@ -164,7 +164,7 @@ class FiltrationControl:
 class OsmosisControl:
     """Stages 4 and 5: make permeate while T601 wants it, without chlorine, and flush the membrane at intervals."""
 
-    SETPOINT, FLUSH_EVERY_S, FLUSH_S = 1.2, 260.0, 14.0
+    SETPOINT, FLUSH_EVERY_S, FLUSH_S = 1.2, 110.0, 12.0
 
     def __init__(self) -> None:
         self._request = Hysteresis(600.0, 850.0)

@@ -2,7 +2,7 @@
 
 ::
 
-    seen → Controller → command → [process attacks] → Process → true → noise, resolution → [instrument attacks]
+    seen → Controller → command → [process attacks] → Process → true → damping, noise → [instrument attacks]
       ↑                                                                                      │
       └──────────────────────────────────────────────────────────────────────────────────────┤
                                                           reported ← [report attacks] ←──────┘
@@ -34,6 +34,7 @@ _RESOLUTION = np.array([tag.resolution for tag in TAGS])
 _PER_RESOLUTION = 1.0 / _RESOLUTION
 _LOW = np.array([tag.low for tag in TAGS])
 _HIGH = np.array([tag.high for tag in TAGS])
+_DAMPING_S = np.array([tag.damping_s for tag in TAGS])
 
 
 @dataclass(slots=True)
@@ -67,6 +68,8 @@ class Plant:
         self._normals: list[list[float]] = []
         self._noise: NDArray[np.float64] = np.empty((0, len(TAGS)))
         self._steps = 0
+        self._follow = np.where(_DAMPING_S > 0, 1.0 - np.exp(-self._dt / np.maximum(_DAMPING_S, 1e-9)), 1.0)
+        self._damped: Vector | None = None
         self.true: Vector = np.zeros(len(TAGS))
         self.measured: Vector = np.zeros(len(TAGS))
         self._seen = self._first_look()
@@ -125,7 +128,10 @@ class Plant:
 
     def _measure(self, true: dict[str, float], acting: list[tuple[Effect, Moment]]) -> Vector:
         self.true = np.array([true[name] for name in NAMES])
-        shown = np.rint((self.true + self._noise[self._used]) * _PER_RESOLUTION)
+        if self._damped is None:
+            self._damped = self.true.copy()
+        self._damped += self._follow * (self.true - self._damped)
+        shown = np.rint((self._damped + self._noise[self._used]) * _PER_RESOLUTION)
         shown *= _RESOLUTION
         measured: Vector = np.minimum(np.maximum(shown, _LOW), _HIGH)
         self._past.append(measured)

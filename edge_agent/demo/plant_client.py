@@ -22,7 +22,7 @@ class PlantProcess:
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process = process
-        self._log = log
+        self.log = log
 
     @classmethod
     async def start(cls, *options: str, log: Path) -> PlantProcess:
@@ -45,7 +45,7 @@ class PlantProcess:
             raise EdgeAgentError(f"the simulated plant did not start within {_START_WITHIN_S:g} s") from error
         if message is None or message.get("event") != "ready":
             code = await self._process.wait()
-            raise EdgeAgentError(f"the simulated plant did not start (exit code {code}); {self._log} tells why")
+            raise EdgeAgentError(f"the simulated plant did not start (exit code {code}); {self.log} tells why")
         return Wiring(**{name: Address(**message[name]) for name in ("modbus", "coap", "mqtt", "agent")})
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """What really happens in the plant: water, pressure and chemistry of the six stages. Pure and deterministic.
 
 Each stage reads the actuators in ``command``, moves its state on by ``dt`` seconds and writes the true values of its
-sensors into ``true``. A stage takes the flow that its neighbours had in the step before, which is what makes the
-order of calls unimportant to within one step.
+sensors into ``true``; actuators report what they were told. A stage takes the flow that its neighbours had in the step
+before, which is what makes the order of calls unimportant to within one step.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class PumpPair:
     def step(self, command: Values, faults: Faults, dt: float) -> tuple[float, float]:
         """Relative head (0 to 1) and relative capacity (0 to 2) after ``dt``."""
         first, second = self._names
-        self._a = approach(self._a, 0.0 if first in faults.dead else command[first], dt, 1.5)
-        self._b = approach(self._b, 0.0 if second in faults.dead else command[second], dt, 1.5)
+        self._a = approach(self._a, 0.0 if first in faults.dead else command[first], dt, 2.0)
+        self._b = approach(self._b, 0.0 if second in faults.dead else command[second], dt, 2.0)
         speed = max(self._a, self._b)
         return speed * speed, self._a + self._b
 
@@ -98,11 +98,8 @@ class RawWater:
             pressure -= curve * flow * flow
         self.flow = flow
         self.tank.step(inflow, flow + faults.leak.get("T101", 0.0), dt)
-        true["MV101"] = command["MV101"]
         true["FIT101"] = inflow
         true["LIT101"] = self.tank.level_mm
-        true["P101"] = command["P101"]
-        true["P102"] = command["P102"]
         true["PIT101"] = pressure
         true["TIT101"] = self.temperature.step(normals[1])
 
@@ -139,10 +136,6 @@ class Dosing:
 
     def _report(self, flow: float, command: Values, true: Values) -> None:
         true["FIT201"] = flow
-        true["MV201"] = command["MV201"]
-        true["P201"] = command["P201"]
-        true["P202"] = command["P202"]
-        true["P203"] = command["P203"]
         true["AIT201"] = self.water["conductivity"]
         true["AIT202"] = self.water["ph"]
         true["AIT203"] = redox_mv(self.water["chlorine"])
@@ -182,14 +175,9 @@ class Ultrafiltration:
         self._wash(command, faults, dt)
         self.tank.step(inflow, self.flow + faults.leak.get("T301", 0.0), dt, dosing.water)
         true["LIT301"] = self.tank.level_mm
-        true["P301"] = command["P301"]
-        true["P302"] = command["P302"]
         true["FIT301"] = self.flow
         true["PIT301"] = pressure
         true["DPIT301"] = self.flow * resistance - 0.45 * self.backwash_flow * resistance
-        true["MV301"] = command["MV301"]
-        true["MV302"] = command["MV302"]
-        true["MV303"] = command["MV303"]
         ripening = 0.12 * exp(-self._since_backwash_m3 / 0.02)
         true["AIT301"] = 0.03 + 0.004 * self.tank.contents["turbidity"] + ripening
 
@@ -209,7 +197,7 @@ class Ultrafiltration:
 
     def _wash(self, command: Values, faults: Faults, dt: float) -> None:
         speed = 0.0 if "P602" in faults.dead else command["P602"]
-        self._backwash = approach(self._backwash, speed, dt, 1.5)
+        self._backwash = approach(self._backwash, speed, dt, 2.0)
         path = min(self._drain, self._inlet)
         self.backwash_flow = 3.2 * self._backwash * path if path > 0.02 else 0.0
         volume = self.backwash_flow * dt / SECONDS_PER_HOUR
@@ -249,11 +237,7 @@ class Dechlorination:
         if flow > 0.05:
             self._treat(flow, command["P403"] * faults.dose.get("P403", 1.0), dt)
         true["LIT401"] = self.tank.level_mm
-        true["P401"] = command["P401"]
-        true["P402"] = command["P402"]
-        true["P403"] = command["P403"]
         true["FIT401"] = flow
-        true["UV401"] = command["UV401"]
         true["AIT401"] = 130.0 * self._lamp * exp(-2.0 * clarity)
         true["AIT402"] = redox_mv(self.chlorine)
 
@@ -296,8 +280,6 @@ class ReverseOsmosis:
         if self.permeate > 0.03:
             passage = self.SALT_PASSAGE / (self.SALT_PASSAGE + self.permeate)
             self._conductivity = approach(self._conductivity, 1.5 * source.conductivity * passage, dt, 12.0)
-        true["P501"] = command["P501"]
-        true["MV501"] = command["MV501"]
         true["PIT501"] = self._pressure
         true["PIT502"] = 18.0 + 22.0 * self.permeate * self.permeate
         true["PIT503"] = max(0.0, self._pressure - loss)
@@ -355,12 +337,9 @@ class Permeate:
         self.tank.step(osmosis.permeate, self.flow + faults.leak.get("T601", 0.0), dt)
         self.backwash_tank.step(osmosis.reject * self._valve, drawn + faults.leak.get("T602", 0.0), dt)
         true["LIT601"] = self.tank.level_mm
-        true["P601"] = command["P601"]
         true["FIT601"] = self.flow
         true["LIT602"] = self.backwash_tank.level_mm
-        true["P602"] = command["P602"]
         true["FIT602"] = drawn
-        true["MV601"] = command["MV601"]
 
 
 class Process:
@@ -375,10 +354,13 @@ class Process:
         self.osmosis = ReverseOsmosis()
         self.permeate = Permeate(levels_mm[3], levels_mm[4], dt)
         self.true: Values = {}
+        self._driven: Values | None = None
 
     def step(self, command: Values, faults: Faults, normals: list[float]) -> Values:
         """One step under these actuator states, faults and ``DISTURBANCES`` standard normal numbers."""
-        dt, true = self.dt, self.true
+        dt, true, reported = self.dt, self.true, command
+        # Contactors and drives act one step after they were told; what they report is what they were told.
+        command, self._driven = self._driven or command, dict(command)
         self.raw.step(command, faults, true, normals, dt)
         self.dosing.step(self.raw.flow, command, faults, true, normals, dt)
         temperature = true["TIT101"]
@@ -388,6 +370,7 @@ class Process:
         dechlorination.step(filtration.tank, filtration.flow, drawn, true["AIT301"], command, faults, true, dt)
         osmosis.step(dechlorination, temperature, command, faults, true, dt)
         self.permeate.step(osmosis, filtration.backwash_flow, command, faults, true, normals[5], dt)
+        true.update(reported)
         return true
 
 

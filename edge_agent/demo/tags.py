@@ -36,8 +36,8 @@ class Protocol(StrEnum):
 class Tag:
     """One measuring point. ``low`` and ``high`` bound what the instrument can show, in ``unit``.
 
-    ``noise`` is the standard deviation of the instrument, ``resolution`` the smallest step it shows; an actuator
-    that is only on or off has unit ``""`` and shows 0 or 1.
+    ``noise`` is the standard deviation of the instrument, ``resolution`` the smallest step it shows, ``damping_s``
+    the time constant by which it follows; an actuator that is only on or off has unit ``""`` and shows 0 or 1.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Tag:
     protocol: Protocol
     noise: float
     resolution: float
+    damping_s: float = 0.0
 
     @property
     def switch(self) -> bool:
@@ -76,11 +77,16 @@ _PROTOCOL = {
 }
 
 
+_DAMPING_S = {"F": 2.0, "P": 2.0, "DP": 2.0, "A": 3.0}
+"""Transmitters are damped so that pumps and valves do not make them jump; levels and temperatures need none."""
+
+
 def _sensor(name: str, unit: str, low: float, high: float, noise: float, resolution: float, description: str) -> Tag:
     stage = _stage(name)
     # The water analysers of stage 2 are small devices of their own that push their readings to the gateway.
     protocol = Protocol.COAP_POST if name.startswith("AIT2") else _PROTOCOL[stage]
-    return Tag(name, unit, description, stage, Kind.SENSOR, low, high, protocol, noise, resolution)
+    damping_s = next((value for prefix, value in _DAMPING_S.items() if name.startswith(prefix)), 0.0)
+    return Tag(name, unit, description, stage, Kind.SENSOR, low, high, protocol, noise, resolution, damping_s)
 
 
 def _switch(name: str, description: str) -> Tag:
