@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,8 +37,10 @@ class HistoryOptions(Options):
     max_bytes: ByteSize = Field(
         default=50_000_000, ge=1_000_000, description="Most disk space; beyond it the oldest closed incidents go first."
     )
-    retention: Duration = Field(
-        default=365 * 86400.0, gt=0, description="How long closed incidents and events are kept."
+    retention: Duration | None = Field(
+        default=None,
+        gt=0,
+        description="How long closed incidents and events are kept, by the wall clock. Default: as long as they fit.",
     )
     flush: Duration = Field(
         default=2.0,
@@ -69,6 +70,7 @@ class History:
         self._writing = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
         self._store: RingStore | None = None
+        self._largest = options.max_bytes // 16
         self._failing = False
         self._flusher: asyncio.Task[None] | None = None
 
@@ -84,16 +86,19 @@ class History:
     async def record(self, incident: Incident) -> None:
         """Remember ``incident`` as it now stands; an earlier state of it is replaced. Does not wait for the disk."""
         body = incident.to_dict()
+        content = _json(body)
+        if len(content) > self._largest:  # an incident must never be too large to be kept
+            content = _json({**body, "series": {}})
         closed = incident.state is IncidentState.CLOSED
+        row = IncidentRow(incident.id, incident.opened_ns, incident.updated_ns, closed, incident.state.value, content)
         self._incidents.pop(incident.id, None)
-        self._incidents[incident.id] = IncidentRow(
-            incident.id, incident.opened_ns, incident.updated_ns, closed, incident.state.value, body
-        )
+        self._incidents[incident.id] = row
         self._added(self._incidents)
 
     async def record_event(self, event: Event) -> None:
         """Remember ``event``; does not wait for the disk."""
-        self._events[event.id] = EventRow(event.id, event.time_ns, {"id": event.id, "kind": event.kind, **event.body})
+        content = _json({"id": event.id, "kind": event.kind, **event.body})
+        self._events[event.id] = EventRow(event.id, event.time_ns, content)
         self._added(self._events)
 
     async def incidents(
@@ -108,7 +113,9 @@ class History:
         waiting = dict(self._incidents)
         stored = await self._on_disk(lambda store: store.incidents(limit + len(waiting), states, since)) or []
         fresh = [
-            (row.opened_ns, row.body) for row in waiting.values() if row.state in states and row.updated_ns >= since
+            (row.opened_ns, orjson.loads(row.body))
+            for row in waiting.values()
+            if row.state in states and row.updated_ns >= since
         ]
         known = [(opened_ns, body) for opened_ns, body in stored if body.get("id") not in waiting]
         return [body for _, body in sorted(known + fresh, key=lambda item: item[0], reverse=True)[:limit]]
@@ -117,7 +124,7 @@ class History:
         """One incident as it stands, or None."""
         waiting = self._incidents.get(incident_id)
         if waiting is not None:
-            return waiting.body
+            return dict(orjson.loads(waiting.body))
         return await self._on_disk(lambda store: store.incident(incident_id))
 
     async def events(self, limit: int = 100, since_ns: int | None = None) -> list[dict[str, Any]]:
@@ -125,7 +132,7 @@ class History:
         since = 0 if since_ns is None else since_ns
         waiting = dict(self._events)
         stored = await self._on_disk(lambda store: store.events(limit + len(waiting), since)) or []
-        fresh = [(row.time_ns, row.body) for row in waiting.values() if row.time_ns >= since]
+        fresh = [(row.time_ns, orjson.loads(row.body)) for row in waiting.values() if row.time_ns >= since]
         known = [(time_ns, body) for time_ns, body in stored if body.get("id") not in waiting]
         return [body for _, body in sorted(known + fresh, key=lambda item: item[0], reverse=True)[:limit]]
 
@@ -182,9 +189,9 @@ class History:
                 self._something.set()
 
     def _write(self, store: RingStore, rows: list[IncidentRow | EventRow]) -> bool:
-        forget_before_ns = self._clock.wall_ns() - int(self._options.retention * NS_PER_S)
-        most = self._options.max_bytes // 16
-        for part in split_by_size([_within(row, most) for row in rows], most):
+        retention_s = self._options.retention
+        forget_before_ns = None if retention_s is None else self._clock.wall_ns() - int(retention_s * NS_PER_S)
+        for part in split_by_size(rows, self._largest):
             store.write(
                 [row for row in part if isinstance(row, IncidentRow)],
                 [row for row in part if isinstance(row, EventRow)],
@@ -250,8 +257,5 @@ def _remove_written(waiting: dict[str, Any], written: dict[str, Any]) -> None:
             del waiting[key]
 
 
-def _within(row: IncidentRow | EventRow, max_bytes: int) -> IncidentRow | EventRow:
-    """The row itself, or without its ``series`` when that makes it too large to be stored."""
-    if len(orjson.dumps(row.body)) <= max_bytes:
-        return row
-    return replace(row, body={**{k: v for k, v in row.body.items() if k != "series"}, "series": {}})
+def _json(body: dict[str, Any]) -> bytes:
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)

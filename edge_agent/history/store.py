@@ -32,23 +32,23 @@ CREATE INDEX event_by_time ON event (time_ns);
 
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
-    """One incident as it stands; ``body`` is what the API gives out."""
+    """One incident as it stands; ``body`` is the JSON that the API gives out."""
 
     id: str
     opened_ns: int
     updated_ns: int
     closed: bool
     state: str
-    body: dict[str, Any]
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """One event as it was delivered."""
+    """One event; ``body`` is JSON."""
 
     id: str
     time_ns: int
-    body: dict[str, Any]
+    body: bytes
 
 
 class RingStore:
@@ -86,25 +86,26 @@ class RingStore:
         self._shrink()
         run(f"PRAGMA max_page_count={self._max_pages}")
 
-    def write(self, incidents: Sequence[IncidentRow], events: Sequence[EventRow], forget_before_ns: int) -> None:
+    def write(self, incidents: Sequence[IncidentRow], events: Sequence[EventRow], forget_before_ns: int | None) -> None:
         """Insert or replace in one transaction, after making room. Returned means durable.
 
         Closed incidents and events older than ``forget_before_ns`` go; beyond the cap the oldest closed ones go first.
         """
-        self._make_room(sum(_size(row.body) for row in incidents) + sum(_size(row.body) for row in events))
+        self._make_room(_size(incidents) + _size(events))
         before = self._wal_size()
         run = self._database.execute
         run("BEGIN IMMEDIATE")
         try:
-            run("DELETE FROM incident WHERE closed = 1 AND updated_ns < ?", (forget_before_ns,))
-            run("DELETE FROM event WHERE time_ns < ?", (forget_before_ns,))
+            if forget_before_ns is not None:
+                run("DELETE FROM incident WHERE closed = 1 AND updated_ns < ?", (forget_before_ns,))
+                run("DELETE FROM event WHERE time_ns < ?", (forget_before_ns,))
             self._database.executemany(
                 "INSERT OR REPLACE INTO incident VALUES (?, ?, ?, ?, ?, ?)",
-                [(r.id, r.opened_ns, r.updated_ns, int(r.closed), r.state, orjson.dumps(r.body)) for r in incidents],
+                [(r.id, r.opened_ns, r.updated_ns, int(r.closed), r.state, r.body) for r in incidents],
             )
             self._database.executemany(
                 "INSERT OR REPLACE INTO event VALUES (?, ?, ?)",
-                [(row.id, row.time_ns, orjson.dumps(row.body)) for row in events],
+                [(row.id, row.time_ns, row.body) for row in events],
             )
             run("COMMIT")
         except BaseException:
@@ -208,13 +209,13 @@ def split_by_size(rows: Iterable[IncidentRow | EventRow], max_bytes: int) -> lis
     parts: list[list[IncidentRow | EventRow]] = []
     size = max_bytes
     for row in rows:
-        size += _size(row.body)
+        size += _size([row])
         if size > max_bytes:
             parts.append([])
-            size = _size(row.body)
+            size = _size([row])
         parts[-1].append(row)
     return parts
 
 
-def _size(body: dict[str, Any]) -> int:
-    return len(orjson.dumps(body)) + 200
+def _size(rows: Sequence[IncidentRow | EventRow]) -> int:
+    return sum(len(row.body) + 200 for row in rows)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge_agent.clock import SystemClock, VirtualClock
@@ -192,6 +193,34 @@ async def test_size_cap_is_kept_and_the_oldest_closed_incidents_go_first(tmp_pat
     assert ids[0] == "I0599"
     assert ids[:-1] == [f"I{number:04}" for number in range(599, 599 - len(ids) + 1, -1)]
     assert 30 < len(ids) < 600
+
+
+@pytest.mark.parametrize("what", ["open incidents", "events"])
+async def test_size_cap_is_kept_whatever_it_is_that_fills_the_file(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "h.db"
+    async with opened(path, max_bytes="1MB") as (history, metrics):
+        for number in range(400):
+            if what == "events":
+                await history.record_event(
+                    Event(f"E{number:04}", EventKind.STATUS, NOW + number, {"text": "x" * 8_000})
+                )
+            else:
+                await history.record(incident(f"I{number:04}", opened=number, padding=8_000))
+            if number % 50 == 49:
+                assert await history.flush()
+                assert size_of(path) - (tmp_path / "h.db-shm").stat().st_size <= 1_000_000
+        found = await (history.events(1_000) if what == "events" else history.incidents(1_000))
+        assert found[0]["id"][1:] == "0399"
+        assert 30 < len(found) < 400
+        assert metrics.store_failures.labels("history").value == 0
+
+
+async def test_numbers_of_numpy_and_not_a_number_are_stored(tmp_path: Path) -> None:
+    async with opened(tmp_path / "h.db") as (history, _):
+        await history.record(replace(incident("A"), score=np.float32(1.5), p_value=float("nan")))
+        await history.flush()
+        stored = await history.incident("A") or {}
+        assert (stored["score"], stored["p_value"]) == (1.5, None)
 
 
 async def test_smaller_cap_is_met_at_the_next_start(tmp_path: Path) -> None:

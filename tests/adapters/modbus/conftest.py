@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from modbus_stand import Counterpart
+from modbus_stand import Counterpart, SerialCable
 
 COUNTERPART = Path(__file__).parent / "counterpart" / "server.c"
 
@@ -45,12 +44,5 @@ def start_counterpart(libmodbus_server: Path) -> Iterator[Callable[..., Counterp
 @pytest.fixture
 def serial_pair(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """Two ends of a serial line."""
-    ends = str(tmp_path / "a"), str(tmp_path / "b")
-    process = subprocess.Popen(["socat", *(f"pty,raw,echo=0,link={end}" for end in ends)])
-    deadline = time.monotonic() + 5
-    while not all(Path(end).exists() for end in ends):
-        assert time.monotonic() < deadline, "socat did not start"
-        time.sleep(0.01)
-    yield ends
-    process.terminate()
-    process.wait()
+    with SerialCable(tmp_path) as cable:
+        yield cable.ends

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,6 +149,34 @@ def registers_reply(request: bytes, value: int = 7) -> bytes:
     """A correct answer to a read of registers over TCP."""
     count = int.from_bytes(request[10:12], "big")
     return mbap(request, bytes([request[7], 2 * count]) + value.to_bytes(2, "big") * count)
+
+
+class SerialCable:
+    """Two pseudo terminals connected by socat; it can be unplugged and plugged in again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ends = str(folder / "a"), str(folder / "b")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> SerialCable:
+        self.plug_in()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.unplug()
+
+    def plug_in(self) -> None:
+        self._process = subprocess.Popen(["socat", *(f"pty,raw,echo=0,link={end}" for end in self.ends)])
+        deadline = time.monotonic() + 5
+        while not all(Path(end).exists() for end in self.ends):
+            assert time.monotonic() < deadline, "socat did not start"
+            time.sleep(0.01)
+
+    def unplug(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
 
 
 class Counterpart:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modbus_stand import Counterpart, Running, running_source
+from modbus_stand import Counterpart, Running, SerialCable, running_source
 from pymodbus.client.mixin import ModbusClientMixin
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
@@ -207,3 +207,23 @@ async def test_serial_settings_that_the_device_refuses_are_named(serial_pair: tu
             transport="rtu", device=serial_pair[0], parity="even", devices=[{"registers": registers}]
         ) as run:
             await run.task
+
+
+async def test_unplugged_serial_line_is_used_again_once_it_is_back(
+    start_counterpart: Callable[..., Counterpart], tmp_path: Path
+) -> None:
+    with SerialCable(tmp_path) as cable:
+        first = start_counterpart("rtu", cable.ends[0])
+        options = {"transport": "rtu", "device": cable.ends[1], "parity": "none", "retry_max": "100ms", **FAST}
+        devices = [{"unit": 7, "registers": [{"name": "a", "address": 199}]}]
+        async with running_source(**options, devices=devices) as run:
+            await run.batches(2)
+            first.stop()
+            cable.unplug()
+            await run.until(lambda: "No such file" in run.context.state)
+            cable.plug_in()
+            start_counterpart("rtu", cable.ends[0])
+            run.taken.batches.clear()
+            await run.batches(1)
+            assert run.taken.latest() == {"a": 199.0}
+            assert run.context.state == "connected"
