@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 
 from edge_adapters.mqtt.connection import ConnectionOptions
-from edge_adapters.mqtt.tls import tls_context, tls_error
-from edge_agent.errors import AdapterError, RetryableAdapterError
+from edge_adapters.mqtt.failures import network_failure
+from edge_adapters.mqtt.tls import tls_context
+from edge_agent.errors import RetryableAdapterError
 
 
 async def open_socket(options: ConnectionOptions) -> socket.socket | ssl.SSLSocket:
@@ -31,12 +31,9 @@ async def open_socket(options: ConnectionOptions) -> socket.socket | ssl.SSLSock
         raise
     try:
         await _handshake(secured)
-    except (ssl.SSLError, ssl.CertificateError) as error:
-        secured.close()
-        raise tls_error(options.address, error) from error
     except OSError as error:
         secured.close()
-        raise _unreachable(options, error) from error
+        raise network_failure(options.address, "TLS", error) from error
     except BaseException:
         secured.close()
         raise
@@ -65,16 +62,7 @@ async def _connect(options: ConnectionOptions) -> socket.socket:
             raise
         else:
             return sock
-    raise _unreachable(options, failure) from failure
-
-
-def _unreachable(options: ConnectionOptions, error: OSError) -> AdapterError:
-    return RetryableAdapterError(f"{options.address}: cannot reach the broker: {os_error_text(error)}")
-
-
-def os_error_text(error: OSError) -> str:
-    """The system's own words; asyncio puts the address in their place."""
-    return os.strerror(error.errno) if error.errno else str(error)
+    raise network_failure(options.address, "cannot reach the broker", failure) from failure
 
 
 async def _handshake(sock: ssl.SSLSocket) -> None:

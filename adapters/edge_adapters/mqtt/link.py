@@ -21,9 +21,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_adapters.mqtt.client import PacketPort, build_client, connect_arguments
-from edge_adapters.mqtt.connect import open_socket, os_error_text, ready
+from edge_adapters.mqtt.connect import open_socket, ready
 from edge_adapters.mqtt.connection import ConnectionOptions, ProtocolVersion
-from edge_adapters.mqtt.tls import tls_error
+from edge_adapters.mqtt.failures import network_failure, refusal
 from edge_adapters.mqtt.wire import PINGREQ, Message, Other, PacketReader, ProtocolError, Released
 from edge_agent.errors import AdapterError, RetryableAdapterError
 
@@ -32,26 +32,10 @@ T = TypeVar("T")
 _READ_SIZE = 16384
 """Bytes a turn of the event loop: some 400 small messages, 2 ms, so that ticks are not kept waiting."""
 
-_PERMANENT = {
-    "Bad user name or password",
-    "Not authorized",
-    "Client identifier not valid",
-    "Unsupported protocol version",
-    "Bad authentication method",
-    "Banned",
-}
 _FAREWELL_S = 1.0
 
 OnMessage = Callable[[Message], bool]
 """Called for each message in order. False: no room; it is not offered again, reading stops until ``resume``."""
-
-
-def refusal(address: str, what: str, code: ReasonCode) -> AdapterError:
-    """The error for a reason code of the broker; those about our identity are permanent."""
-    message = f"{address}: {what}: {code.getName()} (reason code {code.value})"
-    if code.getName() in _PERMANENT:
-        return AdapterError(f"{message}; check `username`, `password`, `client_id` and the broker's access rules")
-    return RetryableAdapterError(message)
 
 
 class Link:
@@ -88,9 +72,9 @@ class Link:
         self._heart: asyncio.TimerHandle | None = None
         self._last_received = self._last_sent = self._loop.time()
         self._ping_sent: float | None = None
-        self._writing = self._paused = self._closing = False
+        self._writing = self._broken = self._paused = self._closing = False
         self._failure: BaseException | None = None
-        self._wake: asyncio.Future[None] | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
         self._session_present: bool | None = None
         self._granted: Sequence[ReasonCode] | None = None
         self._unacknowledged: set[int] = set()
@@ -142,6 +126,19 @@ class Link:
     async def wait_paused(self) -> None:
         """Return when ``on_message`` found no room. :raises AdapterError: when the connection is lost."""
         await self._until(lambda: self._paused)
+
+    async def wait_lost(self) -> None:
+        """Only ever ends by the exception that says why. :raises AdapterError:"""
+        await self._until(lambda: False)
+
+    @property
+    def lost(self) -> bool:
+        """True when nothing can be sent or received any more."""
+        return self._failure is not None
+
+    def drop(self, reason: AdapterError) -> None:
+        """Give the connection up without a goodbye; who waits for it gets ``reason``."""
+        self._lose(reason)
 
     def accept(self, message: Message) -> None:
         """Acknowledge ``message`` with the next flush; on a connection that is gone only remembered."""
@@ -199,11 +196,8 @@ class Link:
             chunk = self._sock.recv(_READ_SIZE)
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
-        except ssl.SSLError as error:
-            self._lose(tls_error(self._options.address, error))
-            return
         except OSError as error:
-            self._lose_because(os_error_text(error))
+            self._lose(network_failure(self._options.address, "connection lost", error))
             return
         if not chunk:
             self._lose_because("the broker closed the connection")
@@ -264,7 +258,7 @@ class Link:
 
     def _flush(self) -> bool:
         """Send what can be sent; True when something is left."""
-        if self._sock is None:
+        if self._sock is None or self._broken:
             return False
         outgoing = self._port.outgoing
         try:
@@ -279,7 +273,10 @@ class Link:
                 self._writing = True
             return True
         except OSError as error:
-            self._lose_because(os_error_text(error))
+            # What the broker said before it closed is a better reason than that it closed.
+            self._broken = True
+            self._on_readable()
+            self._lose(network_failure(self._options.address, "connection lost", error))
             return False
         if self._writing:
             self._loop.remove_writer(self._sock.fileno())
@@ -361,15 +358,20 @@ class Link:
             sock.close()
 
     def _notify(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             if self._failure is not None:
                 raise self._failure
-            self._wake = self._loop.create_future()
-            await self._wake
+            waiter = self._loop.create_future()
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
 
     async def _in_time(self, work: Awaitable[T], timeout_s: float) -> T:
         try:

@@ -128,6 +128,24 @@ async def test_password_changed_during_an_outage_ends_the_source(
     assert not isinstance(caught.value, RetryableAdapterError)
 
 
+async def test_refused_subscription_is_final() -> None:
+    """By a script, because this mosquitto grants every subscription and then sends nothing."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in (b"\x20\x03\x00\x00\x00", b"\x90\x04\x00\x01\x00\x87"):  # CONNACK, SUBACK: Not authorized
+            await reader.read(1000)
+            writer.write(answer)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        source = build_source(server.sockets[0].getsockname()[1], context(), version="5")
+        with pytest.raises(AdapterError, match=r"refuses the subscription to 'plant/\+/\+': Not authorized") as caught:
+            await source.run(Intake())
+    assert not isinstance(caught.value, RetryableAdapterError)
+
+
 async def test_reason_given_by_the_broker_is_told() -> None:
     """By a script, because this mosquitto closes without a word where MQTT 5 lets it give a reason."""
 

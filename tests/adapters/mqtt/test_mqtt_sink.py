@@ -35,8 +35,9 @@ def subscriber(broker: Broker, topic: str, count: int, *arguments: str) -> subpr
 
 
 def lines(process: subprocess.Popen[str]) -> list[str]:
-    output, _ = process.communicate(timeout=20)
-    return [line for line in output.splitlines() if not line.startswith(("Client", "Subscribed"))]
+    assert process.stdout is not None
+    with process, process.stdout as output:  # it ends after its count of messages, or by its own time limit
+        return [line.rstrip() for line in output if not line.startswith(("Client", "Subscribed"))]
 
 
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
