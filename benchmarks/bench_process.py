@@ -85,7 +85,7 @@ import os; os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy, onnxruntime as ort
 from pathlib import Path
 import edge_agent.bundle.store as store
-session = ort.InferenceSession((store._UNIVERSAL / "model.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+session = ort.InferenceSession((store.UNIVERSAL / "model.onnx").read_bytes(), providers=["CPUExecutionProvider"])
 print("up", flush=True); input()
 """
     began = time.perf_counter()

@@ -266,7 +266,7 @@ class Daemon:
 
     def _scores_event(self, report: TickReport) -> Event:
         scores = {
-            name: round(float(score), 3)
+            name: float(score)
             for name, score, valid in zip(
                 report.snapshot.sensors, report.scores.score, report.scores.valid, strict=True
             )
@@ -296,13 +296,13 @@ class Daemon:
             return None
         from edge_agent.api.server import ApiServer
         from edge_agent.api.token import load_or_create_token
-        from edge_agent.export.prometheus import render
+        from edge_agent.export.prometheus import PrometheusRenderer
 
         token = await asyncio.to_thread(load_or_create_token, data_dir / "api-token")
         server = ApiServer(
             options,
             self.control,
-            render_metrics=partial(render, self.metrics),
+            render_metrics=PrometheusRenderer(self.metrics).render,
             upload_dir=data_dir / "uploads",
             local_token=token,
         )

@@ -85,6 +85,7 @@ class Intake:
         self._max_past_ns = int(options.max_past * NS_PER_S)
         self._forget_ns = int(options.forget_after * NS_PER_S)
         self._previous_tick_ns = int(NEVER_NS)
+        self._since_ns = timeline.now_ns()
 
     @property
     def pending(self) -> int:
@@ -174,8 +175,6 @@ class Intake:
         self._graph.add_all(sensors)
         self.limits.extend(self._graph.sensors)
         self._stamped_ns = _extended(self._stamped_ns, len(self._graph))
-        index = [self._graph.index[name] for name in sensors]
-        self._graph.heard_ns[index] = self._timeline.now_ns()
 
     def reset(self) -> None:
         """Forget all values, as at the start of another recording; sensors, owners and edges stay."""
@@ -186,8 +185,9 @@ class Intake:
     def forget_silent(self, tick_ns: int) -> tuple[str, ...]:
         """Remove sensors that were not heard of for ``forget_after``; call between two ticks."""
         n = len(self._graph)
-        heard = self._graph.heard_ns[:n]
-        silent = np.flatnonzero((heard != NEVER_NS) & (tick_ns - heard > self._forget_ns))
+        # A sensor known from before a restart that has not spoken since is counted from the restart.
+        heard = np.maximum(self._graph.heard_ns[:n], self._since_ns)
+        silent = np.flatnonzero(tick_ns - heard > self._forget_ns)
         names = tuple(self._graph.sensors[i] for i in silent)
         if names:
             self.remove(names)

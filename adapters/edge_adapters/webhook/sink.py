@@ -29,7 +29,7 @@ from edge_agent.verdict import Event, rfc3339
 
 TIMESTAMP_HEADER: Final = "X-Edge-Agent-Timestamp"
 SIGNATURE_HEADER: Final = "X-Edge-Agent-Signature"
-_RETRYABLE: Final = frozenset({408, 425, 429})
+_RETRYABLE: Final = frozenset({401, 403, 407, 408, 425, 429})  # tokens expire and are mended: no reason to lose events
 _SHOWN_BYTES: Final = 300
 _REMEMBERED: Final = 10_000
 

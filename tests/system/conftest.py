@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from daemon_process import DaemonProcess, MosquittoProcess
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[MosquittoProcess]:
+    if shutil.which("mosquitto") is None:
+        pytest.fail("mosquitto is not installed; `make test` installs it")
+    folder = tmp_path / "mosquitto"
+    folder.mkdir()
+    process = MosquittoProcess(folder).start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Callable[..., DaemonProcess]]:
+    made: list[DaemonProcess] = []
+
+    def make(config: str, *, environ: dict[str, str] | None = None) -> DaemonProcess:
+        folder = tmp_path / f"agent-{len(made)}"
+        folder.mkdir()
+        made.append(DaemonProcess(folder, config, environ=environ))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one.process is not None and one.process.poll() is None:
+            one.kill()
