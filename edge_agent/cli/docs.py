@@ -53,9 +53,11 @@ def _with_sample(readme: Path, sample: str) -> str:
 @click.pass_context
 def main(ctx: click.Context, check: bool) -> None:
     """Render the generated parts of the docs."""
-    stale = {
-        path: text for path, text in rendered(Path.cwd()).items() if not path.is_file() or path.read_text() != text
-    }
+    try:
+        files = rendered(Path.cwd())
+    except DataFileError as error:
+        raise click.ClickException(str(error)) from error
+    stale = {path: text for path, text in files.items() if not path.is_file() or path.read_text() != text}
     for path, text in stale.items():
         click.echo(f"{path}: {'out of date; run `make docs`' if check else 'written'}", err=check)
         if not check:

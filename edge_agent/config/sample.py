@@ -45,13 +45,30 @@ def sample_config(sources: Sequence[str] = ("mqtt",), sinks: Sequence[str] = ("f
     return "\n".join(lines)
 
 
+def sample_files(sources: Sequence[str], sinks: Sequence[str]) -> dict[str, str]:
+    """Files that the samples of these adapters name (a register map), by the name they have to have beside the sample.
+
+    An adapter ships them in its package as ``sample-…``.
+    """
+    packages = {_package(source_adapter(name)) for name in sources} | {_package(sink_adapter(name)) for name in sinks}
+    return {
+        file.name: file.read_text(encoding="utf-8")
+        for package in sorted(packages)
+        for file in resources.files(package).iterdir()
+        if file.name.startswith("sample-") and file.is_file()
+    }
+
+
 def adapter_sample(adapter: SourceAdapter | SinkAdapter) -> str | None:
     """The text of ``sample.yaml`` in the adapter's package, if it ships one."""
-    package = adapter.options.__module__.rpartition(".")[0]
     try:
-        return (resources.files(package) / "sample.yaml").read_text(encoding="utf-8")
+        return (resources.files(_package(adapter)) / "sample.yaml").read_text(encoding="utf-8")
     except (OSError, ModuleNotFoundError, TypeError, ValueError):
         return None
+
+
+def _package(adapter: SourceAdapter | SinkAdapter) -> str:
+    return adapter.options.__module__.rpartition(".")[0]
 
 
 def _component(section: str, name: str) -> Iterator[str]:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -68,3 +70,48 @@ def test_connect_gives_up_at_the_deadline(run: Run, config: Path, silent_server:
     config.write_text(config.read_text().replace("port: 9", f"port: {silent_server}, timeout: 30s"))
     result = run("check", config, "--connect", "--timeout", "0.3")
     assert result.exit_code in (0, 1)  # a port that accepts is reached for some protocols; it must not hang
+
+
+# with a real broker
+
+
+def mosquitto_sub(port: int, *more: str) -> bytes:
+    """Run as the client of the daemon, whose session the broker keeps."""
+    command = ["mosquitto_sub", "-p", str(port), "-i", "gateway", "-c", "-q", "1", "-t", "plant/#", "-W", "5", *more]
+    return subprocess.run(command, capture_output=True, check=False, timeout=20).stdout
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = tmp_path / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+    command = ["mosquitto", "-c", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as broker:
+        try:
+            for _ in range(200):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.02)
+            yield port
+        finally:
+            broker.terminate()
+
+
+@pytest.mark.counterpart
+def test_connect_leaves_the_messages_to_the_daemon(run: Run, config: Path, mosquitto: int) -> None:
+    mosquitto_sub(mosquitto, "-E")
+    publish = ["mosquitto_pub", "-p", str(mosquitto), "-q", "1", "-t", "plant/level", "-m", "21.5"]
+    subprocess.run(publish, check=True)
+    config.write_text(
+        f"sources: {{bus: {{type: mqtt, host: 127.0.0.1, port: {mosquitto}, client_id: gateway, session_expiry: 1d, "
+        "subscriptions: [{topic: 'plant/{sensor}', name: '{sensor}'}]}}\n"
+        f"sinks: {{bus: {{type: mqtt, host: 127.0.0.1, port: {mosquitto}, client_id: gateway-out}}}}\n"
+    )
+    result = run("check", config, "--connect", "--json")
+    assert result.exit_code == 0, result.output
+    assert [item["problem"] for item in json.loads(result.stdout)["reached"]] == [None, None]
+    assert mosquitto_sub(mosquitto, "-C", "1") == b"21.5\n"

@@ -13,23 +13,27 @@ from edge_agent.errors import ConfigError
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default="agent.yaml")
 @click.option("--source", "sources", multiple=True, help="Adapter to put in as a source (repeatable). Default: mqtt.")
 @click.option("--sink", "sinks", multiple=True, help="Adapter to put in as a sink (repeatable). Default: file.")
-@click.option("--force", is_flag=True, help="Overwrite FILE.")
+@click.option("--force", is_flag=True, help="Overwrite what is there.")
 def init(file: Path, sources: tuple[str, ...], sinks: tuple[str, ...], force: bool) -> None:
     """Write a commented sample configuration to FILE (default: agent.yaml; `-` is standard output).
 
     Every option is in it with its description; what is commented out shows the default.
     """
-    from edge_agent.config.sample import sample_config
+    from edge_agent.config.sample import sample_config, sample_files
 
-    text = sample_config(sources or ("mqtt",), sinks or ("file",))
+    sources, sinks = sources or ("mqtt",), sinks or ("file",)
+    text = sample_config(sources, sinks)
     if str(file) == "-":
         click.echo(text, nl=False)
         return
-    try:
-        with file.open("w" if force else "x", encoding="utf-8") as out:
-            out.write(text)
-    except FileExistsError as error:
-        raise ConfigError(f"{file} exists already; choose another name, or overwrite it with --force") from error
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be written: {error.strerror}") from error
-    click.echo(f"Wrote {file}. Next: put in your devices, then `edge-agent check {file} --connect`.")
+    files = {file: text} | {file.parent / name: content for name, content in sample_files(sources, sinks).items()}
+    taken = [str(path) for path in files if path.exists()]
+    if taken and not force:
+        raise ConfigError(f"{', '.join(taken)} exists already; choose another name, or overwrite it with --force")
+    for path, content in files.items():
+        try:
+            path.write_text(content, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+    click.echo(f"Wrote {', '.join(map(str, files))}.")
+    click.echo(f"Next: put in your devices, then `edge-agent check {file} --connect`.")
