@@ -152,6 +152,7 @@ def commands(
         command, parent=parent, info_name=path[-1] if path else "edge-agent", terminal_width=HELP_WIDTH
     )
     context.max_content_width = HELP_WIDTH
+    context.help_option_names = cli.context_settings["help_option_names"]
     yield path, command, context
     if isinstance(command, click.Group):
         foreign = set(_ours("edge_agent.commands", ours=False))
@@ -190,8 +191,13 @@ def _ours(group: str, *, ours: bool = True) -> list[str]:
 
 
 def _table(texts: Iterable[OptionText]) -> list[str]:
-    rows = [(f"`{text.name}`", text.takes, _default(text), text.description) for text in texts]
+    rows = [(f"`{text.name}`", _short(text.takes), _default(text), text.description) for text in texts]
     return _markdown_table(("Option", "Takes", "Default", "Meaning"), rows)
+
+
+def _short(takes: str) -> str:
+    """Without what is the same on every line of the page."""
+    return takes.replace(" with its unit, such as 250ms, 5s or 1h", "").removeprefix("a ").replace(" a whole", " whole")
 
 
 def _default(text: OptionText) -> str:
