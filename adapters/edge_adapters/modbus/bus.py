@@ -12,7 +12,8 @@ import asyncio
 import logging
 import os
 import termios
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ from edge_agent.errors import PayloadError, RetryableAdapterError
 
 # The library logs each lost frame; we count them and report once a minute.
 logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
+
+T = TypeVar("T")
 
 _REQUESTS: dict[Table, type[ModbusPDU]] = {
     Table.COIL: ReadCoilsRequest,
@@ -58,6 +61,7 @@ ADDRESS_EXCEPTIONS = (2, 3)
 
 _GATEWAY_EXCEPTIONS = (10, 11)
 _NEVER = 1 << 60
+_LEAST_CONNECT_S = 3.0
 
 
 class NoAnswerError(PayloadError):
@@ -86,6 +90,8 @@ class Bus:
         self._waiting = False
         self._quiet_from = 0.0
         self._gap_s = _frame_gap_s(options)
+        # A new connection may take several round trips, and names have to be looked up.
+        self._connect_s = max(options.timeout, _LEAST_CONNECT_S)
         # RTU frames have no number: an answer that comes too late would be taken for that to the next request.
         self._settle_s = 0.0 if options.transport is Transport.TCP else options.timeout
 
@@ -106,10 +112,11 @@ class Bus:
 
         client.ctx.call_create = remembering_why
         self._client = client
-        if not await client.connect():
+        if not await _cancellable(client.connect()):
             self.close()
-            why = failure[0] if failure else f"no answer within {self._options.timeout:g} s"
+            why = failure[0] if failure else f"no answer within {self._connect_s:g} s"
             raise RetryableAdapterError(f"{self._options.where}: cannot connect: {why}")
+        client.ctx.comm_params.timeout_connect = self._options.timeout  # from here on the time for an answer
 
     def close(self) -> None:
         """Close the connection; nothing happens when there is none."""
@@ -145,7 +152,7 @@ class Bus:
         self._skipped, self._waiting = 0, True
         silence_s = self._gap_s
         try:
-            answer = await client.ctx.execute(False, request)
+            answer = await _cancellable(client.ctx.execute(False, request))
         except ConnectionException as error:
             raise self._lost() from error
         except ModbusIOException as error:
@@ -180,7 +187,7 @@ class Bus:
                 baudrate=options.baudrate,
                 parity=options.parity.value[0].upper(),
                 stopbits=options.stopbits,
-                timeout=options.timeout,
+                timeout=self._connect_s,
                 retries=0,
                 reconnect_delay=0,
                 trace_connect=self._connection_changed,
@@ -190,7 +197,7 @@ class Bus:
                 options.host or "",
                 port=options.port,
                 framer=FramerType.SOCKET if options.transport is Transport.TCP else FramerType.RTU,
-                timeout=options.timeout,
+                timeout=self._connect_s,
                 retries=0,
                 reconnect_delay=0,
                 trace_connect=self._connection_changed,
@@ -213,6 +220,17 @@ class Bus:
         future = self._client.ctx.response_future if self._client is not None else None
         if self._waiting and future is not None and not future.done():
             future.set_exception(error)
+
+
+async def _cancellable(work: Coroutine[Any, Any, T]) -> T:
+    """Do ``work``; cancelled, raise. In Python 3.11 ``asyncio.wait_for``, which pymodbus uses, returns the result and
+    forgets the cancelling when both come at the same moment: the source would not stop."""
+    try:
+        return await work
+    finally:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
 
 
 class _Contained(FramerBase):

@@ -47,7 +47,9 @@ class LineOptions(Options):
         default=Parity.EVEN, description="Parity of the serial line; the Modbus standard says `even`."
     )
     stopbits: Literal[1, 2] = Field(default=1, description="Stop bits of the serial line.")
-    timeout: Duration = Field(default=1.0, gt=0, le=60, description="Time to wait for one answer, and for connecting.")
+    timeout: Duration = Field(
+        default=1.0, gt=0, le=60, description="Time to wait for one answer. Connecting may take 3 s, or as long."
+    )
     retries: int = Field(default=1, ge=0, le=10, description="How often a request without an answer is sent again.")
 
     @model_validator(mode="after")

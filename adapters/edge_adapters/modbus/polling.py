@@ -99,6 +99,11 @@ class Group:
         """Move to the last poll due before ``now_ns``: there was a reason to leave out those before it."""
         self.due_ns += max(0, (now_ns - self.due_ns) // self.interval_ns) * self.interval_ns
 
+    def postpone(self, poll: BlockPoll) -> None:
+        """Ask for this block last from now on: the others may be answered."""
+        self.blocks.remove(poll)
+        self.blocks.append(poll)
+
     def replace(self, poll: BlockPoll, parts: Iterable[Block]) -> list[BlockPoll]:
         """Put ``parts`` in the place of ``poll``."""
         at = self.blocks.index(poll)

@@ -90,6 +90,7 @@ class ModbusSource:
 
     async def _poll_group(self, group: Group, emit: Emitter) -> None:
         time_ns: int | None = None
+        answered = False
         queue = [poll for poll in reversed(group.blocks) if poll.take_turn()]
         while queue:
             poll = queue.pop()
@@ -97,9 +98,15 @@ class ModbusSource:
                 # A unit that has been silent gets one chance only: others wait for the bus.
                 words = await self._bus.read(group.unit.number, poll.block, retries=0 if group.unit.failures else None)
             except NoAnswerError as error:
-                self._unit_failed(group, error)
-                return
+                if not answered:
+                    group.postpone(poll)
+                    self._unit_failed(group, error)
+                    return
+                # The unit lives: it passes over this block in silence, as some do instead of an exception.
+                poll.refused()
+                self._context.reject(error.reason, str(error))
             except ExceptionAnswerError as error:
+                answered = True
                 self._unit_answered(group)
                 parts = split(poll.block) if error.code in ADDRESS_EXCEPTIONS else None
                 if parts is not None:
@@ -109,6 +116,7 @@ class ModbusSource:
             except PayloadError as error:
                 self._context.reject(error.reason, str(error))
             else:
+                answered = True
                 self._unit_answered(group)
                 poll.accepted()
                 time_ns = poll.decoder.time_ns(words) or time_ns

@@ -12,7 +12,7 @@ from edge_adapters.modbus import SOURCE
 from edge_agent.errors import RetryableAdapterError
 from edge_agent.sample import Quality
 
-FAST = {"interval": "20ms", "timeout": "100ms", "retries": 0, "unit_pause": "5s", "retry_max": "50ms"}
+FAST = {"interval": "20ms", "timeout": "300ms", "retries": 0, "unit_pause": "5s", "retry_max": "50ms"}
 
 
 def registers(*addresses: int, **more: Any) -> list[dict[str, Any]]:
@@ -123,6 +123,17 @@ async def test_silent_unit_is_paused_and_the_others_go_on() -> None:
         assert sum(r[6] == 2 for r in server.requests) == 2
         assert run.rejected("timeout") == 2
         assert run.context.state == "connected"
+
+
+async def test_block_that_a_unit_passes_over_in_silence_does_not_stop_the_others() -> None:
+    def reply(request: bytes) -> bytes | None:
+        return None if request[8:10] == b"\0\0" else registers_reply(request)
+
+    async with ScriptedServer(reply) as server, running_source(**one_device(server.port, 0, 50, 90)) as run:
+        await run.until(lambda: spans(server).count((90, 1)) >= 20)
+        assert spans(server).count((0, 1)) <= 6
+        assert run.context.state == "connected"
+        assert set(run.taken.latest()) == {"r50", "r90"}
 
 
 async def test_paused_unit_comes_back() -> None:
@@ -254,7 +265,7 @@ async def test_late_rtu_answer_is_not_taken_for_that_to_the_next_request() -> No
     def reply(request: bytes) -> bytes | None:
         """Answers with the address as value; the fourth answer is too late and gets in front of the fifth."""
         answer = rtu(request[:1] + b"\x03\x02" + request[2:4])
-        delay_s = {4: 0.13, 5: 0.05}.get(len(server.requests))
+        delay_s = {4: 0.39, 5: 0.15}.get(len(server.requests))
         if delay_s is None:
             return answer
         asyncio.get_running_loop().call_later(delay_s, server.writers[-1].write, answer)
