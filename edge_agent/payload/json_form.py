@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -99,13 +99,15 @@ class _DocumentReader:
             _check_distinct(fields)
         return fields
 
-    def _elements(self, document: Any) -> list[tuple[Path, Any]]:
+    def _elements(self, document: Any) -> Iterator[tuple[Path, Any]]:
         if self._each is None:
-            return [((), document)]
+            yield (), document
+            return
         container = self._each.get(document)
         if type(container) not in (list, dict):
             raise PayloadError("missing", f"JSON: no array at {self._each.text} in {excerpt(document)}")
-        return [((key,), element) for key, element in children(container)]
+        for key, element in children(container):
+            yield (key,), element
 
     def _read_element(self, document: Any, element_path: Path, element: Any, namer: Namer, fields: list[Field]) -> None:
         def at(selector: Selector | None) -> Any:
@@ -124,7 +126,7 @@ class _DocumentReader:
                 for tail, number in self._numbers(value, selector):
                     fields.append(Field(namer((*prefix, *name, *path, *tail)), number, time_ns, unit))
                     if len(fields) > self._max_values:
-                        raise PayloadError("too_many", f"JSON: more than {self._max_values} values (`max_values`)")
+                        raise self._too_many()
 
     def _numbers(self, value: Any, selector: Selector) -> list[tuple[Path, float]]:
         if type(value) in (dict, list):
@@ -143,15 +145,18 @@ class _DocumentReader:
             if len(path) > self._max_depth:
                 raise PayloadError("too_deep", f"JSON: nested deeper than {self._max_depth} levels (`max_depth`)")
             if type(node) in (dict, list):
+                if len(pending) + len(node) > 10 * self._max_values:
+                    raise self._too_many()
                 pending.extend(((*path, key), child) for key, child in children(node))
-                if len(pending) > 10 * self._max_values:
-                    raise PayloadError("too_many", f"JSON: more than {self._max_values} values (`max_values`)")
             elif node is not None and (*base, *path) not in self._metadata:
                 number = self._convert(node)
                 if number is not None:
                     found.append((path, number))
         found.reverse()
         return found
+
+    def _too_many(self) -> PayloadError:
+        return PayloadError("too_many", f"JSON: more than {self._max_values} values (`max_values`)")
 
 
 def _label(name: str, value: Any) -> str:

@@ -134,10 +134,14 @@ class PayloadOptions(Options):
     @field_validator("time_zone")
     @classmethod
     def _zone_exists(cls, zone: str) -> str:
+        if zone == "UTC":  # needs no tzdata, which small images leave out
+            return zone
         try:
             ZoneInfo(zone)
         except (KeyError, ValueError, OSError) as error:
-            raise ValueError(f"got {zone!r}, expected an IANA time zone such as Europe/Berlin") from error
+            raise ValueError(
+                f"got {zone!r}, expected an IANA time zone such as Europe/Berlin (and tzdata installed)"
+            ) from error
         return zone
 
     @field_validator("struct")

@@ -53,12 +53,12 @@ class Selector:
     def __repr__(self) -> str:
         return f"Selector({self.text!r})"
 
-    def find(self, document: Any) -> list[tuple[tuple[str, ...], Any]]:
-        """All matches with the path that the wildcards took (empty when ``plain``)."""
+    def find(self, document: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+        """Each match with the path that the wildcards took (empty when ``plain``); the caller may stop at any time."""
         if self.plain or self._function is not None:
             value = self.get(document)
-            return [] if value is MISSING else [((), value)]
-        return self._walk(document)
+            return iter(() if value is MISSING else (((), value),))
+        return _matches(document, self._steps, ())
 
     def _parse(self, text: str) -> Iterator[Any]:
         at = 1
@@ -97,17 +97,20 @@ class Selector:
         return document
 
     def _combined(self, document: Any) -> Any:
-        numbers = [value for _, value in self._walk(document) if type(value) in (int, float)]
+        numbers = [value for _, value in _matches(document, self._steps, ()) if type(value) in (int, float)]
         return _FUNCTIONS[self._function or "max"](numbers) if numbers else MISSING
 
-    def _walk(self, document: Any) -> list[tuple[tuple[str, ...], Any]]:
-        found: list[tuple[tuple[str, ...], Any]] = [((), document)]
-        for step in self._steps:
-            if step is _EVERY:
-                found = [((*path, key), child) for path, node in found for key, child in children(node)]
-            else:
-                found = [(path, node[step]) for path, node in found if _has(node, step)]
-        return found
+
+def _matches(node: Any, steps: tuple[Any, ...], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for at, step in enumerate(steps):
+        if step is _EVERY:
+            for key, child in children(node):
+                yield from _matches(child, steps[at + 1 :], (*path, key))
+            return
+        if not _has(node, step):
+            return
+        node = node[step]
+    yield path, node
 
 
 def children(node: Any) -> Iterator[tuple[str, Any]]:

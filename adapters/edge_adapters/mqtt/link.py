@@ -50,6 +50,7 @@ class Link:
         options: ConnectionOptions,
         *,
         on_message: OnMessage = lambda message: True,
+        on_subscribed: Callable[[], None] = lambda: None,
         received: set[int] | None = None,
         session_expiry_s: float = 0.0,
         receive_maximum: int | None = None,
@@ -57,12 +58,13 @@ class Link:
     ) -> None:
         self._options = options
         self._on_message = on_message
+        self._on_subscribed = on_subscribed
         self._received = set() if received is None else received
         self._loop = asyncio.get_running_loop()
         self._packets = PacketReader(max_packet=max_packet, properties=options.version is ProtocolVersion.V5)
         self._client = build_client(options, self._make_port, persistent=session_expiry_s > 0)
         self._client.on_connect = self._on_connect
-        self._client.on_subscribe = self._on_subscribe
+        self._client.on_subscribe = self._on_suback
         self._client.on_publish = self._on_publish
         self._client.on_disconnect = self._on_disconnect
         self._arguments = connect_arguments(options, session_expiry_s=session_expiry_s, receive_maximum=receive_maximum)
@@ -76,7 +78,7 @@ class Link:
         self._failure: BaseException | None = None
         self._waiters: set[asyncio.Future[None]] = set()
         self._session_present: bool | None = None
-        self._granted: Sequence[ReasonCode] | None = None
+        self._filters: Sequence[tuple[str, int]] = ()
         self._unacknowledged: set[int] = set()
 
     async def open(self) -> bool:
@@ -95,9 +97,12 @@ class Link:
         self._heart = self._loop.call_later(self._keepalive_s / 10, self._heartbeat)
         return bool(self._session_present)
 
-    async def subscribe(self, filters: Sequence[tuple[str, int]]) -> None:
-        """Subscribe to all. :raises AdapterError: when the broker refuses one."""
-        self._granted = None
+    def subscribe(self, filters: Sequence[tuple[str, int]]) -> None:
+        """Ask for all; ``on_subscribed`` is called when all are granted, a refusal ends the link.
+
+        Not waited for: messages, for which there may be no room, come before the answer.
+        """
+        self._filters = filters
         if self._options.version is ProtocolVersion.V5:
             # A subscription that is already there does not repeat its retained messages.
             if_new = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
@@ -105,14 +110,6 @@ class Link:
         else:
             self._client.subscribe(list(filters))
         self._flush()
-        await self._in_time(self._until(lambda: self._granted is not None), self._options.connect_timeout)
-        granted: Sequence[ReasonCode] = self._granted or ()
-        for (topic, _), code in zip(filters, granted, strict=False):
-            if code.is_failure:
-                raise AdapterError(
-                    f"{self._options.address}: the broker refuses the subscription to {topic!r}: {code.getName()} "
-                    f"(reason code {code.value}); check its access rules and `share`"
-                )
 
     async def publish(self, messages: Iterable[tuple[str, bytes]], *, qos: int, retain: bool, timeout_s: float) -> None:
         """Return when the broker has acknowledged all (QoS 0: when all are on the way)."""
@@ -318,9 +315,17 @@ class Link:
         self._session_present = flags.session_present
         self._notify()
 
-    def _on_subscribe(self, client: Any, userdata: Any, mid: int, codes: list[ReasonCode], _: Any) -> None:
-        self._granted = codes
-        self._notify()
+    def _on_suback(self, client: Any, userdata: Any, mid: int, codes: list[ReasonCode], _: Any) -> None:
+        for (topic, _), code in zip(self._filters, codes, strict=False):
+            if code.is_failure:
+                self._lose(
+                    AdapterError(
+                        f"{self._options.address}: the broker refuses the subscription to {topic!r}: {code.getName()} "
+                        f"(reason code {code.value}); check its access rules and `share`"
+                    )
+                )
+                return
+        self._on_subscribed()
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, code: ReasonCode, _: Any) -> None:
         if code.is_failure:

@@ -27,30 +27,34 @@ class MqttSource:
         share = "" if options.share is None else f"$share/{options.share}/"
         self._filters = [(share + each.pattern().filter, each.qos) for each in options.subscriptions]
         self._received: set[int] = set()
+        self._subscribed = False
+        self._failures = 0
         self._waiting: tuple[Message, Batch] | None = None
 
     async def run(self, emit: Emitter) -> None:
         """Connect, read and emit until cancelled, through any number of connections."""
-        subscribed = False
-        failures = 0
         while True:
             link = self._link(emit)
             try:
                 session_present = await link.open()
-                if not (subscribed and session_present):
-                    await link.subscribe(self._filters)
-                subscribed = True
-                failures = 0
-                self._context.connected(self._options.address)
+                if self._subscribed and session_present:
+                    self._on_subscribed()
+                else:
+                    link.subscribe(self._filters)
                 await self._serve(link, emit)
             except RetryableAdapterError as error:
                 self._context.disconnected(str(error))
-                if not subscribed:
+                if not self._subscribed:
                     raise
             finally:
                 await link.close()
-            await asyncio.sleep(reconnect_pause_s(self._context.random, failures, self._options.reconnect_max))
-            failures += 1
+            await asyncio.sleep(reconnect_pause_s(self._context.random, self._failures, self._options.reconnect_max))
+            self._failures += 1
+
+    def _on_subscribed(self) -> None:
+        self._subscribed = True
+        self._failures = 0
+        self._context.connected(self._options.address)
 
     def _link(self, emit: Emitter) -> Link:
         read, monotonic_ns = self._router.read, self._context.clock.monotonic_ns
@@ -66,6 +70,7 @@ class MqttSource:
         return Link(
             self._options,
             on_message=take,
+            on_subscribed=self._on_subscribed,
             received=self._received,
             session_expiry_s=self._options.session_expiry,
             receive_maximum=self._options.receive_maximum,

@@ -17,7 +17,7 @@ def start_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
 
     yield start
     for broker in brokers:
-        broker.stop()
+        broker.kill()
 
 
 @pytest.fixture

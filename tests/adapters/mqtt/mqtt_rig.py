@@ -61,7 +61,14 @@ class Broker:
         assert self._process is not None
         os.kill(self._process.pid, number)
 
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
     def stop(self) -> None:
+        """As an operator does it: what is persistent is written."""
         if self._process is not None:
             self.signal(signal.SIGCONT)
             self._process.terminate()

@@ -95,6 +95,18 @@ async def test_delivery_reconnects_after_the_broker_was_gone(broker: Broker) -> 
     assert await asyncio.to_thread(lines, listening) == ['{"number":1}']
 
 
+async def test_idle_sink_finds_its_broker_again(broker: Broker) -> None:
+    given = context(sink=True)
+    sink = build_sink(broker.port, given, retry_max="100ms")
+    await sink.open()
+    await asyncio.to_thread(broker.stop)
+    await until(lambda: given.state.startswith("disconnected"))
+    await asyncio.to_thread(broker.start)
+    await until(lambda: given.state == "connected")
+    await sink.deliver([event(1)])
+    await sink.close()
+
+
 async def test_forbidden_topic_is_final(start_broker: Callable[..., Broker], tmp_path: Path) -> None:
     rules = tmp_path / "rules"
     rules.write_text("topic read edge-agent/#\n")

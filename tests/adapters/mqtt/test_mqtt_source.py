@@ -162,6 +162,22 @@ async def test_session_keeps_messages_while_the_agent_is_away(broker: Broker) ->
         assert await intake.values(20) == list(range(20))
 
 
+async def test_backlog_that_comes_before_the_answer_to_the_subscription_may_wait(broker: Broker) -> None:
+    options = {"client_id": "agent", "session_expiry": "1h", "connect_timeout": "200ms"}
+    given = context()
+    async with running(build_source(broker.port, given, **options), given, Intake()):
+        pass
+    await broker.publish("plant/a/b", *numbered(20))
+    given, intake = context(), Intake(capacity=1)
+    task = asyncio.create_task(build_source(broker.port, given, **options).run(intake))
+    await asyncio.sleep(0.4)
+    assert await intake.values(20) == list(range(20))
+    await until(lambda: given.state == "connected")
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
 async def test_shared_subscription_gives_each_message_to_one(broker: Broker) -> None:
     options = {"share": "agents"}
     intakes = Intake(), Intake()
