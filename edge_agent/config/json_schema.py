@@ -47,5 +47,22 @@ def _variant(group: Group, name: str, options: type[Options], definitions: dict[
 
 
 def _define(name: str, options: type[Options], definitions: dict[str, Any]) -> dict[str, Any]:
-    definitions[name] = options.model_json_schema(ref_template=f"#/$defs/{name}/$defs/{{model}}")
+    schema = options.model_json_schema(ref_template=f"#/$defs/{name}/$defs/{{model}}")
+    definitions[name] = _with_references(schema)
     return {"$ref": f"#/$defs/{name}"}
+
+
+_REFERENCE = {"type": "string", "pattern": "\\$\\{(env|file|credential):[^}]+\\}"}
+
+
+def _with_references(schema: Any) -> Any:
+    """Let ``${env:PORT}`` stand wherever a number, a boolean or one of some words is expected."""
+    if isinstance(schema, list):
+        return [_with_references(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {key: _with_references(value) for key, value in schema.items()}
+    if schema.get("type") not in ("integer", "number", "boolean") and "enum" not in schema:
+        return schema
+    about = {key: schema.pop(key) for key in ("title", "description", "default") if key in schema}
+    return {"anyOf": [schema, _REFERENCE], **about}

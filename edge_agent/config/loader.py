@@ -179,11 +179,15 @@ def _with_absolute_paths(options: O, folder: Path) -> O:
 
 
 def _absolute(value: Any, folder: Path) -> Any:
-    if isinstance(value, Path) and str(value) != "-" and not value.is_absolute():
-        return folder / value
+    """``value`` itself when there is no relative path in it, else a copy."""
+    if isinstance(value, Path):
+        return value if value.is_absolute() or str(value) == "-" else folder / value
     if isinstance(value, Options):
         return _with_absolute_paths(value, folder)
-    if isinstance(value, tuple) and any(isinstance(item, Options) for item in value):
+    if isinstance(value, tuple):
         items = tuple(_absolute(item, folder) for item in value)
-        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        return value if all(new is old for new, old in zip(items, value, strict=True)) else items
+    if isinstance(value, dict):
+        entries = {key: _absolute(item, folder) for key, item in value.items()}
+        return value if all(entries[key] is value[key] for key in value) else entries
     return value

@@ -65,6 +65,13 @@ def test_relative_paths_start_at_the_file(parse: Parse, tmp_path: Path) -> None:
     assert config.model.path() == tmp_path / "models/site"
 
 
+def test_relative_paths_inside_adapter_options_start_at_the_file(parse: Parse, tmp_path: Path) -> None:
+    config = parse(
+        "sources: {bus: {type: mqtt, host: a, tls: {ca_file: ca.pem}, subscriptions: [{topic: 'a/{b}'}]}}",
+    )
+    assert config.sources["bus"].tls.ca_file == tmp_path / "ca.pem"  # type: ignore[attr-defined]
+
+
 def test_universal_bundle_is_not_a_path(parse: Parse) -> None:
     assert parse("model: {bundle: universal}").model.path() is None
 

@@ -71,6 +71,14 @@ def test_schema_takes_a_small_configuration(validator: Any) -> None:
     )
 
 
+def test_schema_takes_references_for_values_of_any_type(validator: Any) -> None:
+    reference = "${env:SOMETHING}"
+    press = MODBUS | {"port": reference, "transport": reference, "timeout": reference}
+    validator.validate({"sources": {"x": press}, "graph": {"learn": reference, "window": reference}})
+    with pytest.raises(jsonschema.ValidationError):
+        validator.validate({"sources": {"x": press}, "graph": {"window": "${vault:x}"}})
+
+
 @pytest.mark.parametrize(
     ("value", "example", "text"),
     [
