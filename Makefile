@@ -48,9 +48,9 @@ clean:
 # Each stamp says that .venv fits pyproject.toml and constraints.txt as they are now.
 
 $(BIN)/python:
+	@PYTHON="$(PYTHON)" .ci/system-packages run
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11; name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@PYTHON="$(PYTHON)" .ci/system-packages run
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.for-run: $(REQUIREMENTS) | $(BIN)/python
