@@ -53,6 +53,8 @@ def probe_command(target: str, show_all: bool, as_json: bool, **given: Any) -> N
     options = options_from(target, given)
     try:
         rows = asyncio.run(probe(options))
+    except ImportError as error:
+        raise click.UsageError("needs pymodbus: pip install 'edge-graph-agent[modbus]'") from error
     except EdgeAgentError as error:
         message = str(error)
         where = "" if message.startswith(options.where) else f"{options.where}: "

@@ -50,10 +50,13 @@ def _text(path: Path) -> str:
         raise ValueError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
 
 
-def _validated(path: Path, rows: Iterator[tuple[int, dict[str, Any]]]) -> tuple[list[RegisterOptions], list[str]]:
+def _validated(path: Path, rows: Iterator[tuple[int, dict[str, Any] | str]]) -> tuple[list[RegisterOptions], list[str]]:
     registers: list[RegisterOptions] = []
     problems: list[str] = []
     for line, row in rows:
+        if isinstance(row, str):
+            problems.append(f"{path}:{line}: {row}")
+            continue
         try:
             registers.append(RegisterOptions.model_validate(row))
         except ValidationError as error:
@@ -77,7 +80,8 @@ def _nearest(name: str) -> str:
     return f", did you mean {near[0]!r}?" if near else f", expected one of {', '.join(RegisterOptions.model_fields)}"
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Line and cells of each row, or what is wrong with it. :raises ValueError: the header is of no use."""
     lines = text.splitlines()
     first = next((index for index, line in enumerate(lines) if _holds_data(line)), None)
     if first is None:
@@ -89,7 +93,8 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if _holds_data(line):
             cells = next(csv.reader([line], delimiter=delimiter))
             if len(cells) > len(header):
-                raise ValueError(f"{path}:{number}: got {len(cells)} cells, expected {len(header)} as in the header")
+                yield number, f"got {len(cells)} cells, expected {len(header)} as in the header"
+                continue
             yield number, {key: cell.strip() for key, cell in zip(header, cells, strict=False) if cell.strip()}
 
 
@@ -108,7 +113,8 @@ def _check_header(path: Path, line: int, header: Sequence[str]) -> None:
             raise ValueError(f"{path}:{line}: column {required!r} is missing, found {','.join(header)}")
 
 
-def _yaml_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _yaml_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Line and content of each item, or what is wrong with it. :raises ValueError: this is no list in YAML."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(root, yaml.SequenceNode):
@@ -117,7 +123,8 @@ def _yaml_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         for node in root.value:
             line = node.start_mark.line + 1
             if not isinstance(node, yaml.MappingNode):
-                raise ValueError(f"{path}:{line}: expected a register with name and address")
+                yield line, "expected a register with name and address"
+                continue
             yield line, {str(key): value for key, value in loader.construct_mapping(node, deep=True).items()}
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -137,8 +137,8 @@ class ModbusOptions(SourceOptions, LineOptions):
     """Options of a Modbus bus: one TCP connection or one serial line with all units on it."""
 
     interval: Duration = Field(default=1.0, gt=0, description="Time between two polls.")
-    devices: Annotated[tuple[DeviceOptions, ...], Field(min_length=1)] = Field(
-        description="Units on this bus and what to read from each."
+    devices: tuple[DeviceOptions, ...] = Field(
+        description="Units on this bus and what to read from each.", json_schema_extra={"minItems": 1}
     )
     unit_pause: Duration = Field(
         default=5.0, gt=0, description="First pause of a unit that does not answer; doubles each time."
@@ -147,6 +147,8 @@ class ModbusOptions(SourceOptions, LineOptions):
 
     @model_validator(mode="after")
     def _consistent(self) -> ModbusOptions:
+        if not self.devices:
+            raise ValueError("devices: got none, expected at least one")
         if self.transport is not Transport.TCP:
             for device in self.devices:
                 if not 1 <= device.unit <= 247:

@@ -68,7 +68,7 @@ def test_every_option_is_in_the_readme() -> None:
         ({"interval": "5"}, "expected a duration with its unit"),
         ({"interval": "0s"}, "greater than 0"),
         ({"timeout": "2m"}, "less than or equal to 60"),
-        ({"devices": []}, "at least 1 item"),
+        ({"devices": []}, "devices: got none, expected at least one"),
         ({"devices": [{"registers": []}]}, "registers: got none"),
         ({"devices": [{"registers": ONE, "unit": 256}]}, "less than or equal to 255"),
         ({"devices": [{"registers": ONE, "max_block": 126}]}, "less than or equal to 125"),
@@ -201,6 +201,12 @@ def test_mistake_in_a_map_is_named_by_file_and_line(tmp_path: Path, case: str) -
 def test_missing_map_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match=r"none\.csv: cannot be read: No such file"):
         DeviceOptions.model_validate({"map": "none.csv"}, context={"directory": tmp_path})
+
+
+def test_mistakes_of_different_kinds_in_a_map_are_named_together(tmp_path: Path) -> None:
+    message = map_problem(tmp_path, "m.csv", "name,address\na,x\nb,1,2\n")
+    assert "m.csv:2: address: got 'x'" in message
+    assert "m.csv:3: got 3 cells" in message
 
 
 def test_all_mistakes_of_a_map_are_named_but_not_without_end(tmp_path: Path) -> None:

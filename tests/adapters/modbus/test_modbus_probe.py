@@ -4,6 +4,8 @@ import asyncio
 import importlib.metadata
 import json
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -161,6 +163,13 @@ def test_command_fails_with_a_clear_sentence(arguments: list[str], code: int, me
     done = CliRunner().invoke(command, ["probe", *arguments])
     assert done.exit_code == code
     assert message in " ".join(done.output.split())
+
+
+def test_command_without_the_library_says_what_to_install() -> None:
+    code = "import sys; sys.modules['pymodbus'] = None; from edge_adapters.modbus.cli import command; command()"
+    done = subprocess.run([sys.executable, "-c", code, "probe", "plc"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert "pip install 'edge-graph-agent[modbus]'" in done.stderr
 
 
 @pytest.mark.parametrize(
