@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from edge_agent.bundle import Calibration
     from edge_agent.config import AgentConfig
     from edge_agent.inference import Detector
     from edge_agent.pipeline.engine import PipelineOptions
@@ -17,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OfflineModel:
-    """A detector, the calibration that came with it (None: it has to warm up), and the edges it was trained with."""
+    """A detector, the calibration that came with it, and the edges it was trained with."""
 
     detector: Detector
-    calibration: NDArray[np.float32] | None
+    calibration: Calibration | None
     edges: tuple[tuple[str, str, float], ...]
 
 
@@ -30,9 +28,8 @@ def load_model(path: Path | None) -> OfflineModel:
     from edge_agent.inference import OnnxDetector
 
     bundle = universal_bundle() if path is None else read_bundle(path)
-    scores = bundle.calibration.scores
     edges = tuple((edge.sensor, edge.neighbour, edge.weight) for edge in bundle.manifest.edges)
-    return OfflineModel(OnnxDetector(bundle), scores if scores.size else None, edges)
+    return OfflineModel(OnnxDetector(bundle), bundle.calibration, edges)
 
 
 def pipeline_options(config: AgentConfig | None) -> PipelineOptions:

@@ -33,8 +33,7 @@ class Replay:
         new_id = UlidMaker(random.Random(0))
         self._pipeline = Pipeline(options, model.detector, StatisticalDetector, self._clock, self.metrics, new_id)
         self._pipeline.graph.set_trained_edges(model.edges)
-        if model.calibration is not None:
-            self._pipeline.decider.calibrate(model.calibration)
+        self._pipeline.calibrate(model.calibration)
         self._sources = config.sources if config is not None else {}
         self._ports: dict[str, SourcePort] = {}
         self._lateness_ns = round(options.tick.lateness * NS_PER_S)

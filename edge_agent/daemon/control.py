@@ -55,7 +55,7 @@ class Control:
             },
             "detection": {
                 "warming_up": decision is None or decision.warming_up,
-                "calibration": round(pipeline.decider.calibration.progress, 3),
+                "calibration": round(pipeline.decider.progress, 3),
                 "score": None if decision is None else decision.plant_score,
                 "p_value": None if decision is None else decision.p_value,
                 "alarm": decision is not None and decision.alarm,

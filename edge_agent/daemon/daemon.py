@@ -213,8 +213,8 @@ class Daemon:
     def _use(self, model: Model) -> None:
         assert self.pipeline is not None
         self.pipeline.graph.set_trained_edges(model.edges)
-        if model.calibration is not None and not self.pipeline.decider.calibration.ready:
-            self.pipeline.decider.calibrate(model.calibration)
+        if not self.pipeline.decider.calibration.ready:
+            self.pipeline.calibrate(model.calibration)
         for labels, gauge in self.metrics.model_info.series():
             gauge.set(0)
             self.metrics.model_info.remove(*labels)

@@ -17,7 +17,7 @@ from edge_agent.pipeline.engine import Pipeline
 
 _log = logging.getLogger(__name__)
 
-_DETECTOR, _CALIBRATION, _LEARNED = "detector.", "calibration", "learned_edges"
+_DETECTOR, _TAILS, _CALIBRATION, _LEARNED = "detector.", "tails.", "calibration", "learned_edges"
 _LIMIT = 256 * 2**20
 
 
@@ -27,6 +27,7 @@ def export_learned(pipeline: Pipeline) -> bytes:
         _DETECTOR + name: array for name, array in pipeline.detector.export_state().items()
     }
     arrays[_CALIBRATION] = pipeline.decider.calibration.rows()
+    arrays |= {_TAILS + name: array for name, array in pipeline.decider.tails.export().items()}
     if pipeline.graph.learner is not None:
         arrays[_LEARNED] = pipeline.graph.learner.export()
     return write_npz(arrays)
@@ -39,13 +40,14 @@ def import_learned(pipeline: Pipeline, raw: bytes) -> bool:
     except BundleError as error:
         _log.warning("learned state not used: %s", error)
         return False
+    tails = {name.removeprefix(_TAILS): array for name, array in arrays.items() if name.startswith(_TAILS)}
     state = {name.removeprefix(_DETECTOR): array for name, array in arrays.items() if name.startswith(_DETECTOR)}
     rows = arrays.get(_CALIBRATION)
-    if rows is None or "sensors" not in state or not pipeline.detector.import_state(state):
+    if rows is None or not tails or "sensors" not in state or not pipeline.detector.import_state(state):
         _log.info("learned state not used: it belongs to another model")
         return False
     pipeline.intake.expect(tuple(str(name) for name in state["sensors"]))
-    pipeline.decider.calibration.load(np.asarray(rows, dtype=np.float64))
+    pipeline.decider.restore(tails, np.asarray(rows, dtype=np.float64))
     if _LEARNED in arrays:
         pipeline.graph.restore_learned(arrays[_LEARNED])
     return True

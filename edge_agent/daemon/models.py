@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edge_agent.bundle import Bundle, ModelSlots, read_bundle, universal_bundle
+from edge_agent.bundle import Bundle, Calibration, ModelSlots, read_bundle, universal_bundle
 from edge_agent.errors import BundleError, StoreError
 from edge_agent.inference import Detector, OnnxDetector, SelfTestReport, StatisticalDetector, self_test
 from edge_agent.pipeline.options import ModelOptions
@@ -28,11 +25,9 @@ class Model:
     report: SelfTestReport | None
 
     @property
-    def calibration(self) -> NDArray[np.float32] | None:
+    def calibration(self) -> Calibration | None:
         """Scores on held-out normal data, if the bundle brought some."""
-        if self.bundle is None or not self.bundle.calibration.scores.size:
-            return None
-        return self.bundle.calibration.scores
+        return None if self.bundle is None else self.bundle.calibration
 
     @property
     def edges(self) -> list[tuple[str, str, float]]:

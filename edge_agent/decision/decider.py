@@ -1,9 +1,10 @@
-"""The decision of one tick: statistics, p-value, incidents. Pure; carries its own state."""
+"""The decision of one tick: what is usual for each sensor, statistics, p-value, incidents. Pure, with own state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from edge_agent.decision.facts import SensorFacts
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.decision.process import ProcessIncidents
 from edge_agent.decision.quality import QualityIncidents
+from edge_agent.decision.sensor_tails import SensorTails
 from edge_agent.decision.statistics import SMOOTHED, WIDTH, PlantStatistics
 from edge_agent.decision.suspects import Suspects
 from edge_agent.graph.snapshot import Snapshot
@@ -41,15 +43,21 @@ class Decider:
 
     def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
         self._needed = options.calibration_ticks
-        self.calibration = Calibration(WIDTH, options.calibration_ticks)
         self.process = ProcessIncidents(options, period_s, new_id)
         self.quality = QualityIncidents(options, period_s, new_id)
-        self._statistics = PlantStatistics()
-        self._suspects = Suspects()
+        self.recalibrate()
+
+    @property
+    def progress(self) -> float:
+        """Share of the normal ticks seen that are needed before anything is decided, 0 to 1."""
+        return (min(self._settling, self._needed // 2) / (self._needed // 2) + 2 * self.calibration.progress) / 3
 
     def decide(self, snapshot: Snapshot, scores: Scores, facts: SensorFacts, *, degraded: bool = False) -> Decision:
         """Decide on one tick. Normal ticks are learned from, those under alarm never."""
         changed = self.quality.update(snapshot)
+        self.tails.align(snapshot.sensors)
+        raw = scores.score
+        scores = replace(scores, score=self.tails.usual(raw))
         row = self._statistics.update(scores.score, scores.valid & facts.monitored)
         if row is None:
             return Decision(None, None, False, None, tuple(changed), not self.calibration.ready)
@@ -58,27 +66,47 @@ class Decider:
         plant_score = float(row[SMOOTHED])
         alarm, incidents = self.process.update(snapshot, scores, self._suspects, p_value, plant_score, facts, degraded)
         if not alarm and (p_value is None or p_value >= self.process.alpha):
-            self.calibration.learn(row)
+            self._learn(raw, scores.valid, row)
         changed += incidents
         incident = self.process.latest_id()
         return Decision(plant_score, p_value, alarm, incident, tuple(changed), not self.calibration.ready)
 
-    def calibrate(self, scores: NDArray[np.float32]) -> None:
+    def calibrate(self, sensors: tuple[str, ...], scores: NDArray[np.float32]) -> None:
         """Learn from per-sensor scores [T, S] of held-out normal data that came with a bundle."""
+        self.tails.load(sensors, scores)
+        tails = SensorTails()
+        tails.load(sensors, scores)
+        tails.align(sensors)
         statistics = PlantStatistics()
-        rows = [statistics.update(row, np.isfinite(row) & (row > 0)) for row in scores]
+        rows = [statistics.update(tails.usual(row), np.isfinite(row) & (row > 0)) for row in scores]
         known = [row for row in rows if row is not None]
         if known:
+            self._settling = self._needed
             self.calibration.load(np.array(known))
+
+    def restore(self, tails: dict[str, NDArray[Any]], rows: NDArray[np.float64]) -> None:
+        """Take over what was saved of ``tails`` and of ``calibration``."""
+        self.tails.restore(tails)
+        self.calibration.load(rows)
+        self._settling = self._needed
 
     def recalibrate(self) -> None:
         """Forget the calibration: scores of another detector mean something else. Open incidents stay open."""
         self.calibration = Calibration(WIDTH, self._needed)
-        self._statistics.reset()
-        self._suspects.reset()
+        self.tails = SensorTails()
+        self._settling = 0
+        self._statistics = PlantStatistics()
+        self._suspects = Suspects()
 
     def new_run(self, snapshot: Snapshot, facts: SensorFacts) -> tuple[Incident, ...]:
         """The stream starts anew: what carries over ticks is forgotten, the calibration stays."""
         self._statistics.reset()
         self._suspects.reset()
         return (*self.process.close_all(snapshot, facts), *self.quality.close_all(snapshot))
+
+    def _learn(self, raw: NDArray[np.float32], valid: NDArray[np.bool_], row: NDArray[np.float64]) -> None:
+        self.tails.learn(raw, valid)
+        self._settling += 1
+        # Rows made while the sensors' tails were still unknown would look worse than the plant ever is.
+        if self._settling > self._needed // 2:
+            self.calibration.learn(row)

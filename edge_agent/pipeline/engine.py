@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.bundle import Calibration
 from edge_agent.clock import Clock, Timeline
 from edge_agent.contract import SourceOptions
 from edge_agent.decision.decider import Decider, Decision
@@ -147,15 +148,19 @@ class Pipeline:
         self.intake.reset()
         return tuple(self._incident_event(incident) for incident in changed)
 
-    def replace_detector(self, detector: Detector, *, calibration: NDArray[np.float32] | None) -> None:
+    def replace_detector(self, detector: Detector, *, calibration: Calibration | None) -> None:
         """Exchange the detector between two ticks. Without ``calibration`` the decision warms up again."""
         self.detector = detector
         self._failures = 0
         self.graph.set_neighbours(detector.neighbours)
         self.decider.recalibrate()
         self._warm = False
-        if calibration is not None and len(calibration):
-            self.decider.calibrate(calibration)
+        self.calibrate(calibration)
+
+    def calibrate(self, calibration: Calibration | None) -> None:
+        """Take over the scores on held-out normal data that a bundle brought, if any."""
+        if calibration is not None and calibration.scores.size:
+            self.decider.calibrate(calibration.sensor_names, calibration.scores)
 
     def notice(self, what: str, message: str) -> None:
         """Put a status event into the next tick's report."""

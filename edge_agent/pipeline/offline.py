@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.bundle import Calibration
 from edge_agent.clock import NS_PER_S, VirtualClock
 from edge_agent.contract import SourceOptions
 from edge_agent.errors import DataFileError
@@ -50,7 +51,7 @@ def detect(
     detector: Detector,
     *,
     warmup: Recording | None = None,
-    calibration: NDArray[np.float32] | None = None,
+    calibration: Calibration | None = None,
     trained_edges: tuple[tuple[str, str, float], ...] = (),
     options: PipelineOptions | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
@@ -67,8 +68,7 @@ def detect(
     clock = VirtualClock(start_ns if start_ns > _EPOCH_NS else _EPOCH_NS)
     pipeline = Pipeline(options, detector, StatisticalDetector, clock, Metrics(), UlidMaker(random.Random(0)))
     pipeline.graph.set_trained_edges(trained_edges)
-    if calibration is not None:
-        pipeline.decider.calibrate(calibration)
+    pipeline.calibrate(calibration)
     player = _Player(pipeline, clock)
     learned = None
     if warmup is not None:

@@ -1,0 +1,73 @@
+"""What is usual for each sensor's own score, so that one restless sensor cannot drown the others. Pure.
+
+A model's scores are meant to be about 1 on normal data, and for valves that switch rarely or flows that pulse they are
+not. So the 99 % quantile of every sensor's score is tracked on normal ticks, and scores are divided by how much it
+exceeds that of a squared normal residual. Tracking is by stochastic approximation (Robbins and Monro, 1951) on the log
+scale: a step up when the score is above, a 99 times smaller one down when it is below. No memory of past scores is
+needed, and it never learns from ticks under alarm.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LEVEL = 0.99
+_USUAL = 6.635  # 99 % quantile of the chi-squared distribution with one degree of freedom
+_FAST, _SLOW = 0.4, 0.02  # size of a step, at first and in the long run
+_SETTLED = 600.0  # ticks after which steps are near the long-run size
+
+
+class SensorTails:
+    """One tracked quantile a sensor; rows follow the sensors of the snapshot by name."""
+
+    def __init__(self) -> None:
+        self._sensors: tuple[str, ...] = ()
+        self._log_quantile: NDArray[np.float64] = np.zeros(0)
+        self._seen: NDArray[np.float64] = np.zeros(0)
+
+    def align(self, sensors: tuple[str, ...]) -> None:
+        """Follow the sensors of the snapshot; those that stay keep what is known of them."""
+        if sensors is self._sensors:
+            return
+        old = {name: i for i, name in enumerate(self._sensors)}
+        rows = np.array([old.get(name, -1) for name in sensors], dtype=np.int64)
+        known = rows >= 0
+        quantile = np.full(len(sensors), np.log(_USUAL))
+        seen = np.zeros(len(sensors))
+        quantile[known], seen[known] = self._log_quantile[rows[known]], self._seen[rows[known]]
+        self._sensors, self._log_quantile, self._seen = sensors, quantile, seen
+
+    def usual(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``score`` (N) in units that mean the same for every sensor: about 1 is normal."""
+        excess = np.exp(np.maximum(self._log_quantile - np.log(_USUAL), 0.0))
+        return np.asarray(score / excess, dtype=np.float32)
+
+    def learn(self, score: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        """Take the scores of one normal tick into account where ``valid``."""
+        step = np.maximum(_FAST / (1.0 + self._seen / (_SETTLED * _SLOW / _FAST)), _SLOW)
+        above = score > np.exp(self._log_quantile)
+        move = np.where(above, _LEVEL, _LEVEL - 1.0) * step
+        self._log_quantile += np.where(valid, move, 0.0)
+        self._seen += valid
+
+    def load(self, sensors: tuple[str, ...], scores: NDArray[np.float32]) -> None:
+        """Replace what is known by the quantiles of ``scores`` [T, S] on held-out normal data."""
+        positive = np.where(scores > 0, scores, np.nan)
+        known = np.flatnonzero(np.isfinite(positive).sum(axis=0) >= 20)
+        quantile = np.nanquantile(positive[:, known], _LEVEL, axis=0)
+        self._sensors = tuple(sensors[i] for i in known)
+        self._log_quantile = np.log(np.maximum(quantile, 1e-6))
+        self._seen = np.full(len(known), float(len(scores)))
+
+    def export(self) -> dict[str, NDArray[Any]]:
+        """What was learned, for saving."""
+        return {"names": np.array(self._sensors, dtype=np.str_), "log_quantile": self._log_quantile, "seen": self._seen}
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take over what :meth:`export` gave."""
+        self._sensors = tuple(str(name) for name in state["names"])
+        self._log_quantile = np.array(state["log_quantile"], dtype=np.float64)
+        self._seen = np.array(state["seen"], dtype=np.float64)
