@@ -29,12 +29,13 @@ from edge_agent.demo.recording import SETTLE_S, generate
 from edge_agent.demo.scenario import Planned, default_plan, play
 from edge_agent.demo.scene_of import scene_of
 from edge_agent.demo.speaker import Speaker
-from edge_agent.demo.tags import NAMES
+from edge_agent.demo.tags import NAMES, TAGS, Protocol
 from edge_agent.demo.wiring import Address, Wiring
 from edge_agent.errors import EdgeAgentError
 from edge_agent.pipeline.engine import TickReport
 
 _CONNECT_WITHIN_S = 15.0
+_ASKED = tuple(tag.name for tag in TAGS if tag.protocol in (Protocol.COAP_OBSERVE, Protocol.MODBUS))
 API_PORT = 8470
 
 
@@ -51,7 +52,7 @@ class DemoOptions:
     speed: float = 1.0
     broker: Address | None = None
     seed: int = 1
-    warmup_s: int = 3600
+    warmup_s: int = 7200
     api_port: int | None = None
     folder: Path | None = None
 
@@ -80,6 +81,7 @@ class _Demo:
         self._speaker = speaker
         self._plant = plant
         self._board = Board()
+        self._warm_ticks = 0
         api_port = options.api_port or _api_port()
         self._page = f"http://127.0.0.1:{api_port}"
         path = folder / "agent.yaml"
@@ -118,6 +120,7 @@ class _Demo:
         # The same seed as in the plant process: what comes live continues where this ends.
         history = await asyncio.to_thread(generate, options.warmup_s, options.seed)
         await asyncio.to_thread(daemon.warm_up, history.values, NAMES, 1.0 / options.speed)
+        self._warm_ticks = len(history.values)
         took_s = time.monotonic() - began
         self._tell(story.note("warm", f"learned in {took_s:.1f} s with {self._model()}", seconds=round(took_s, 2)))
 
@@ -134,7 +137,7 @@ class _Demo:
         try:
             async with asyncio.timeout(_CONNECT_WITHIN_S):
                 # The state of a source has no event to wait for.
-                while missing := self._unconnected():  # noqa: ASYNC110
+                while missing := self._unconnected() + self._unheard():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         except TimeoutError:
             text = f"not connected within {_CONNECT_WITHIN_S:g} s: {', '.join(missing)}; going on without"
@@ -144,6 +147,16 @@ class _Demo:
         names = self._daemon.config.sources
         runners = self._daemon.sources
         return [name for name in names if name not in runners or runners[name].context.state != "connected"]
+
+    def _unheard(self) -> list[str]:
+        """Devices that are asked and have not answered yet; the others send only when the plant moves."""
+        pipeline = self._daemon.pipeline
+        report = pipeline.last_report if pipeline is not None else None
+        live_ticks = 0 if report is None else report.tick + 1 - self._warm_ticks
+        if report is None or live_ticks < 1:
+            return list(_ASKED)
+        index = {name: i for i, name in enumerate(report.snapshot.sensors)}
+        return [name for name in _ASKED if name not in index or report.snapshot.age[index[name]] >= live_ticks]
 
     async def _listen(self) -> None:
         async for message in self._plant.messages():

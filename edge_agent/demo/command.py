@@ -74,7 +74,7 @@ def _broker(ctx: click.Context, param: click.Parameter, text: str | None) -> Add
     "--warmup",
     "warmup_s",
     type=click.IntRange(0, 86_400),
-    default=3600,
+    default=7200,
     show_default=True,
     help="Seconds of simulated normal history to learn from before going live.",
 )

@@ -18,7 +18,15 @@ _HOLD_S = 20
 _PAUSE_S = 20
 _CALM_WITHIN_S = 240
 
-_SHOWN_FIRST = ("spoofed-level", "stale-plc", "multi-stage", "dropout", "pump-failure", "dosing-manipulation")
+_SHOWN_FIRST = (
+    "spoofed-level",
+    "sensor-swap",
+    "multi-stage",
+    "dropout",
+    "dosing-manipulation",
+    "valve-stuck",
+    "noise-burst",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ class TestConfiguration:
         path.write_text(demo_config(WIRING, tmp_path, 8470, 0.1))
         config = load_config(path)
         assert config.tick.period == pytest.approx(0.1)
-        assert config.intake.stale_after == pytest.approx(1.0)
+        assert config.intake.stale_after == pytest.approx(5.0)
 
     def test_a_folder_with_quotes_and_spaces_survives(self, tmp_path):
         folder = tmp_path / 'a "b" c'
@@ -277,14 +277,14 @@ class TestPicture:
             speaker.draw(self.scene())
             speaker.tell(story.attack_started(started("leak")))
         console.file.close()
-        assert "ATTACK leak: Tank T401 leaks" in console.export_text()
+        assert "ATTACK leak: Tank T401 bursts a pipe" in console.export_text()
 
     def test_plain_lines_carry_the_explanation(self):
         lines: list[str] = []
         with PlainSpeaker(lines.append, status_every=1) as speaker:
             speaker.tell(story.attack_started(started("leak")))
             speaker.draw(self.scene())
-        assert "ATTACK leak: Tank T401 leaks" in lines[0]
+        assert "ATTACK leak: Tank T401 bursts a pipe" in lines[0]
         assert "touches LIT401" in lines[1]
         assert "tick 1 in 1.00 ms, p 0.4" in lines[2]
 
@@ -353,7 +353,7 @@ def run_demo(tmp_path: Path, *options: str) -> list[dict[str, object]]:
 
 
 def test_a_silent_device_is_found_over_real_sockets_and_the_demo_stops_when_told(tmp_path):
-    told = run_demo(tmp_path, "--speed", "8", "--seconds", "60", "--attack", "dropout@8", "--warmup", "1200")
+    told = run_demo(tmp_path, "--speed", "10", "--seconds", "80", "--attack", "dropout@3", "--warmup", "1200")
     events = [line["event"] for line in told]
     assert events[:2] == ["starting", "plant"]
     assert events[-1] == "stopped"
