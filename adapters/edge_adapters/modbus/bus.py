@@ -76,7 +76,8 @@ class ExceptionAnswerError(PayloadError):
     """The unit answered with an exception ``code``."""
 
     def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"exception_{code:02x}", message)
+        # The code comes from outside: as a label it may have few values only.
+        super().__init__(f"exception_{code:02x}" if code in _EXCEPTIONS else "exception_other", message)
         self.code = code
 
 

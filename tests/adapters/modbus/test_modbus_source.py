@@ -110,6 +110,11 @@ async def test_other_exceptions_make_the_whole_block_bad(code: int) -> None:
         assert run.rejected(f"exception_{code:02x}") >= 1
 
 
+async def test_unknown_exception_codes_share_one_reason() -> None:
+    async with ScriptedServer(refuses(0xEC, 1)) as server, running_source(**one_device(server.port, 0, 1)) as run:
+        await run.until(lambda: run.rejected("exception_other") >= 1)
+
+
 async def test_silent_unit_is_paused_and_the_others_go_on() -> None:
     def reply(request: bytes) -> bytes | None:
         return None if request[6] == 2 else registers_reply(request)
