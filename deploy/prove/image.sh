@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Builds the image and shows it at work, locked down as docker-compose.yml does: health, readings, reload, stop.
+# Run bases.sh first where no registry can be reached.
+. "$(dirname "$0")/lib.sh"
+
+PORT=21883 API=28470 NAME=edge-agent-proof
+CONF="$LAB/conf"
+
+finish() {
+    docker rm -f "$NAME" >/dev/null 2>&1 || true
+    [ -z "${BROKER:-}" ] || kill "$BROKER" 2>/dev/null || true
+    stop_dockerd
+}
+
+write_config() { # FALSE_ALARMS
+    mkdir -p "$CONF"
+    cat >"$CONF/agent.yaml" <<END
+agent: {name: proof, data_dir: /var/lib/edge-agent}
+api: {listen: "127.0.0.1:$API"}
+sources:
+  bus: {type: mqtt, host: 127.0.0.1, port: $PORT, subscriptions: [{topic: "plant/{sensor}", name: "{sensor}"}]}
+sensors:
+  "temperature": {unit: "$1", min: -40, max: 150}
+sinks:
+  bus: {type: mqtt, host: 127.0.0.1, port: $PORT, topic: "out/{kind}"}
+END
+}
+
+publish() { # SECONDS: two sensors, ten readings a second each
+    seq "$(($1 * 10))" | awk '{ print 20 + $1 % 7 / 10; fflush(); system("sleep 0.1") }' |
+        mosquitto_pub -p $PORT -t plant/temperature -l &
+    seq "$(($1 * 10))" | awk '{ print 3 + $1 % 5 / 10; fflush(); system("sleep 0.1") }' | mosquitto_pub -p $PORT -t plant/pressure -l
+}
+
+health() { docker inspect -f '{{.State.Health.Status}}' "$NAME"; }
+is_health() { [ "$(health)" = "$1" ]; }
+status() { docker exec "$NAME" edge-agent status --url "http://127.0.0.1:$API" --json; }
+knows_sensors() { status | python3 -c 'import json, sys; sys.exit(json.load(sys.stdin)["sensors"]["known"] != 2)'; }
+logged() { docker logs "$NAME" 2>&1 | grep -q "$1"; }
+
+start_dockerd
+trap finish EXIT
+/usr/sbin/mosquitto -p $PORT >"$LAB/mosquitto.log" 2>&1 &
+BROKER=$!
+write_config °C
+
+before=$(date +%s.%N)
+DOCKER_BUILDKIT=1 docker build --quiet --network host -t edge-agent:latest "$REPO" >/dev/null
+say "built in $(awk -v a="$(date +%s.%N)" -v b="$before" 'BEGIN { printf "%.0f", a - b }') s," \
+    "$(docker image inspect -f '{{.Size}}' edge-agent:latest | awk '{ printf "%.0f MB unpacked", $1 / 1e6 }')," \
+    "$(docker save edge-agent:latest | gzip -6 | wc -c | awk '{ printf "%.0f MB gzip", $1 / 1e6 }')"
+docker run --rm --network none --entrypoint python3 edge-agent:latest -c 'import torch' 2>/dev/null && die "torch is in the image"
+
+docker run -d --name "$NAME" --network host --read-only --tmpfs /tmp:size=16m --memory 256m --pids-limit 64 \
+    --cap-drop ALL --security-opt no-new-privileges --health-interval 2s \
+    -e EDGE_AGENT_LIVEZ="127.0.0.1:$API" -v "$CONF:/etc/edge-agent:ro" edge-agent:latest >/dev/null
+until_true 30 "healthy" is_health healthy
+say "healthy; runs as uid:gid $(docker exec "$NAME" python3 -c 'import os; print(os.getuid(), os.getgid(), sep=":")')"
+
+publish 12
+until_true 10 "two sensors" knows_sensors
+say "sensors: $(status | python3 -c 'import json, sys; s = json.load(sys.stdin); print(s["sensors"], s["sources"], s["model"]["name"])')"
+say "metrics: $(docker exec "$NAME" python3 -c "import urllib.request as u; print(*[l for l in u.urlopen('http://127.0.0.1:$API/metrics').read().decode().splitlines() if l.startswith(('edge_agent_readings_total','edge_agent_ticks_total'))])")"
+docker exec "$NAME" python3 -c 'open("/opt/x", "w")' 2>/dev/null && die "the root can be written to"
+say "root is read-only; files in the state folder: $(docker exec "$NAME" python3 -c 'import os; print(os.listdir("/var/lib/edge-agent"))')"
+docker stats --no-stream --format '{{.MemUsage}} cpu {{.CPUPerc}} pids {{.PIDs}}' "$NAME" | sed 's/^/           docker stats: /'
+
+write_config degC
+docker kill -s HUP "$NAME" >/dev/null
+until_true 10 "reload" logged "configuration reloaded"
+say "SIGHUP: reloaded"
+echo "sensors: {temperature: {unitt: x}}" >>"$CONF/agent.yaml"
+docker kill -s HUP "$NAME" >/dev/null
+until_true 10 "refusal" logged "the old configuration stays in use"
+until_true 5 "healthy" is_health healthy
+say "SIGHUP with a mistake in the file: refused, still $(health)"
+
+docker kill -s STOP "$NAME" >/dev/null
+until_true 60 "unhealthy" is_health unhealthy
+say "process stopped by SIGSTOP: unhealthy"
+docker kill -s CONT "$NAME" >/dev/null
+until_true 30 "healthy again" is_health healthy
+
+write_config °C
+before=$(date +%s.%N)
+docker stop -t 20 "$NAME" >/dev/null
+code=$(docker inspect -f '{{.State.ExitCode}}' "$NAME")
+say "SIGTERM: exit code $code after $(awk -v a="$(date +%s.%N)" -v b="$before" 'BEGIN { printf "%.1f", a - b }') s"
+[ "$code" = 0 ] || die "exit code $code"
+docker start "$NAME" >/dev/null
+until_true 30 "healthy after restart" is_health healthy
+until_true 5 "learned state" logged "what was learned before the restart is in use again"
+say "started again, with what it had learned"
+[ "$(docker inspect -f '{{.State.OOMKilled}}' "$NAME")" = false ] || die "out of memory"
+say "done"
