@@ -14,6 +14,7 @@ from edge_agent.contract import AdapterContext
 from edge_agent.metrics import Metrics
 
 POLL_S = 0.01
+LEFT_OVER_S = 2.0
 
 
 class ConformanceError(AssertionError):
@@ -45,14 +46,14 @@ async def nothing_left_over() -> AsyncIterator[None]:
     """Whatever starts inside has ended at the end: tasks, threads and sockets."""
     tasks, threads, sockets = asyncio.all_tasks(), set(threading.enumerate()), _sockets()
     yield
-    await until(lambda: asyncio.all_tasks() <= tasks, 2.0, "no task is left after the adapter has stopped")
+    await until(lambda: asyncio.all_tasks() <= tasks, LEFT_OVER_S, "no task is left after the adapter has stopped")
     # Threads of the default executor are kept by the event loop for whoever needs one next.
     await until(
         lambda: all(thread.name.startswith("asyncio_") for thread in set(threading.enumerate()) - threads),
-        2.0,
+        LEFT_OVER_S,
         "no thread is left after the adapter has stopped",
     )
-    await until(lambda: _sockets() <= sockets, 2.0, "no socket is left open after the adapter has stopped")
+    await until(lambda: _sockets() <= sockets, LEFT_OVER_S, "no socket is left open after the adapter has stopped")
 
 
 def _sockets() -> set[str]:

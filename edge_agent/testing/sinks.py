@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from edge_agent.contract import SinkAdapter
+from edge_agent.contract import Sink, SinkAdapter
 from edge_agent.errors import AdapterError
 from edge_agent.registry import build_sink
 from edge_agent.testing.announcement import check_announcement
-from edge_agent.testing.rule import new_context, nothing_left_over, require, until
+from edge_agent.testing.rule import ConformanceError, new_context, nothing_left_over, require, until
 from edge_agent.verdict import Event, EventKind
 
 CLOSE_S = 5.0
@@ -58,8 +58,15 @@ async def _deliver(adapter: SinkAdapter, options: Any, events: Sequence[Event], 
             await sink.deliver(events)
             await sink.deliver([])
     finally:
+        await _close(sink)
+
+
+async def _close(sink: Sink) -> None:
+    try:
         async with asyncio.timeout(CLOSE_S):
             await sink.close()
+    except TimeoutError as error:
+        raise ConformanceError(f"close() ends within {CLOSE_S:g} s") from error
 
 
 async def _check_arrival(
@@ -74,8 +81,11 @@ async def _check_arrival(
             await asyncio.sleep(0.02)
 
     looking = asyncio.create_task(look(), name="look for delivered events")
-    await until(looking.done, timeout_s, "what deliver() returned for has arrived at the far side")
-    await looking
+    try:
+        await until(looking.done, timeout_s, "what deliver() returned for has arrived at the far side")
+        await looking
+    finally:
+        looking.cancel()
 
 
 async def _check_unreachable(adapter: SinkAdapter, options: Any, timeout_s: float) -> None:
@@ -89,6 +99,5 @@ async def _check_unreachable(adapter: SinkAdapter, options: Any, timeout_s: floa
     except (AdapterError, TimeoutError) as error:
         failure = error
     finally:
-        async with asyncio.timeout(CLOSE_S):
-            await sink.close()
+        await _close(sink)
     require(isinstance(failure, AdapterError), "a far side that is not there is an AdapterError of open() or deliver()")
