@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from edge_agent.export.backlog import Backlog
 
 _MAX_MESSAGE = 16_384
+EXPORT_THREAD = "otlp-export"
+"""Name of the thread that exports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +25,16 @@ class LogEntry:
 
 
 class BacklogHandler(logging.Handler):
-    """Formats a record at once (its arguments may change later) and puts it into ``backlog``; never waits."""
+    """Formats a record at once (its arguments may change later) and puts it into ``backlog``; never waits.
+
+    What HTTP libraries log while they export is left out: each export would give the next one something to send.
+    """
 
     def __init__(self, backlog: Backlog[LogEntry]) -> None:
         super().__init__()
         self._backlog = backlog
         self._formatter = logging.Formatter()
+        self.addFilter(lambda record: not _is_echo(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -45,3 +51,7 @@ class BacklogHandler(logging.Handler):
             self.handleError(record)
         else:
             self._backlog.put(entry)
+
+
+def _is_echo(record: logging.LogRecord) -> bool:
+    return record.threadName == EXPORT_THREAD and not record.name.startswith("edge_agent.")

@@ -16,13 +16,13 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
+import ssl
 import threading
 
 from edge_agent.errors import ConfigError
 from edge_agent.export.backlog import Backlog
-from edge_agent.export.log_entry import BacklogHandler, LogEntry
+from edge_agent.export.log_entry import EXPORT_THREAD, BacklogHandler, LogEntry
 from edge_agent.export.options import Signal, TelemetryOptions
-from edge_agent.export.otlp_http import Collector
 from edge_agent.export.trace import TickTrace, is_sampled
 from edge_agent.metrics import Metrics
 
@@ -56,12 +56,12 @@ class OtlpExporter:
         """
         if self._options.endpoint is None or self._thread is not None:
             return
-        if importlib.util.find_spec("opentelemetry") is None:
+        if not _is_installed():
             raise ConfigError(
                 "telemetry.endpoint: OTLP export needs the extra `otlp`: pip install 'edge-graph-agent[otlp]'"
             )
-        collector = Collector(self._options, self._version)
-        self._thread = threading.Thread(target=self._run, args=(collector,), name="otlp-export", daemon=True)
+        _check_certificates(self._options.ca_file)
+        self._thread = threading.Thread(target=self._run, name=EXPORT_THREAD, daemon=True)
         self._thread.start()
 
     async def stop(self, deadline_s: float = 3.0) -> None:
@@ -86,20 +86,39 @@ class OtlpExporter:
     def _exports(self, signal: Signal) -> bool:
         return self._options.endpoint is not None and signal in self._options.signals
 
-    def _run(self, collector: Collector) -> None:
-        # Loading the message classes takes some 60 ms, which the event loop should not wait for: hence in the thread.
-        from edge_agent.export.otlp_messages import resource
+    def _run(self) -> None:
+        # Loading the SDK takes some 200 ms, which the event loop should not wait for: hence in the thread.
+        from edge_agent.export.otlp_collector import Collector
+        from edge_agent.export.otlp_resource import resource
         from edge_agent.export.otlp_sender import Sender
 
         who = resource(self._agent_name, self._version, self._options.resource)
+        collector = Collector(self._options, self._version)
         signals, lost = self._options.signals, self._lost_metrics
         sender = Sender(collector, who, signals, self._metrics, self._traces, self._logs, lost)
         failures = 0
         while not self._stopping.wait(self._pause_s(failures)):
             failures = 0 if sender.export() else failures + 1
         sender.export()
+        collector.close()
 
     def _pause_s(self, failures: int) -> float:
         """The interval; after failures twice as long each time, up to a minute."""
         interval = self._options.interval
         return max(interval, min(interval * 2.0 ** min(failures, 16), _LONGEST_PAUSE_S))
+
+
+def _is_installed() -> bool:
+    try:
+        return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:  # one of the packages above it
+        return False
+
+
+def _check_certificates(ca_file: str | None) -> None:
+    if ca_file is None:
+        return
+    try:
+        ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"telemetry.ca_file: cannot read certificates from {ca_file!r}: {error}") from error

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import ssl
 import threading
 import time
 from collections.abc import Callable
+from email.message import Message
+from pathlib import Path
 from typing import Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -21,17 +24,28 @@ _TYPES = {
 
 
 class Receiver:
-    """Answers ``status`` (and ``body``) to every request; those answered 200 are in ``requests``, by path."""
+    """Answers ``status`` (and ``body``) to every request; those answered 200 are in ``requests``, by path.
 
-    def __init__(self, port: int = 0) -> None:
+    ``certificate``, a PEM file with its key, makes it speak TLS.
+    """
+
+    def __init__(self, port: int = 0, certificate: Path | None = None) -> None:
         self.status = 200
         self.body = b""
         self.requests: dict[str, list[Any]] = {path: [] for path in _TYPES}
-        self.headers: list[dict[str, str]] = []
+        self.headers: list[Message] = []  # names of headers have no case
         self.refused = 0
+        self.connections = 0
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"  # keeps the connection, as collectors do
+            timeout = 10
+
+            def setup(self) -> None:
+                receiver.connections += 1
+                super().setup()
+
             def do_POST(self) -> None:
                 receiver._take(self)
 
@@ -44,6 +58,11 @@ class Receiver:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.port = self._server.server_address[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.endpoint = f"https://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 
@@ -54,7 +73,7 @@ class Receiver:
         request = _TYPES[handler.path]()
         request.ParseFromString(gzip.decompress(body))
         if self.status == 200:
-            self.headers.append(dict(handler.headers))
+            self.headers.append(handler.headers)
             self.requests[handler.path].append(request)
         else:
             self.refused += 1
