@@ -31,13 +31,25 @@ def command() -> None:
 @command.command("probe")
 @click.argument("target", metavar="HOST[:PORT]|DEVICE")
 @click.option("--unit", default=1, show_default=True, help="Unit (slave) id.")
-@click.option("--table", type=click.Choice([str(table) for table in Table]), default="holding", show_default=True)
+@click.option(
+    "--table",
+    type=click.Choice([str(table) for table in Table]),
+    default="holding",
+    show_default=True,
+    help="Which of the four tables.",
+)
 @click.option("--address", default=0, show_default=True, help="First address, counted from 0 (40001 is 0).")
 @click.option("--count", default=10, show_default=True, help="Registers or bits to read.")
 @click.option("--rtu-over-tcp", is_flag=True, help="The host is a serial server that passes RTU frames on.")
 @click.option("--baudrate", default=19_200, show_default=True, help="Of a serial device.")
-@click.option("--parity", type=click.Choice([str(parity) for parity in Parity]), default="even", show_default=True)
-@click.option("--stopbits", type=click.Choice(["1", "2"]), default="1", show_default=True)
+@click.option(
+    "--parity",
+    type=click.Choice([str(parity) for parity in Parity]),
+    default="even",
+    show_default=True,
+    help="Of a serial device.",
+)
+@click.option("--stopbits", type=click.Choice(["1", "2"]), default="1", show_default=True, help="Of a serial device.")
 @click.option("--timeout", default="1s", show_default=True, help="Time to wait for the answer.")
 @click.option("--all", "show_all", is_flag=True, help="Show implausible readings too.")
 @click.option("--json", "as_json", is_flag=True, help="Every reading as JSON, one list.")
