@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,11 +78,31 @@ def write_model_bundle(
     out: Path, step: HybridStep, inputs: Inputs, origin: Origin, card: str, site: Site | None = None
 ) -> Bundle:
     """Export ``step`` and write the bundle folder. :class:`~edge_agent.errors.BundleError` if ``out`` is not empty."""
+    return write_exported(out, Exported.of(step, inputs), origin, card, site)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The costly part of a bundle: the model file, golden ticks, and the weights to train on from."""
+
+    model: bytes
+    golden: bytes
+    weights: bytes
+
+    @classmethod
+    def of(cls, step: HybridStep, inputs: Inputs) -> Exported:
+        """Export ``step`` and compute its golden outputs."""
+        golden, weights = write_npz(_golden(step, inputs)), write_npz(pack_weights(step.network))
+        return cls(export_onnx(step), golden, weights)
+
+
+def write_exported(out: Path, exported: Exported, origin: Origin, card: str, site: Site | None = None) -> Bundle:
+    """Write the bundle folder of a model that is exported already."""
     files = {
-        MODEL: export_onnx(step),
-        GOLDEN: write_npz(_golden(step, inputs)),
+        MODEL: exported.model,
+        GOLDEN: exported.golden,
         CALIBRATION: write_npz(_calibration(site)),
-        WEIGHTS: write_npz(pack_weights(step.network)),
+        WEIGHTS: exported.weights,
         CARD: card.encode(),
         LICENSE: _licence(),
     }
@@ -189,8 +208,3 @@ def _commit() -> str:
 
 def _licence() -> bytes:
     return (Path(__file__).parent / "WEIGHTS-LICENSE").read_bytes()
-
-
-def card_limits(lines: Sequence[str]) -> str:
-    """The closing section of every card."""
-    return "\n## Limits\n\n" + "\n".join(f"* {line}" for line in lines) + "\n"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge_agent.errors import DataFileError
 
-Floats = NDArray[np.float64]
+Values = NDArray[np.float64]
 Labels = NDArray[np.int8]
 NOT_FEATURES = ("timestamp", "run", "label")
 DATA_VARIABLE = "EDGE_AGENT_DATA"
@@ -32,7 +32,7 @@ class Test:
     """One labelled stretch: ``values`` [T, N], ``label`` [T] of 0 and 1."""
 
     name: str
-    values: Floats
+    values: Values
     label: Labels
 
 
@@ -45,7 +45,7 @@ class Entity:
 
     name: str
     sensors: tuple[str, ...]
-    normal: Floats
+    normal: Values
     tests: tuple[Test, ...]
     pooled: bool = False
     edges: tuple[tuple[str, str], ...] = ()
@@ -56,7 +56,7 @@ class Table:
     """A recording as read: ``values`` [T, N], and ``run`` [T] and ``label`` [T] where the file has them."""
 
     sensors: tuple[str, ...]
-    values: Floats
+    values: Values
     run: NDArray[np.str_] | None = field(default=None)
     label: Labels | None = field(default=None)
 

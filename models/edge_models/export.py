@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
 from pathlib import Path
@@ -39,7 +40,9 @@ def export_onnx(step: HybridStep) -> bytes:
     sensors = torch.export.Dim("sensors", min=1, max=1 << 20)
     shapes: Any = tuple({0: sensors} for _ in example[:5])
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        # The exporter's own deprecations, and what it misses of libraries that are not used here.
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             _Flat(step).eval(),
             example,

@@ -43,6 +43,7 @@ _LARGEST = 2e15
 _KNOWN_TICKS = 2000.0
 _KNOWN_PRIOR = 1e-3
 _SPREAD_FLOOR = 1e-3
+_LEAST_RESIDUAL = 1e-3
 _OVERFLOW = 1e6
 _FREE_TICKS = 40.0
 
@@ -164,7 +165,7 @@ class HybridStep(nn.Module):
         correction = torch.cat((opinion.forecast, opinion.relation), -1)
         corrected = surprise - reading.fresh * correction
         final = torch.cat((m.final_forecast, m.final_relation), -1)
-        final_spread = torch.sqrt(final) + _SPREAD_FLOOR
+        final_spread = torch.sqrt(final) + _LEAST_RESIDUAL / linear_spread
         warm = (m.heard >= WARMUP_TICKS).to(z.dtype)
         normal = torch.clamp(corrected / final_spread, -_OVERFLOW, _OVERFLOW)
         now = warm * compress((normal * normal).mean(-1, keepdim=True))

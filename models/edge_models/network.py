@@ -19,7 +19,7 @@ MESSAGE = 16
 _OWN = 7
 _SENT = 5
 _EDGE = 2
-_REACH = 1.5
+_REACH = 1.0
 """Largest correction in spreads of the linear residual: the network refines, it cannot excuse a large deviation."""
 
 

@@ -30,7 +30,7 @@ from edge_agent.bundle.verify import Bundle
 from edge_agent.errors import DataFileError
 from edge_agent.inference.onnx import OnnxDetector
 from edge_agent.recording import Recording, read_recording
-from edge_models.bundling import GOLDEN_TICKS, Origin, Site, golden_inputs, unpack_weights, write_model_bundle
+from edge_models.bundling import GOLDEN_TICKS, Exported, Origin, Site, golden_inputs, unpack_weights, write_exported
 from edge_models.datasets import data_digest
 from edge_models.hybrid import CONTEXT, CONTEXT_WIDTH, MEMORY, NEIGHBOURS, VIEWS, HybridStep, State, Tick
 from edge_models.neighbours import choose_neighbours, named_edges, partial_correlations, read_edges
@@ -174,8 +174,9 @@ def _usable(recording: Recording) -> Recording:
     rows = len(recording)
     if rows < LEAST_ROWS:
         raise DataFileError(
-            f"{recording.path}: got {rows} rows of {len(recording.sensors)} sensors, expected at least {LEAST_ROWS} rows"
-            " of normal operation; record for longer, or use the universal model, which needs no training"
+            f"{recording.path}: got {rows} rows of {len(recording.sensors)} sensors, expected at least"
+            f" {LEAST_ROWS} rows of normal operation; record for longer, or use the"
+            " universal model, which needs no training"
         )
     if not np.isfinite(recording.values).any():
         raise DataFileError(f"{recording.path}: no sensor has a single value, expected readings of normal operation")
@@ -341,14 +342,15 @@ def _write(
     inputs = golden_inputs(np.concatenate([longest] * repeats), plant.neighbour, context)
     origin = Origin(options.name, datetime.now(UTC).strftime("%Y.%m.%d"), data_digest([history.path]), options.seed)
     site = Site(options.tick_s, specs, edges, np.zeros((0, len(specs)), np.float32))
+    exported = Exported.of(step, inputs)
     with tempfile.TemporaryDirectory() as folder:
-        draft = write_model_bundle(Path(folder) / "draft", step, inputs, origin, "draft", site)
+        draft = write_exported(Path(folder) / "draft", exported, origin, "draft", site)
         scores = np.concatenate(
             [score_rows(OnnxDetector(draft), part, plant.neighbour, plant.sensors) for part in held_out]
         )
     calibrated = dataclasses.replace(site, scores=scores)
     card = _card(history, plant, context, scores, options, loss)
-    return write_model_bundle(out, step, inputs, origin, card, calibrated), scores
+    return write_exported(out, exported, origin, card, calibrated), scores
 
 
 def _card(
@@ -385,9 +387,9 @@ enough to have constants). Seed {seed}.
 
 ## Measured
 
-On the last quarter of the rows, which nothing was fitted on ({ticks} ticks): held-out loss {loss:.3f} of
-what the linear experts leave; score per sensor and tick: median {median:.2f}, 99th percentile {p99:.2f}. Nothing is known about detection:
-the history holds no labelled faults.
+On the last quarter of the rows ({ticks} ticks), which nothing was fitted on, the score of a sensor and tick has median
+{median:.2f} and 99th percentile {p99:.2f}. Loss after fine-tuning: {loss:.3f} of what the linear experts
+leave. Nothing is known about detection: the history holds no labelled faults.
 
 ## The history
 
