@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.bundle.arrays import read_npz, write_npz
@@ -17,7 +16,7 @@ from edge_agent.pipeline.engine import Pipeline
 
 _log = logging.getLogger(__name__)
 
-_DETECTOR, _TAILS, _CALIBRATION, _LEARNED = "detector.", "tails.", "calibration", "learned_edges"
+_DETECTOR, _DECISION, _LEARNED = "detector.", "decision.", "learned_edges"
 _LIMIT = 256 * 2**20
 
 
@@ -26,8 +25,7 @@ def export_learned(pipeline: Pipeline) -> bytes:
     arrays: dict[str, NDArray[Any]] = {
         _DETECTOR + name: array for name, array in pipeline.detector.export_state().items()
     }
-    arrays[_CALIBRATION] = pipeline.decider.calibration.rows()
-    arrays |= {_TAILS + name: array for name, array in pipeline.decider.tails.export().items()}
+    arrays |= {_DECISION + name: array for name, array in pipeline.decider.export().items()}
     if pipeline.graph.learner is not None:
         arrays[_LEARNED] = pipeline.graph.learner.export()
     return write_npz(arrays)
@@ -40,14 +38,20 @@ def import_learned(pipeline: Pipeline, raw: bytes) -> bool:
     except BundleError as error:
         _log.warning("learned state not used: %s", error)
         return False
-    tails = {name.removeprefix(_TAILS): array for name, array in arrays.items() if name.startswith(_TAILS)}
-    state = {name.removeprefix(_DETECTOR): array for name, array in arrays.items() if name.startswith(_DETECTOR)}
-    rows = arrays.get(_CALIBRATION)
-    if rows is None or not tails or "sensors" not in state or not pipeline.detector.import_state(state):
+    state = _part(arrays, _DETECTOR)
+    if "sensors" not in state or not pipeline.detector.import_state(state):
         _log.info("learned state not used: it belongs to another model")
         return False
+    try:
+        pipeline.decider.restore(_part(arrays, _DECISION))
+    except (KeyError, ValueError) as error:
+        _log.warning("learned calibration not used: %s", error)
+        pipeline.decider.recalibrate()
     pipeline.intake.expect(tuple(str(name) for name in state["sensors"]))
-    pipeline.decider.restore(tails, np.asarray(rows, dtype=np.float64))
     if _LEARNED in arrays:
         pipeline.graph.restore_learned(arrays[_LEARNED])
     return True
+
+
+def _part(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,7 +1,7 @@
 """The plant's score statistics to one p-value: conformal ranks in the body, a generalised Pareto tail beyond.
 
-Each tick gives a row of statistics (``decision.statistics``). They are brought to one scale by median and upper spread
-on normal data, their maximum is ranked against its own normal past.
+Each tick gives a row of statistics (``decision.statistics``). Every statistic is ranked against its own normal past;
+the smallest p-value, times their number (Bonferroni), is the tick's: a restless statistic costs the others nothing.
 
 Ranks (Vovk et al., Algorithmic Learning in a Random World, 2005): p = (1 + #{calibration >= x}) / (n + 1), valid for
 exchangeable normal data but never below 1/(n+1). Beyond the ``_BODY`` quantile a generalised Pareto distribution is
@@ -11,8 +11,6 @@ means and is stable for small samples.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,27 +18,31 @@ Floats = NDArray[np.float64]
 
 _BODY = 0.95
 _REFIT_EVERY = 64
-_SHAPE_MIN, _SHAPE_MAX = 0.0, 0.5  # a bounded tail would promise that nothing worse can ever happen
-_SMALLEST_SPREAD = 0.05  # log units; a plant without any noise must not alarm at the first one
+# The statistics are logarithms, in which a power law has an exponential tail (shape 0). A bounded tail (below 0) would
+# promise that nothing worse can ever happen; a much heavier one is an artefact of few exceedances.
+_SHAPE_MIN, _SHAPE_MAX = 0.0, 0.1
+_SMALLEST_SCALE = 0.02  # log units; a plant without any noise must not alarm at the first one
+_SMALLEST_P = 1e-300
 
 
 class Calibration:
-    """Normal rows of statistics, the last ``capacity`` of them, and the tail fitted to them."""
+    """Normal rows of statistics, the last ``capacity`` of them, and the tails fitted to them."""
 
     def __init__(self, width: int, needed: int, capacity: int = 4096) -> None:
         self._needed = needed
         self._rows: Floats = np.zeros((max(capacity, needed), width))
         self._count = 0
         self._since_fit = 0
-        self._centre: Floats | None = None
-        self._spread: Floats = np.ones(width)
-        self._sorted: Floats = np.zeros(0)
-        self._threshold = self._scale = self._shape = self._tail_share = 0.0
+        self._sorted: Floats | None = None
+        self._threshold: Floats = np.zeros(width)
+        self._scale: Floats = np.ones(width)
+        self._shape: Floats = np.zeros(width)
+        self._tail_share = 1.0
 
     @property
     def ready(self) -> bool:
         """True when enough normal rows were learned for p-values."""
-        return self._centre is not None
+        return self._sorted is not None
 
     @property
     def progress(self) -> float:
@@ -60,7 +62,7 @@ class Calibration:
         rows = rows[np.isfinite(rows).all(axis=1)][-len(self._rows) :]
         self._rows[: len(rows)] = rows
         self._count = len(rows)
-        self._centre = None
+        self._sorted = None
         if self._count >= self._needed:
             self._fit()
 
@@ -72,34 +74,32 @@ class Calibration:
 
     def p_value(self, row: Floats) -> float | None:
         """Probability of a row at least this extreme in normal operation; None until :attr:`ready`."""
-        if self._centre is None:
+        if self._sorted is None:
             return None
-        value = float(((row - self._centre) / self._spread).max())
-        n = len(self._sorted)
-        if value <= self._threshold:
-            return float(1 + n - int(np.searchsorted(self._sorted, value, side="left"))) / (n + 1)
-        excess = (value - self._threshold) / self._scale
-        if self._shape < 1e-6:
-            return self._tail_share * math.exp(-min(excess, 700.0))
-        return float(self._tail_share * (1.0 + self._shape * excess) ** (-1.0 / self._shape))
+        n, width = self._sorted.shape
+        at_least = [n - int(np.searchsorted(self._sorted[:, j], row[j], side="left")) for j in range(width)]
+        body = (1.0 + np.array(at_least)) / (n + 1.0)
+        excess = np.maximum((row - self._threshold) / self._scale, 0.0)
+        tail = self._tail_share * _survival(excess, self._shape)
+        p = np.where(row <= self._threshold, body, tail)
+        return float(min(1.0, max(width * float(p.min()), _SMALLEST_P)))
 
     def _fit(self) -> None:
         self._since_fit = 0
-        rows = self._rows[: min(self._count, len(self._rows))]
-        self._centre = np.median(rows, axis=0)
-        self._spread = np.maximum(np.quantile(rows, _BODY, axis=0) - self._centre, _SMALLEST_SPREAD)
-        self._sorted = np.sort(((rows - self._centre) / self._spread).max(axis=1))
+        self._sorted = np.sort(self._rows[: min(self._count, len(self._rows))], axis=0)
         first = int(_BODY * len(self._sorted))
-        self._threshold = float(self._sorted[first])
+        self._threshold = self._sorted[first]
         excess = self._sorted[first + 1 :] - self._threshold
         self._tail_share = (len(excess) + 1) / (len(self._sorted) + 1)
-        self._scale, self._shape = fit_pareto(excess)
+        fits = [fit_pareto(column) for column in excess.T]
+        self._scale = np.maximum([scale for scale, _ in fits], _SMALLEST_SCALE)
+        self._shape = np.array([shape for _, shape in fits])
 
 
 def fit_pareto(excess: Floats) -> tuple[float, float]:
     """Scale and shape of a generalised Pareto distribution for sorted, non-negative exceedances.
 
-    The shape is kept between 0 and 0.5; where it would leave that range, the scale that keeps their mean is returned.
+    The shape is kept between 0 and 0.1; where it would leave that range, the scale that keeps their mean is returned.
     """
     m, floor = len(excess), 1e-6
     if m < 4 or float(excess[-1]) <= floor:
@@ -109,3 +109,10 @@ def fit_pareto(excess: Floats) -> tuple[float, float]:
     shape = 2.0 - a0 / (a0 - 2.0 * a1) if a0 - 2.0 * a1 > floor else _SHAPE_MAX
     shape = min(max(shape, _SHAPE_MIN), _SHAPE_MAX)
     return max(a0 * (1.0 - shape), floor), shape
+
+
+def _survival(excess: Floats, shape: Floats) -> Floats:
+    exponential = np.exp(-np.minimum(excess, 690.0))
+    heavy = shape > 1e-6
+    safe = np.where(heavy, shape, 1.0)
+    return np.where(heavy, (1.0 + safe * excess) ** (-1.0 / safe), exponential)

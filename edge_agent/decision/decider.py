@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_agent.decision.calibration import Calibration
 from edge_agent.decision.facts import SensorFacts
 from edge_agent.decision.options import DecisionOptions
+from edge_agent.decision.persistence import Persistence
 from edge_agent.decision.process import ProcessIncidents
 from edge_agent.decision.quality import QualityIncidents
 from edge_agent.decision.sensor_tails import SensorTails
@@ -43,6 +44,7 @@ class Decider:
 
     def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
         self._needed = options.calibration_ticks
+        self._persistence_ticks = round(min(max(options.detect_within / period_s / 3, 5), 120))
         self.process = ProcessIncidents(options, period_s, new_id)
         self.quality = QualityIncidents(options, period_s, new_id)
         self.recalibrate()
@@ -56,17 +58,20 @@ class Decider:
         """Decide on one tick. Normal ticks are learned from, those under alarm never."""
         changed = self.quality.update(snapshot)
         self.tails.align(snapshot.sensors)
+        self.lasting_tails.align(snapshot.sensors)
         raw = scores.score
         scores = replace(scores, score=self.tails.usual(raw))
-        row = self._statistics.update(scores.score, scores.valid & facts.monitored)
+        mean = self._persistence.update(snapshot.sensors, scores.score, scores.valid)
+        lasting = self.lasting_tails.usual(mean)
+        row = self._statistics.update(scores.score, lasting, scores.valid & facts.monitored)
         if row is None:
             return Decision(None, None, False, None, tuple(changed), not self.calibration.ready)
-        self._suspects.update(snapshot, scores, facts.monitored)
+        self._suspects.update(snapshot, scores, lasting, facts.monitored)
         p_value = self.calibration.p_value(row)
         plant_score = float(row[SMOOTHED])
         alarm, incidents = self.process.update(snapshot, scores, self._suspects, p_value, plant_score, facts, degraded)
         if not alarm and (p_value is None or p_value >= self.process.alpha):
-            self._learn(raw, scores.valid, row)
+            self._learn(raw, mean, scores.valid, row)
         changed += incidents
         incident = self.process.latest_id()
         return Decision(plant_score, p_value, alarm, incident, tuple(changed), not self.calibration.ready)
@@ -74,19 +79,36 @@ class Decider:
     def calibrate(self, sensors: tuple[str, ...], scores: NDArray[np.float32]) -> None:
         """Learn from per-sensor scores [T, S] of held-out normal data that came with a bundle."""
         self.tails.load(sensors, scores)
-        tails = SensorTails()
-        tails.load(sensors, scores)
-        tails.align(sensors)
+        self.tails.align(sensors)
+        valid = np.isfinite(scores) & (scores > 0)
+        usual = [self.tails.usual(np.where(there, row, 0.0)) for row, there in zip(scores, valid, strict=True)]
+        persistence = Persistence(self._persistence_ticks)
+        means = [persistence.update(sensors, row, there) for row, there in zip(usual, valid, strict=True)]
+        self.lasting_tails.load(sensors, np.array(means))
+        self.lasting_tails.align(sensors)
         statistics = PlantStatistics()
-        rows = [statistics.update(tails.usual(row), np.isfinite(row) & (row > 0)) for row in scores]
-        known = [row for row in rows if row is not None]
-        if known:
+        found = [
+            statistics.update(row, self.lasting_tails.usual(mean), there)
+            for row, mean, there in zip(usual, means, valid, strict=True)
+        ]
+        rows = [row for row in found if row is not None]
+        if rows:
             self._settling = self._needed
-            self.calibration.load(np.array(known))
+            self.calibration.load(np.array(rows))
 
-    def restore(self, tails: dict[str, NDArray[Any]], rows: NDArray[np.float64]) -> None:
-        """Take over what was saved of ``tails`` and of ``calibration``."""
-        self.tails.restore(tails)
+    def export(self) -> dict[str, NDArray[Any]]:
+        """What was learned about normal scores, for saving."""
+        tails = {f"tails.{name}": array for name, array in self.tails.export().items()}
+        lasting = {f"lasting.{name}": array for name, array in self.lasting_tails.export().items()}
+        return {"rows": self.calibration.rows(), **tails, **lasting}
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take over what :meth:`export` gave. :raises KeyError, ValueError: it is of another form."""
+        rows = np.asarray(state["rows"], dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != WIDTH:
+            raise ValueError(f"saved calibration: got shape {rows.shape}, expected [T, {WIDTH}]")
+        for tails, prefix in ((self.tails, "tails."), (self.lasting_tails, "lasting.")):
+            tails.restore({name: state[prefix + name] for name in ("names", "log_quantile", "seen")})
         self.calibration.load(rows)
         self._settling = self._needed
 
@@ -94,6 +116,8 @@ class Decider:
         """Forget the calibration: scores of another detector mean something else. Open incidents stay open."""
         self.calibration = Calibration(WIDTH, self._needed)
         self.tails = SensorTails()
+        self.lasting_tails = SensorTails(least=0.1)
+        self._persistence = Persistence(self._persistence_ticks)
         self._settling = 0
         self._statistics = PlantStatistics()
         self._suspects = Suspects()
@@ -102,10 +126,18 @@ class Decider:
         """The stream starts anew: what carries over ticks is forgotten, the calibration stays."""
         self._statistics.reset()
         self._suspects.reset()
+        self._persistence.reset()
         return (*self.process.close_all(snapshot, facts), *self.quality.close_all(snapshot))
 
-    def _learn(self, raw: NDArray[np.float32], valid: NDArray[np.bool_], row: NDArray[np.float64]) -> None:
+    def _learn(
+        self,
+        raw: NDArray[np.float32],
+        mean: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+        row: NDArray[np.float64],
+    ) -> None:
         self.tails.learn(raw, valid)
+        self.lasting_tails.learn(mean, valid)
         self._settling += 1
         # Rows made while the sensors' tails were still unknown would look worse than the plant ever is.
         if self._settling > self._needed // 2:

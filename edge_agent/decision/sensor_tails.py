@@ -21,9 +21,13 @@ _SETTLED = 600.0  # ticks after which steps are near the long-run size
 
 
 class SensorTails:
-    """One tracked quantile a sensor; rows follow the sensors of the snapshot by name."""
+    """One tracked quantile a sensor; rows follow the sensors of the snapshot by name.
 
-    def __init__(self) -> None:
+    ``least``: scores are never divided by less, so that a sensor whose scores are always tiny is not blown up.
+    """
+
+    def __init__(self, least: float = 1.0) -> None:
+        self._least = least
         self._sensors: tuple[str, ...] = ()
         self._log_quantile: NDArray[np.float64] = np.zeros(0)
         self._seen: NDArray[np.float64] = np.zeros(0)
@@ -42,7 +46,7 @@ class SensorTails:
 
     def usual(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
         """``score`` (N) in units that mean the same for every sensor: about 1 is normal."""
-        excess = np.exp(np.maximum(self._log_quantile - np.log(_USUAL), 0.0))
+        excess = np.maximum(np.exp(self._log_quantile) / _USUAL, self._least)
         return np.asarray(score / excess, dtype=np.float32)
 
     def learn(self, score: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:

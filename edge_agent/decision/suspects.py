@@ -17,7 +17,10 @@ _MOST_GROUPS = 4
 
 
 class Suspects:
-    """Five-tick means of the sensors' scores, and the groups of sensors that stand out."""
+    """The sensors' scores, the groups of sensors that stand out, and since when each does.
+
+    ``mean``: five-tick mean or lasting score of each sensor (N), whichever is higher.
+    """
 
     def __init__(self) -> None:
         self._sensors: tuple[str, ...] = ()
@@ -25,12 +28,16 @@ class Suspects:
         self.mean: NDArray[np.float32] = np.zeros(0, np.float32)
         self.first_tick: dict[str, int] = {}
 
-    def update(self, snapshot: Snapshot, scores: Scores, monitored: NDArray[np.bool_]) -> None:
-        """Take one tick in."""
+    def update(
+        self, snapshot: Snapshot, scores: Scores, lasting: NDArray[np.float32], monitored: NDArray[np.bool_]
+    ) -> None:
+        """Take one tick in; ``lasting`` (N) is the persistent score."""
         if snapshot.sensors is not self._sensors:
             self._align(snapshot.sensors)
-        self._recent.append(np.where(scores.valid & monitored, scores.score, 0.0).astype(np.float32))
-        self.mean = np.mean(self._recent, axis=0, dtype=np.float32)
+        counts = scores.valid & monitored
+        self._recent.append(np.where(counts, scores.score, 0.0).astype(np.float32))
+        recent = np.mean(self._recent, axis=0, dtype=np.float32)
+        self.mean = np.maximum(recent, np.where(counts, lasting, 0.0))
         standing_out = np.flatnonzero(self.mean > _OUTSTANDING)
         names = {snapshot.sensors[i] for i in standing_out}
         for name in [name for name in self.first_tick if name not in names]:

@@ -103,7 +103,7 @@ def test_a_fault_opens_one_incident_that_names_it_and_closes_afterwards() -> Non
     bench.warm()
     for _ in range(20):
         bench.step({2: 400.0})
-    for _ in range(20):
+    for _ in range(120):
         bench.step()
     opened, *updates, closed = bench.incidents
     assert all(update.state is IncidentState.UPDATED for update in updates)
@@ -201,14 +201,14 @@ def test_a_short_dropout_is_no_incident() -> None:
     assert bench.incidents == []
 
 
-def test_p_values_of_normal_data_are_uniform() -> None:
+def test_p_values_of_normal_data_are_what_they_say() -> None:
     rng = np.random.default_rng(5)
     calibration = Calibration(2, 200)
     for row in rng.normal(size=(3000, 2)):
         calibration.learn(row)
     p = np.array([calibration.p_value(row) for row in rng.normal(size=(4000, 2))])
-    for level in (0.5, 0.1, 0.01):
-        assert abs((p <= level).mean() - level) < 4 * np.sqrt(level * (1 - level) / 4000) + 0.5 * level
+    for level in (0.5, 0.1, 0.01):  # two independent statistics: Bonferroni is nearly exact for small levels
+        assert abs((p <= level).mean() - (1 - (1 - level / 2) ** 2)) < 4 * np.sqrt(level / 4000) + 0.3 * level
 
 
 def test_p_values_fall_as_rows_grow_even_far_beyond_the_calibration() -> None:
@@ -225,9 +225,9 @@ def test_the_tail_fit_recovers_an_exponential_and_a_heavy_tail() -> None:
     scale, shape = fit_pareto(np.sort(rng.exponential(2.0, 5000)))
     assert scale == pytest.approx(2.0, rel=0.15)
     assert shape < 0.1
-    heavy = np.sort((rng.uniform(size=5000) ** -0.3 - 1) / 0.3)
+    heavy = np.sort((rng.uniform(size=5000) ** -0.08 - 1) / 0.08)
     scale, shape = fit_pareto(heavy)
-    assert shape == pytest.approx(0.3, abs=0.1)
+    assert shape == pytest.approx(0.08, abs=0.05)
     assert scale == pytest.approx(1.0, rel=0.15)
 
 
@@ -235,7 +235,7 @@ def test_the_tail_fit_recovers_an_exponential_and_a_heavy_tail() -> None:
 def test_the_tail_fit_survives_degenerate_data(excess: np.ndarray) -> None:
     scale, shape = fit_pareto(excess)
     assert scale > 0
-    assert 0 <= shape <= 0.5
+    assert 0 <= shape <= 0.1
 
 
 def test_saved_rows_give_the_same_p_values_again() -> None:
@@ -249,12 +249,34 @@ def test_saved_rows_give_the_same_p_values_again() -> None:
     assert second.p_value(probe) == pytest.approx(first.p_value(probe))
 
 
-def test_statistics_are_the_log_mean_and_the_log_mean_of_the_worst_three() -> None:
+def test_statistics_are_log_means_over_all_and_over_the_worst() -> None:
     statistics = PlantStatistics()
-    row = statistics.update(np.array([1, 1, 1, 1, 5, 9], np.float32), np.array([1, 1, 1, 1, 1, 0], bool))
+    score, counts = np.array([1, 1, 1, 1, 5, 9], np.float32), np.array([1, 1, 1, 1, 1, 0], bool)
+    row = statistics.update(score, 2 * score, counts)
     assert row is not None
-    assert row == pytest.approx(np.log([1.801, 7 / 3 + 0.001, 1.801, 7 / 3 + 0.001]), rel=1e-4)
-    assert statistics.update(np.zeros(2, np.float32), np.zeros(2, bool)) is None
+    expected = [1.8, 7 / 3, 1.8, 7 / 3, 10, 14 / 3]
+    assert row == pytest.approx(np.log(np.array(expected) + 1e-3), rel=1e-4)
+    assert statistics.update(np.zeros(2, np.float32), np.zeros(2, np.float32), np.zeros(2, bool)) is None
+
+
+def test_a_restless_sensor_does_not_drown_the_others() -> None:
+    """One sensor whose model never fits: its own faults need more, those of the others do not."""
+    bench = Bench()
+    for _ in range(2500):
+        bench.step({7: float(1000 * bench.rng.chisquare(1))})
+    bench.incidents.clear()
+    for _ in range(10):
+        bench.step({2: 200.0, 7: float(1000 * bench.rng.chisquare(1))})
+    assert bench.incidents[0].contributions[0].sensor == "s2"
+
+
+def test_a_small_deviation_that_lasts_is_found() -> None:
+    bench = Bench()
+    bench.warm(3000)
+    for _ in range(60):
+        bench.step({4: float(9.0 + bench.rng.chisquare(1))})
+    assert bench.states()[:1] == [IncidentState.OPEN]
+    assert bench.incidents[0].contributions[0].sensor == "s4"
 
 
 @pytest.mark.parametrize(
