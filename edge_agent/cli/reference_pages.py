@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import click
 
 from edge_agent.cli.app import cli
 from edge_agent.cli.exit_codes import ExitCode
+from edge_agent.config.json_schema import json_schema
 from edge_agent.config.options_text import OptionText, options_text
 from edge_agent.config.schema import ADAPTER_SECTIONS, SECTION_NAMES, SECTION_SUMMARIES, SECTIONS
 from edge_agent.contract import SinkOptions, SourceOptions
@@ -52,6 +54,7 @@ def pages() -> dict[str, str]:
         "metrics.md": metrics_page(),
         "cli.md": cli_page(),
         "adapters.md": adapters_page(),
+        "agent.schema.json": schema_page(),
     }
 
 
@@ -142,6 +145,12 @@ def adapters_page() -> str:
                 lines += ["", f"Needs `pip install '{DISTRIBUTION}[{adapter.extra}]'`."]
             lines += ["", *_table(options_text(adapter.options, leave_out=_COMMON[section]))]
     return "\n".join(lines) + "\n"
+
+
+def schema_page() -> str:
+    """The JSON Schema of the configuration file, with our own adapters."""
+    ours = {adapter.name for group in ADAPTER_SECTIONS.values() for adapter in our_adapters(group)}
+    return json.dumps(json_schema(ours), indent=1, ensure_ascii=False) + "\n"
 
 
 def commands(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from edge_agent.config.schema import ADAPTER_SECTIONS, SECTION_NAMES, SECTION_SUMMARIES, SECTIONS
@@ -12,12 +13,12 @@ from edge_agent.registry import Group, adapters
 IDENTIFIER = "https://edge-graph-agent.invalid/config.schema.json"
 
 
-def json_schema() -> dict[str, Any]:
-    """The schema, with one variant for each installed adapter, told apart by ``type``."""
+def json_schema(adapter_names: Collection[str] | None = None) -> dict[str, Any]:
+    """The schema, with one variant for each installed adapter (or those named), told apart by ``type``."""
     definitions: dict[str, Any] = {}
     properties: dict[str, Any] = {}
     for name in SECTION_NAMES:
-        properties[name] = _section(name, definitions) | {"description": SECTION_SUMMARIES[name]}
+        properties[name] = _section(name, definitions, adapter_names) | {"description": SECTION_SUMMARIES[name]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": IDENTIFIER,
@@ -30,13 +31,17 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _section(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
+def _section(name: str, definitions: dict[str, Any], adapter_names: Collection[str] | None) -> dict[str, Any]:
     if name in SECTIONS:
         return _define(name, SECTIONS[name], definitions)
     if name == "sensors":
         return {"type": "object", "additionalProperties": _define("sensor", SensorOptions, definitions)}
     group = ADAPTER_SECTIONS[name]
-    variants = [_variant(group, adapter.name, adapter.options, definitions) for adapter in adapters(group)[0]]
+    variants = [
+        _variant(group, adapter.name, adapter.options, definitions)
+        for adapter in adapters(group)[0]
+        if adapter_names is None or adapter.name in adapter_names
+    ]
     return {"type": "object", "additionalProperties": {"oneOf": variants}, "minProperties": int(group is Group.SOURCES)}
 
 
