@@ -149,6 +149,13 @@ def test_commands_in_examples_exist(page: Path) -> None:
                 assert given <= options | {"-h", "--help", "--version"}, line
 
 
+def test_index_leads_to_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    for page in ROOT.glob("docs/**/*.md"):
+        name = str(page.relative_to(ROOT / "docs"))
+        assert name == "index.md" or f"({name})" in index, name
+
+
 def test_pip_installs_the_right_distribution() -> None:
     for page in PAGES:
         assert not re.search(r"pip install [^\n]*['\" ]edge-agent\b", page.read_text()), page
