@@ -66,6 +66,9 @@ def _notes(config: AgentConfig) -> list[str]:
                     f"{section}.{name}: {', '.join(missing)} is not installed here: "
                     f"pip install '{DISTRIBUTION}[{extra}]'"
                 )
+    missing = missing_packages("otlp") if config.telemetry.endpoint is not None else ()
+    if missing:
+        notes.append(f"telemetry: {', '.join(missing)} is not installed here: pip install '{DISTRIBUTION}[otlp]'")
     return notes
 
 
