@@ -77,8 +77,8 @@ def _as_visitor(options: Any) -> Any:
         changes["client_id"] = f"{options.client_id}-check"
     if isinstance(getattr(options, "session_expiry", None), int | float):
         changes["session_expiry"] = 0
-    if getattr(options, "clean_session", None) is False:
-        changes["clean_session"] = True
+    if getattr(options, "share", None) is not None:
+        changes["share"] = None  # in the group we would be given messages that the daemon then misses
     return options.model_copy(update=changes) if changes else options
 
 

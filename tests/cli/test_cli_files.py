@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import signal
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -233,3 +236,19 @@ def test_record_refuses_a_wrong_duration(run: Run, config: Path, tmp_path: Path)
     result = run("record", "-c", config, "--out", tmp_path / "x", "--duration", "5")
     assert result.exit_code == 2
     assert "expected a duration with its unit" in result.stderr
+
+
+def test_record_keeps_what_was_read_until_ctrl_c(config: Path, modbus_port: int, tmp_path: Path) -> None:
+    config.write_text(config.read_text().replace("port: 9", f"port: {modbus_port}, interval: 50ms"))
+    out = tmp_path / "readings.log"
+    command = [sys.executable, "-m", "edge_agent", "record", "-c", str(config), "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 20
+        while not (out.exists() and out.stat().st_size > 500):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        said, complained = process.communicate(timeout=20)
+    assert (process.returncode, complained) == (0, "")
+    assert said.startswith(f"plc: {len(list(ReadingLogReader(out)))} readings\n")

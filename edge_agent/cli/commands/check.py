@@ -32,7 +32,8 @@ def check(ctx: click.Context, file: Path, connect: bool, timeout: float, as_json
     \b
     Exit codes: 0 nothing is wrong, 2 mistakes in the file, 1 (with --connect) something could not be reached.
 
-    --connect introduces itself to brokers under another client name, so the running daemon is not disturbed.
+    --connect introduces itself to brokers under another client name, so the running daemon is not disturbed. What
+    only one program can have at a time (a serial line, the port of a CoAP server) is found taken while it runs.
     """
     from edge_agent.config import load_config
 
