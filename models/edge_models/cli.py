@@ -107,14 +107,16 @@ def train_command(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     envvar="EDGE_AGENT_DATA",
     required=True,
-    help="Folder of recordings (asd/, smd/, tep/, skab/, batadal/, lbnl_ahu/, wsn_suthaharan/).",
+    help="Folder of recordings (asd/, smd/, tep/, skab/, batadal/, lbnl_ahu/, wsn_suthaharan/, swat/, wadi/).",
 )
 @click.option(
     "--bundle",
     type=click.Path(exists=True, path_type=Path),
     help="Bundle to measure (default: the universal model of this installation).",
 )
-@click.option("--set", "sets", multiple=True, help="Only this set; may be given several times (default: all).")
+@click.option(
+    "--set", "sets", multiple=True, help="Only this set; may be given several times (default: all but swat and wadi)."
+)
 @click.option("--site", is_flag=True, help="Also train a site model on each plant's normal part, and measure it.")
 @click.option("--time-budget", type=_Duration(), default="1m", show_default=True, help="For each site model.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the site models.")
@@ -137,7 +139,7 @@ def evaluate_command(
     import torch
 
     from edge_agent.bundle.store import read_bundle, universal_bundle
-    from edge_models.datasets import SETS
+    from edge_models.datasets import OPEN_SETS, SETS
     from edge_models.evaluate import evaluate, with_bundle, with_site_training
 
     torch.set_num_threads(1)
@@ -148,7 +150,7 @@ def evaluate_command(
     models = {shown.manifest.name: with_bundle(shown)}
     if site:
         models["site model"] = with_site_training(time_budget, seed)
-    rows = evaluate(data, sets or SETS, models, lambda name, plant: click.echo(f"{name}: {plant}", err=True))
+    rows = evaluate(data, sets or OPEN_SETS, models, lambda name, plant: click.echo(f"{name}: {plant}", err=True))
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return

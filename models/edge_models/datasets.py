@@ -111,7 +111,10 @@ def load(folder: Path, name: str) -> list[Entity]:
     """All plants of one set. :class:`~edge_agent.errors.DataFileError` names an unknown set or a missing file."""
     if name not in _LOADERS:
         raise DataFileError(f"unknown set {name!r}, expected one of {', '.join(_LOADERS)}")
-    return _LOADERS[name](folder)
+    found = _LOADERS[name](folder)
+    if not found:
+        raise DataFileError(f"{folder}: no recordings of {name!r}")
+    return found
 
 
 def training_files(folder: Path) -> list[Path]:
@@ -197,6 +200,15 @@ def _edges(path: Path, sensors: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple((a, b) for a, b, *_ in lines if a in known and b in known)
 
 
+def _itrust(name: str) -> Callable[[Path], list[Entity]]:
+    def read(folder: Path) -> list[Entity]:
+        from edge_models import itrust  # imports this module
+
+        return [(itrust.load_swat if name == "swat" else itrust.load_wadi)(folder / name)]
+
+    return read
+
+
 _LOADERS: dict[str, Callable[[Path], list[Entity]]] = {
     "wsn_suthaharan": _folders("wsn_suthaharan"),
     "tep": _tep,
@@ -205,6 +217,10 @@ _LOADERS: dict[str, Callable[[Path], list[Entity]]] = {
     "skab": _skab,
     "batadal": _batadal,
     "lbnl": _lbnl,
+    "swat": _itrust("swat"),
+    "wadi": _itrust("wadi"),
 }
 SETS = tuple(_LOADERS)
 """Names for :func:`load`."""
+OPEN_SETS = tuple(name for name in SETS if name not in ("swat", "wadi"))
+"""Those that anybody may download."""

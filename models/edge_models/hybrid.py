@@ -46,6 +46,7 @@ _SPREAD_FLOOR = 1e-3
 _LEAST_RESIDUAL = 1e-3
 _OVERFLOW = 1e6
 _FREE_TICKS = 40.0
+_FREE = 1e12
 
 MEMORY = (
     "heard", "learned", "anchor", "mean", "variance", "suspicion", "typical", "score",
@@ -365,7 +366,7 @@ def _remember(
     pace: Pace,
 ) -> Tensor:
     """The scalars after the tick. ``linear`` and ``final`` are residuals [N, 2] with their variances so far."""
-    free, strict = torch.full_like(m.heard, 1e6), torch.full_like(m.heard, INPUT_LIMIT)
+    free, strict = torch.full_like(m.heard, _FREE), torch.full_like(m.heard, INPUT_LIMIT)
     pull = reading.fresh * lesson.calm
     rate = pull * torch.clamp(1.0 / (m.learned + 1.0), min=1.0 / pace.horizon)
     mean, variance = learn_level(
