@@ -79,6 +79,8 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except EdgeAgentError as error:
             raise OneSentenceError(error) from error
+        except ModuleNotFoundError as error:
+            raise _missing(ctx.invoked_subcommand or "", error) from error
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(int(ExitCode.INTERRUPTED))
@@ -103,9 +105,17 @@ def _imported(name: str, module: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        from edge_agent.registry import extra_with, missing_library
+        raise _missing(name, error) from error
 
-        raise ConfigError(missing_library(f"`edge-agent {name}`", extra_with(error.name or ""), error)) from error
+
+def _missing(command: str, error: ModuleNotFoundError) -> Exception:
+    """One sentence with what to install; ``error`` itself when it is no library of an extra, but a fault of ours."""
+    from edge_agent.registry import extra_with, missing_library
+
+    extra = extra_with(error.name or "")
+    if extra is None:
+        return error
+    return OneSentenceError(ConfigError(missing_library(f"`edge-agent {command}`", extra, error)))
 
 
 def _announced() -> dict[str, str]:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -79,6 +80,32 @@ def test_missing_extra_is_one_sentence_and_exit_2(run: Run, monkeypatch: pytest.
     assert result.stderr == (
         "Error: command 'train' needs 'torch', which is not installed: pip install 'edge-graph-agent[train]'\n"
     )
+
+
+@pytest.mark.parametrize("when", ["loaded", "run"])
+def test_library_missing_in_a_command_of_ours_is_one_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    def without_amqtt(*_: object) -> click.Command:
+        raise ModuleNotFoundError("No module named 'amqtt'", name="amqtt")
+
+    command = click.Command("demo", callback=without_amqtt)
+    monkeypatch.setitem(COMMANDS, "demo", (f"{__name__}:command", "x"))
+    found = without_amqtt if when == "loaded" else lambda module: SimpleNamespace(command=command)
+    monkeypatch.setattr("edge_agent.cli.app.import_module", found)
+    result = run("demo")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "Error: `edge-agent demo` needs 'amqtt', which is not installed: pip install 'edge-graph-agent[demo]'\n"
+    )
+
+
+def test_module_missing_of_our_own_is_a_fault(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(module: str) -> None:
+        raise ModuleNotFoundError("No module named 'edge_agent.gone'", name="edge_agent.gone")
+
+    monkeypatch.setattr("edge_agent.cli.app.import_module", broken)
+    assert isinstance(run("demo").exception, ModuleNotFoundError)
 
 
 def test_entry_point_that_is_no_command_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

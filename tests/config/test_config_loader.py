@@ -3,6 +3,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -297,3 +299,14 @@ def test_sample_is_valid_and_gives_the_defaults(tmp_path: Path) -> None:
 def test_any_text_is_a_configuration_or_a_config_error(text: str) -> None:
     with contextlib.suppress(ConfigError):  # anything else is a fault
         parse_config(text, Path("agent.yaml"), {}, sources_required=False)
+
+
+def test_reading_a_configuration_imports_no_client_library(tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    path.write_text(sample_config(("mqtt", "coap"), ("mqtt", "file", "webhook")))
+    code = "import sys, pathlib; from edge_agent.config import load_config; load_config(pathlib.Path(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(*sys.modules)", str(path)], capture_output=True, text=True, check=True
+    )
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"onnxruntime", "aiohttp", "paho", "aiocoap", "pymodbus", "opentelemetry", "rich", "torch"}
