@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +19,11 @@ from mqtt_rig import (
     rejected,
     running,
     sockets,
+    source_options,
     until,
 )
 
+from edge_adapters.mqtt.connect import open_socket
 from edge_agent.channel import Full
 from edge_agent.errors import AdapterError, RetryableAdapterError
 
@@ -295,6 +298,22 @@ def password_file(folder: Path) -> Path:
     path = folder / "passwords"
     subprocess.run(["mosquitto_passwd", "-b", "-c", str(path), "agent", "right"], check=True, capture_output=True)
     return path
+
+
+async def test_small_packets_do_not_wait_for_one_another(broker: Broker) -> None:
+    sock = await open_socket(source_options(broker.port))
+    with sock:
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.gettimeout() == 0
+
+
+async def test_cancelling_says_goodbye_to_the_broker(start_broker: Callable[..., Broker], tmp_path: Path) -> None:
+    broker = start_broker(f"log_dest file {tmp_path}/log", "log_type all")
+    given, intake = context(), Intake()
+    async with running(build_source(broker.port, given, client_id="agent"), given, intake):
+        pass
+    await asyncio.to_thread(broker.stop)
+    assert "Received DISCONNECT from agent" in (tmp_path / "log").read_text()
 
 
 async def test_cancelling_leaves_no_socket_and_no_task(broker: Broker) -> None:
