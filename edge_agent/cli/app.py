@@ -37,6 +37,10 @@ EXTRA_HELP = {
 """One-line help of commands that come by entry point with our own distribution."""
 
 
+NEEDED_EXTRAS = {"demo": "demo", "train": "train"}
+"""Commands that cannot do anything without an extra, so that it is said before they begin."""
+
+
 class OneSentenceError(click.ClickException):
     """An expected failure: one clear sentence on standard error, no traceback."""
 
@@ -67,12 +71,15 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
-            return super().resolve_command(ctx, args)
+            name, command, rest = super().resolve_command(ctx, args)
         except click.UsageError as error:
             from edge_agent.registry import nearest
 
             hint = nearest(args[0], self.list_commands(ctx)).removeprefix("; ")
             raise click.UsageError(f"{error.message.rstrip('.')}. {hint[:1].upper()}{hint[1:]}".strip(), ctx) from error
+        if not {"--help", "-h"} & set(rest):
+            _check_extra(name or "")
+        return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -106,6 +113,18 @@ def _imported(name: str, module: str) -> Any:
         return import_module(module)
     except ModuleNotFoundError as error:
         raise _missing(name, error) from error
+
+
+def _check_extra(command: str) -> None:
+    from edge_agent.registry import DISTRIBUTION, missing_packages
+
+    extra = NEEDED_EXTRAS.get(command)
+    missing = missing_packages(extra) if extra is not None else ()
+    if missing:
+        install = f"pip install '{DISTRIBUTION}[{extra}]'"
+        raise OneSentenceError(
+            ConfigError(f"`edge-agent {command}` needs {', '.join(missing)}, not installed here: {install}")
+        )
 
 
 def _missing(command: str, error: ModuleNotFoundError) -> Exception:

@@ -100,6 +100,16 @@ def test_library_missing_in_a_command_of_ours_is_one_sentence(
     )
 
 
+def test_needed_extra_is_asked_for_before_the_command_begins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "missing_packages", lambda extra: ("amqtt", "paho-mqtt"))
+    result = run("demo", "--seconds", "1")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "Error: `edge-agent demo` needs amqtt, paho-mqtt, not installed here: pip install 'edge-graph-agent[demo]'\n"
+    )
+    assert run("demo", "--help").exit_code == 0
+
+
 def test_module_missing_of_our_own_is_a_fault(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(module: str) -> None:
         raise ModuleNotFoundError("No module named 'edge_agent.gone'", name="edge_agent.gone")
