@@ -61,7 +61,7 @@ SECTION_SUMMARIES: Mapping[str, str] = {
     "agent": "The daemon itself.",
     "tick": "The beat of the detector.",
     "intake": "How readings are taken in, for all sources.",
-    "sources": "Where readings come from: a name of your choice, then the adapter's `type` and its options.",
+    "sources": "Where readings come from, at least one: a name of your choice, then the adapter's `type` and its options.",
     "sensors": "What is known about sensors, by name or shell-style pattern.",
     "graph": "Which sensors belong together.",
     "model": "Which model scores the sensors.",
