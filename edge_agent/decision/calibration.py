@@ -7,6 +7,10 @@ Ranks (Vovk et al., Algorithmic Learning in a Random World, 2005): p = (1 + #{ca
 exchangeable normal data but never below 1/(n+1). Beyond the ``_BODY`` quantile a generalised Pareto distribution is
 fitted to the exceedances by probability-weighted moments (Hosking and Wallis, Technometrics 29, 1987), which costs two
 means and is stable for small samples.
+
+Ticks that exceed a level come in clusters, above all in averages over time. People are disturbed once a cluster, so the
+budget is held by the rate of clusters: probability times extremal index, estimated by the runs method (Smith and
+Weissman, Journal of the Royal Statistical Society B 56, 1994).
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ _REFIT_EVERY = 64
 _SHAPE_MIN, _SHAPE_MAX = 0.0, 0.1
 _SMALLEST_SCALE = 0.02  # log units; a plant without any noise must not alarm at the first one
 _SMALLEST_P = 1e-300
+_APART = 10  # exceedances with so many quiet ticks between them belong to different clusters
 
 
 class Calibration:
@@ -37,6 +42,7 @@ class Calibration:
         self._threshold: Floats = np.zeros(width)
         self._scale: Floats = np.ones(width)
         self._shape: Floats = np.zeros(width)
+        self._extremal_index: Floats = np.ones(width)
         self._tail_share = 1.0
 
     @property
@@ -74,6 +80,15 @@ class Calibration:
 
     def p_value(self, row: Floats) -> float | None:
         """Probability of a row at least this extreme in normal operation; None until :attr:`ready`."""
+        p = self._each(row)
+        return None if p is None else _smallest(p)
+
+    def event_rate(self, row: Floats) -> float | None:
+        """Events a tick at least this extreme in normal operation, a cluster of ticks being one event."""
+        p = self._each(row)
+        return None if p is None else _smallest(p * self._extremal_index)
+
+    def _each(self, row: Floats) -> Floats | None:
         if self._sorted is None:
             return None
         n, width = self._sorted.shape
@@ -81,12 +96,12 @@ class Calibration:
         body = (1.0 + np.array(at_least)) / (n + 1.0)
         excess = np.maximum((row - self._threshold) / self._scale, 0.0)
         tail = self._tail_share * _survival(excess, self._shape)
-        p = np.where(row <= self._threshold, body, tail)
-        return float(min(1.0, max(width * float(p.min()), _SMALLEST_P)))
+        return np.where(row <= self._threshold, body, tail)
 
     def _fit(self) -> None:
         self._since_fit = 0
-        self._sorted = np.sort(self._rows[: min(self._count, len(self._rows))], axis=0)
+        rows = self.rows()
+        self._sorted = np.sort(rows, axis=0)
         first = int(_BODY * len(self._sorted))
         self._threshold = self._sorted[first]
         excess = self._sorted[first + 1 :] - self._threshold
@@ -94,6 +109,7 @@ class Calibration:
         fits = [fit_pareto(column) for column in excess.T]
         self._scale = np.maximum([scale for scale, _ in fits], _SMALLEST_SCALE)
         self._shape = np.array([shape for _, shape in fits])
+        self._extremal_index = np.array([_clusters_per_exceedance(column) for column in (rows > self._threshold).T])
 
 
 def fit_pareto(excess: Floats) -> tuple[float, float]:
@@ -109,6 +125,15 @@ def fit_pareto(excess: Floats) -> tuple[float, float]:
     shape = 2.0 - a0 / (a0 - 2.0 * a1) if a0 - 2.0 * a1 > floor else _SHAPE_MAX
     shape = min(max(shape, _SHAPE_MIN), _SHAPE_MAX)
     return max(a0 * (1.0 - shape), floor), shape
+
+
+def _smallest(p: Floats) -> float:
+    return float(min(1.0, max(len(p) * float(p.min()), _SMALLEST_P)))
+
+
+def _clusters_per_exceedance(exceeds: NDArray[np.bool_]) -> float:
+    ticks = np.flatnonzero(exceeds)
+    return (1.0 + np.count_nonzero(np.diff(ticks) > _APART)) / len(ticks) if len(ticks) else 1.0
 
 
 def _survival(excess: Floats, shape: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,9 @@ from edge_agent.decision.statistics import SMOOTHED, WIDTH, PlantStatistics
 from edge_agent.decision.suspects import Suspects
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.verdict import Incident, Scores
+
+_UNSUSPICIOUS = 0.003  # ticks less likely than this do not change what is usual for a sensor
+_LEARN_AFTER = 5  # times `detect_within`: how long a row waits before it counts as normal
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class Decider:
 
     def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
         self._needed = options.calibration_ticks
+        delay = max(60, round(_LEARN_AFTER * options.detect_within / period_s))
+        self._waiting: deque[NDArray[np.float64]] = deque(maxlen=min(delay, 3600))
         self._persistence_ticks = round(min(max(options.detect_within / period_s / 3, 5), 120))
         self.process = ProcessIncidents(options, period_s, new_id)
         self.quality = QualityIncidents(options, period_s, new_id)
@@ -67,11 +73,12 @@ class Decider:
         if row is None:
             return Decision(None, None, False, None, tuple(changed), not self.calibration.ready)
         self._suspects.update(snapshot, scores, lasting, facts.monitored)
-        p_value = self.calibration.p_value(row)
+        p_value, event_rate = self.calibration.p_value(row), self.calibration.event_rate(row)
         plant_score = float(row[SMOOTHED])
-        alarm, incidents = self.process.update(snapshot, scores, self._suspects, p_value, plant_score, facts, degraded)
-        if not alarm and (p_value is None or p_value >= self.process.alpha):
-            self._learn(raw, mean, scores.valid, row)
+        alarm, incidents = self.process.update(
+            snapshot, scores, self._suspects, p_value, event_rate, plant_score, facts, degraded
+        )
+        self._learn(raw, mean, scores.valid, row, p_value, alarm=alarm)
         changed += incidents
         incident = self.process.latest_id()
         return Decision(plant_score, p_value, alarm, incident, tuple(changed), not self.calibration.ready)
@@ -119,6 +126,7 @@ class Decider:
         self.lasting_tails = SensorTails(least=0.1)
         self._persistence = Persistence(self._persistence_ticks)
         self._settling = 0
+        self._waiting.clear()
         self._statistics = PlantStatistics()
         self._suspects = Suspects()
 
@@ -135,10 +143,24 @@ class Decider:
         mean: NDArray[np.float32],
         valid: NDArray[np.bool_],
         row: NDArray[np.float64],
+        p_value: float | None,
+        *,
+        alarm: bool,
     ) -> None:
-        self.tails.learn(raw, valid)
-        self.lasting_tails.learn(mean, valid)
+        """Normal ticks teach what is normal. What builds up to an alarm must not be among them, so rows wait first."""
+        if alarm:
+            self._waiting.clear()
+            return
+        if p_value is None or p_value >= _UNSUSPICIOUS:
+            self.tails.learn(raw, valid)
+            self.lasting_tails.learn(mean, valid)
         self._settling += 1
         # Rows made while the sensors' tails were still unknown would look worse than the plant ever is.
-        if self._settling > self._needed // 2:
+        if self._settling <= self._needed // 2:
+            return
+        if not self.calibration.ready:
             self.calibration.learn(row)
+            return
+        if len(self._waiting) == self._waiting.maxlen:
+            self.calibration.learn(self._waiting[0])
+        self._waiting.append(row)

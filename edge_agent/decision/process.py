@@ -40,6 +40,8 @@ class _Open:
 class ProcessIncidents:
     """Opens, extends and closes incidents from the plant's p-value and the sensors that stand out.
 
+    ``alpha`` is the budget as false events a tick.
+
     ``new_id`` makes a unique id from the wall time in ns.
     """
 
@@ -65,12 +67,13 @@ class ProcessIncidents:
         scores: Scores,
         suspects: Suspects,
         p_value: float | None,
+        event_rate: float | None,
         plant_score: float,
         facts: SensorFacts,
         degraded: bool,
     ) -> tuple[bool, list[Incident]]:
         """One tick: whether it is an alarm, and the incidents that changed."""
-        hot = p_value is not None and p_value < self.alpha
+        hot = event_rate is not None and event_rate < self.alpha
         self._hot.append(hot)
         alarm = sum(self._hot) >= self._confirm[0]
         changed: list[Incident] = []

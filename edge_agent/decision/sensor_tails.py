@@ -3,8 +3,8 @@
 A model's scores are meant to be about 1 on normal data, and for valves that switch rarely or flows that pulse they are
 not. So the 99 % quantile of every sensor's score is tracked on normal ticks, and scores are divided by how much it
 exceeds that of a squared normal residual. Tracking is by stochastic approximation (Robbins and Monro, 1951) on the log
-scale: a step up when the score is above, a 99 times smaller one down when it is below. No memory of past scores is
-needed, and it never learns from ticks under alarm.
+scale: a step up when the score is above, a 99 times smaller one down when it is below. Steps shrink as more is seen, so
+that minutes of an attack hardly move what days of normal operation have taught. No memory of past scores is needed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 _LEVEL = 0.99
 _USUAL = 6.635  # 99 % quantile of the chi-squared distribution with one degree of freedom
-_FAST, _SLOW = 0.4, 0.02  # size of a step, at first and in the long run
-_SETTLED = 600.0  # ticks after which steps are near the long-run size
+_FIRST_STEP, _LAST_STEP = 0.4, 0.001
+_HALVED = 30.0  # ticks after which a step is half as large
 
 
 class SensorTails:
@@ -51,7 +51,7 @@ class SensorTails:
 
     def learn(self, score: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Take the scores of one normal tick into account where ``valid``."""
-        step = np.maximum(_FAST / (1.0 + self._seen / (_SETTLED * _SLOW / _FAST)), _SLOW)
+        step = np.maximum(_FIRST_STEP / (1.0 + self._seen / _HALVED), _LAST_STEP)
         above = score > np.exp(self._log_quantile)
         move = np.where(above, _LEVEL, _LEVEL - 1.0) * step
         self._log_quantile += np.where(valid, move, 0.0)
