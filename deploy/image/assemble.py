@@ -34,7 +34,7 @@ USELESS_PACKAGES = (
     *("pip*", "setuptools*", "_distutils_hack", "distutils-precedence.pth", "pkg_resources*"),
     *("sympy*", "isympy*", "mpmath*", "coloredlogs*", "humanfriendly*", "pygments"),
     *(f"onnxruntime/{tool}" for tool in ("transformers", "quantization", "tools", "datasets", "backend")),
-    *("onnxruntime/capi/libonnxruntime.so*", "onnxruntime/capi/libonnxruntime_providers_shared.so"),
+    "onnxruntime/capi/libonnxruntime.so*",
     *("numpy/f2py", "numpy/distutils", "numpy/_core/include", "numpy/_core/_simd*.so", "numpy/random/lib"),
 )
 FOR_COMPILERS = {".a", ".c", ".h", ".hpp", ".pxd", ".pyx", ".pyi"}
@@ -65,8 +65,8 @@ def prune(venv: Path) -> None:
         if path.name != "edge-agent":
             remove(path)
     interpreter = Path(sys.executable).resolve()
-    (venv / "bin" / "python3").symlink_to(interpreter)
-    (venv / "bin" / "python").symlink_to("python3")
+    for name in ("python", "python3", f"python3.{sys.version_info.minor}"):  # scripts may begin with any of them
+        (venv / "bin" / name).symlink_to(interpreter)
     (venv / "pyvenv.cfg").write_text(f"home = {interpreter.parent}\ninclude-system-site-packages = false\n")
 
 

@@ -51,8 +51,8 @@ dc exec -T agent python3 -c 'open("/x", "w")' 2>/dev/null && die "the root can b
 dc up -d --no-build demo 2>&1 | grep -v '^Creating\|up-to-date' || true
 until_true 60 "tags of the simulated plant at the agent" known 20
 say "demo: the agent knows $(api /api/v1/status | python3 -c 'import json, sys; print(json.load(sys.stdin)["sensors"]["known"])') sensors"
-until_true 150 "an incident told by the demo" demo_says incident
-say "demo tells an incident"
+until_true 240 "an attack that is over" demo_says 'ATTACK OVER'
+say "demo: $(dc logs --no-color demo 2>&1 | grep -h -E 'ATTACK|INCIDENT' | sed 's/^[^|]*| *//' | tr '\n' ';' | cut -c1-300)"
 docker stats --no-stream --format '           {{.Name}}: {{.MemUsage}} cpu {{.CPUPerc}}'
 before=$SECONDS
 dc stop -t 20 >/dev/null 2>&1

@@ -65,6 +65,8 @@ docker exec "$NAME" python3 -c 'open("/opt/x", "w")' 2>/dev/null && die "the roo
 say "root is read-only; files in the state folder: $(docker exec "$NAME" python3 -c 'import os; print(os.listdir("/var/lib/edge-agent"))')"
 docker stats --no-stream --format '{{.MemUsage}} cpu {{.CPUPerc}} pids {{.PIDs}}' "$NAME" | sed 's/^/           docker stats: /'
 
+say "$(docker exec "$NAME" python3 -c "print(*[' '.join(l.split()) for l in open('/proc/1/status') if l.startswith(('VmRSS', 'RssAnon', 'RssFile', 'Threads'))])")"
+
 write_config degC
 docker kill -s HUP "$NAME" >/dev/null
 until_true 10 "reload" logged "configuration reloaded"

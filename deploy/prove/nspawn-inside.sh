@@ -68,7 +68,7 @@ publish temperature 21.5
 publish pressure 3.2
 until_true 20 "sensors in STATUS" status_says "2 sensors"
 echo "STATUS: $(show StatusText)"
-echo "memory: $(grep VmRSS /proc/"$(show MainPID)"/status | tr -s '\t ' ' '); MemoryCurrent=$(show MemoryCurrent)"
+echo "memory: $(grep -E '^(VmRSS|RssAnon|RssFile|Threads)' /proc/"$(show MainPID)"/status | tr -s '\t\n ' ' '); MemoryCurrent=$(show MemoryCurrent)"
 
 echo "== sandbox"
 pid=$(show MainPID)
@@ -93,13 +93,11 @@ until_true 10 "active after reload" is ActiveState active
 [ "$(show MainPID)" = "$pid" ] || fail "another process after reload"
 echo "same process, $(log | grep -c 'configuration reloaded') reload; STATUS: $(show StatusText)"
 echo "sensorz: {}" >>$CONFIG
-systemctl reload $UNIT 2>/dev/null && fail "a broken configuration was taken"
-is ActiveState active && [ "$(show MainPID)" = "$pid" ] || fail "a broken reload stopped the service"
-echo "with a mistake: systemctl reload fails, the process stays; it said: $(log | grep sensorz | tail -1)"
-kill -HUP "$pid"
+systemctl reload $UNIT
 until_true 10 "refusal" said "the old configuration stays in use"
-until_true 10 "active after a refused SIGHUP" is ActiveState active
-echo "by SIGHUP: $(log | grep -c 'the old configuration stays in use') refusal, state $(show ActiveState)/$(show SubState)"
+until_true 10 "active after a refused reload" is ActiveState active
+[ "$(show MainPID)" = "$pid" ] || fail "a broken reload stopped the service"
+echo "with a mistake: the process stays, state $(show ActiveState)/$(show SubState); journal: $(log | grep -m1 sensorz)"
 write_config °C
 
 echo "== watchdog: SIGSTOP"
@@ -107,7 +105,6 @@ before=$(show NRestarts) begin=$(now)
 kill -STOP "$pid"
 until_true 60 "restart by the watchdog" restarted "$before"
 echo "killed and ready again after $(since "$begin"); Result was: $(journalctl -q -u $UNIT -o cat --no-pager | grep -i -m1 'watchdog timeout')"
-until_true 20 "learned state" said "what was learned before the restart is in use again\|tick"
 echo "== SIGKILL"
 before=$(show NRestarts) begin=$(now)
 kill -KILL "$(show MainPID)"

@@ -11,6 +11,7 @@ mkdir -p "$ROOT/root/src" "$ROOT/var/log/journal"
 git -C "$REPO" ls-files -z --cached --others --exclude-standard -- pyproject.toml constraints.txt README.md LICENSE edge_agent adapters models deploy |
     tar -C "$REPO" --null -T - -c | tar -C "$ROOT/root/src" -x
 cp -L /etc/resolv.conf "$ROOT/etc/resolv.conf"
+echo "127.0.0.1 localhost" >"$ROOT/etc/hosts"
 chroot "$ROOT" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
     PIP_CERT=/etc/ssl/certs/ca-certificates.crt /root/src/deploy/systemd/install.sh
 say "installed into the root file system"

@@ -205,7 +205,5 @@ def test_docker_compose_takes_the_file() -> None:
 
 @pytest.mark.parametrize("script", sorted(ROOT.glob("deploy/**/*.sh")), ids=lambda path: path.name)
 def test_scripts_are_well_formed(script: Path) -> None:
-    shell = (
-        script.read_text().partition("\n")[0].removeprefix("#!").split()[-1] if script.stat().st_mode & 1 else "bash"
-    )
+    shell = "sh" if script.read_text().startswith("#!/bin/sh\n") else "bash"
     subprocess.run([shell, "-n", script], check=True, timeout=10)
