@@ -30,9 +30,9 @@ class Notifier:
         """True when a service manager listens."""
         return self._address is not None
 
-    def ready(self, status: str = "running") -> None:
-        """Say that start-up, or a reload, is complete."""
-        self._send("READY=1", _status(status))
+    def ready(self, status: str | None = None) -> None:
+        """Say that start-up, or a reload, is complete; without ``status`` the last one goes on being shown."""
+        self._send("READY=1", *([] if status is None else [_status(status)]))
 
     def reloading(self) -> None:
         """Say that a reload has begun; :meth:`ready` ends it. The time stamp is required by ``Type=notify-reload``."""
