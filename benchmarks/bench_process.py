@@ -38,13 +38,13 @@ sources:
       - {{topic: "plant/{{sensor}}", payload: {{format: json, value: $.v}}}}
   c:
     type: coap
-    server: {{listen: "127.0.0.1:{coap}", paths: [{{path: "/s/{{device}}"}}]}}
+    server: {{listen: "127.0.0.1:{coap}", resources: [{{path: "/s/{{device}}"}}]}}
   b:
     type: modbus
     host: 127.0.0.1
     port: {modbus}
     interval: 1s
-    units:
+    devices:
       - unit: 1
         registers:
 {registers}
