@@ -21,6 +21,7 @@ api() { in_netns curl -sf --max-time 5 "http://127.0.0.1:8470$1"; }
 prometheus() { in_netns curl -sf --max-time 5 --get "http://127.0.0.1:9090/api/v1/query" --data-urlencode "query=$1"; }
 known() { api /api/v1/status | python3 -c "import json, sys; sys.exit(json.load(sys.stdin)['sensors']['known'] < $1)"; }
 scraped() { prometheus 'edge_agent_readings_total{source="bus"} > 0' | grep -q '"source":"bus"'; }
+agent_says() { dc logs --no-color agent 2>&1 | grep -q "$1"; }
 demo_says() { dc logs --no-color demo 2>&1 | grep -qi "$1"; }
 
 start_dockerd
@@ -47,6 +48,9 @@ say "Prometheus: $(prometheus 'up{job="edge-agent"}' | grep -o '"value":[^}]*')"
 say "rules loaded: $(in_netns curl -s http://127.0.0.1:9090/api/v1/rules | grep -o '"alerts"' | wc -l)"
 say "listening beyond loopback: $(in_netns ss -Hltn | awk '$4 !~ /^127\./ { n++ } END { print n + 0 }') sockets"
 dc exec -T agent python3 -c 'open("/x", "w")' 2>/dev/null && die "the root can be written to"
+dc kill -s HUP agent >/dev/null 2>&1
+until_true 10 "reload" agent_says "configuration reloaded"
+say "SIGHUP: reloaded"
 
 dc up -d --no-build demo 2>&1 | grep -v '^Creating\|up-to-date' || true
 until_true 60 "tags of the simulated plant at the agent" known 20

@@ -77,6 +77,7 @@ grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/"$pid"/status | tr '\t\
 for path in / /usr /etc /opt/edge-agent /var/lib /home; do
     nsenter -t "$pid" -m touch "$path/x" 2>/dev/null && fail "$path can be written to"
 done
+nsenter -t "$pid" -m touch /var/lib/private/edge-agent/x && rm /var/lib/private/edge-agent/x || fail "no state can be written"
 echo "read-only even for root in its mount name space: / /usr /etc /opt/edge-agent /var/lib /home"
 echo "devices it sees: $(nsenter -t "$pid" -m find /dev -type b -o -type c | sort | tr '\n' ' ')"
 echo "process folders it sees in /proc: $(nsenter -t "$pid" -m setpriv --reuid "$(stat -c %u /proc/"$pid")" --clear-groups ls /proc | grep -c '^[0-9]')"

@@ -196,6 +196,10 @@ def test_state_is_kept_where_it_may_be_written(compose: dict[str, Any], config: 
     assert f"agent-state:{config.agent.data_dir}" in compose["services"]["agent"]["volumes"]
 
 
+def test_configuration_is_mounted_as_a_folder_so_that_a_replaced_file_is_seen(compose: dict[str, Any]) -> None:
+    assert f"./deploy/compose:{DEFAULT_CONFIG.parent}:ro" in compose["services"]["agent"]["volumes"]
+
+
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
 def test_docker_compose_takes_the_file() -> None:
     subprocess.run(
