@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent import __version__
 from edge_agent.bundle import Bundle
+from edge_agent.daemon.memory import release_memory
 from edge_agent.daemon.models import Model
 from edge_agent.daemon.reload import apply_config
 from edge_agent.errors import BundleError, ControlError, StoreError
@@ -191,6 +192,7 @@ class Control:
         )
         _log.info("%s", message)
         pipeline.notice("model", message)
+        await asyncio.to_thread(release_memory)
         decision_ready = pipeline.decider.calibration.ready
         return {"model": self.model(), "state": "carried" if carried else "rewarmed", "calibrated": decision_ready}
 

@@ -24,6 +24,7 @@ from edge_agent.config.schema import AgentConfig
 from edge_agent.contract import AdapterContext, SourceOptions
 from edge_agent.daemon.control import Control
 from edge_agent.daemon.learned import export_learned, import_learned
+from edge_agent.daemon.memory import release_memory
 from edge_agent.daemon.models import Model, Models
 from edge_agent.delivery import SinkRunner
 from edge_agent.errors import ConfigError, StoreError
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _STATUS_EVERY_S = 5.0
+_SETTLED_S = 5.0  # by then everything that is loaded late has been loaded
 
 
 class Daemon:
@@ -134,6 +136,7 @@ class Daemon:
                 self._spawn("ticks", self._tick_loop())
                 self._spawn("watchdog", self._watchdog())
                 self._spawn("learned state", self._save_learned())
+                self._spawn("memory", _release_memory_soon())
                 self.notifier.ready()
                 await self._stopping.wait()
                 self.notifier.stopping()
@@ -418,6 +421,11 @@ def _declared_edges(config: AgentConfig) -> tuple[tuple[str, str], ...]:
     if config.graph.edges_file is not None:
         edges += read_edges(config.graph.edges_file)
     return edges
+
+
+async def _release_memory_soon() -> None:
+    await asyncio.sleep(_SETTLED_S)
+    await asyncio.to_thread(release_memory)
 
 
 def _make_folder(folder: Path) -> None:
