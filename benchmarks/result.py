@@ -7,6 +7,7 @@ import platform
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -28,12 +29,13 @@ class Result:
         """How many times the control."""
         return self.value / self.control if self.control else float("nan")
 
-    def write(self) -> None:
-        """Save as ``benchmarks/results/<case>.json``."""
+    def write(self) -> dict[str, Any]:
+        """Save as ``benchmarks/results/<case>.json`` and give back what was written."""
         RESULTS.mkdir(exist_ok=True)
         body = {**asdict(self), "ratio": round(self.ratio, 3), "machine": machine(), "commit": commit()}
         body["value"], body["control"] = round(self.value, 4), round(self.control, 4)
         (RESULTS / f"{self.case}.json").write_text(json.dumps(body, indent=1) + "\n")
+        return body
 
 
 def machine() -> str:
