@@ -28,7 +28,7 @@ VUS_WINDOW = {"smd": 100}
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class LabelledRun:
     """One labelled stretch: ``values`` [T, N], ``label`` [T] of 0 and 1."""
 
     name: str
@@ -46,7 +46,7 @@ class Entity:
     name: str
     sensors: tuple[str, ...]
     normal: Values
-    tests: tuple[Test, ...]
+    tests: tuple[LabelledRun, ...]
     pooled: bool = False
     edges: tuple[tuple[str, str], ...] = ()
 
@@ -147,7 +147,7 @@ def _entities(folder: Path) -> Iterator[Entity]:
         train = read_table(place / "train.parquet")
         test = read_table(place / "test.parquet", train.sensors)
         assert test.label is not None
-        yield Entity(place.name, train.sensors, train.values, (Test(place.name, test.values, test.label),))
+        yield Entity(place.name, train.sensors, train.values, (LabelledRun(place.name, test.values, test.label),))
 
 
 def _tep(folder: Path) -> list[Entity]:
@@ -158,7 +158,7 @@ def _tep(folder: Path) -> list[Entity]:
     for run in test.runs:
         part = test.of_run(run)
         assert part.label is not None
-        tests.append(Test(run, part.values, part.label))
+        tests.append(LabelledRun(run, part.values, part.label))
     return [Entity("tep", train.sensors, train.values, tuple(tests))]
 
 
@@ -169,7 +169,7 @@ def _skab(folder: Path) -> list[Entity]:
     for run in test.runs:
         part = test.of_run(run)
         assert part.label is not None
-        found.append(Entity(run, train.sensors, train.of_run(run).values, (Test(run, part.values, part.label),)))
+        found.append(Entity(run, train.sensors, train.of_run(run).values, (LabelledRun(run, part.values, part.label),)))
     return found
 
 
@@ -179,7 +179,7 @@ def _batadal(folder: Path) -> list[Entity]:
     assert dev.label is not None
     normal = np.round(train.values, 2)  # the labelled part is rounded, the normal part is not
     edges = _edges(folder / "batadal" / "edges.csv", train.sensors)
-    return [Entity("batadal", train.sensors, normal, (Test("dev", dev.values, dev.label),), edges=edges)]
+    return [Entity("batadal", train.sensors, normal, (LabelledRun("dev", dev.values, dev.label),), edges=edges)]
 
 
 def _lbnl(folder: Path) -> list[Entity]:
@@ -190,7 +190,7 @@ def _lbnl(folder: Path) -> list[Entity]:
     for run in test.runs:
         part = test.of_run(run)
         assert part.label is not None
-        tests.append(Test(run, part.values, part.label))
+        tests.append(LabelledRun(run, part.values, part.label))
     return [Entity("mzvav_sim", train.sensors, train.values, tuple(tests), pooled=True)]
 
 

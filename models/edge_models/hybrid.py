@@ -47,9 +47,11 @@ _LEAST_RESIDUAL = 1e-3
 _OVERFLOW = 1e6
 _FREE_TICKS = 40.0
 _FREE = 1e12
+_FEW_CHANGES = 20.0
+_MOVING_SHARE = 0.1
 
 MEMORY = (
-    "heard", "learned", "anchor", "mean", "variance", "suspicion", "typical", "score",
+    "heard", "learned", "changes", "anchor", "mean", "variance", "suspicion", "typical", "score",
     "linear_forecast", "linear_relation", "final_forecast", "final_relation",
 )  # fmt: skip
 """Scalars carried per sensor. The last four are variances: of the linear residuals in the sensor's deviations, and of
@@ -158,7 +160,8 @@ class HybridStep(nn.Module):
         feature = _features(level, past, reading)
         residual = z - experts.estimate(feature)
         linear = torch.cat((m.linear_forecast, m.linear_relation), -1)
-        linear_spread = torch.sqrt(linear) + _SPREAD_FLOOR
+        own = _is_young(m) * residual * residual / (m.learned + 1.0)
+        linear_spread = torch.sqrt(linear + own) + _SPREAD_FLOOR
         surprise = reading.fresh * torch.clamp(residual / linear_spread, -_OVERFLOW, _OVERFLOW)
 
         seen = _observe(reading, level, past, surprise, experts)
@@ -169,14 +172,15 @@ class HybridStep(nn.Module):
         final_spread = torch.sqrt(final) + _LEAST_RESIDUAL / linear_spread
         warm = (m.heard >= WARMUP_TICKS).to(z.dtype)
         normal = torch.clamp(corrected / final_spread, -_OVERFLOW, _OVERFLOW)
-        now = warm * compress((normal * normal).mean(-1, keepdim=True))
+        now = warm * torch.minimum(compress((normal * normal).mean(-1, keepdim=True)), _evidence(m))
         score = warm * reading.usable * torch.where(reading.fresh > 0.5, now, m.score)
 
         # Suspicion listens to the experts alone as well: a network may learn to explain a fault away.
         alone = warm * compress(((surprise / final_spread) ** 2).mean(-1, keepdim=True))
-        lesson = _judge(m, reading, torch.maximum(now, alone), warm, pace)
+        lesson = _judge(m, reading, torch.maximum(now, alone), warm * (1.0 - _is_young(m)), pace)
         experts = _teach(experts, feature, residual, surprise, reading, m, lesson, begin, pace)
-        memory = _remember(m, reading, lesson, score, (residual, linear), (corrected, final), pace)
+        m = m._replace(changes=m.changes + _changed(m, reading, state.lags), score=score)
+        memory = _remember(m, reading, lesson, (residual, linear), (corrected, final), pace)
         newest = torch.cat((reading.value - m.anchor, state.lags[:, :-1]), -1)
         lags = torch.where(reading.fresh > 0.5, newest, state.lags)
         slot = neighbour.to(z.dtype) + 1.0
@@ -195,6 +199,7 @@ class Memory(NamedTuple):
 
     heard: Tensor
     learned: Tensor
+    changes: Tensor
     anchor: Tensor
     mean: Tensor
     variance: Tensor
@@ -253,8 +258,21 @@ def _begin(state: State, reading: _Reading, context: Tensor, pace: Pace) -> tupl
     spreads = context[:, CONTEXT.spreads]
     zero, one = torch.zeros_like(level), torch.ones_like(level)
     ticks = _KNOWN_TICKS * known
+    alive = (deviation > 10.0 * floor_of(level)).to(level.dtype)
     fresh_memory = torch.cat(
-        (ticks, ticks, level, zero, known * deviation * deviation, known, one, zero, known * spreads * spreads), -1
+        (
+            ticks,
+            ticks,
+            ticks * alive,
+            level,
+            zero,
+            known * deviation * deviation,
+            known,
+            one,
+            zero,
+            known * spreads * spreads,
+        ),
+        -1,
     )
     memory = torch.where(first > 0.5, fresh_memory, state.memory)
     lags = torch.where(first > 0.5, (reading.value - level).expand_as(state.lags), state.lags)
@@ -285,11 +303,36 @@ def _begin(state: State, reading: _Reading, context: Tensor, pace: Pace) -> tupl
 
 
 def _normalise(reading: _Reading, m: Memory, lags: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The value in deviations from its mean: as it is, clipped, the clipped past [N, L]; and the deviation."""
-    deviation = torch.sqrt(m.variance) + floor_of(m.anchor)
-    z = reading.usable * torch.clamp((reading.value - m.anchor - m.mean) / deviation, -_OVERFLOW, _OVERFLOW)
+    """The value in deviations from its mean: as it is, clipped, the clipped past [N, L]; and the deviation.
+
+    While a sensor has hardly ever changed, the reading itself counts in the deviation, as one of all so far: then no
+    reading is further out than the root of their number (Samuelson's inequality), and a valve that moves for the first
+    time in ten minutes is remarkable, not a million deviations off.
+    """
+    step = reading.value - m.anchor - m.mean
+    own = _is_young(m) * step * step / (m.learned + 1.0)
+    deviation = torch.sqrt(m.variance + own) + floor_of(m.anchor)
+    z = reading.usable * torch.clamp(step / deviation, -_OVERFLOW, _OVERFLOW)
     past = torch.clamp((lags - m.mean) / deviation, -INPUT_LIMIT, INPUT_LIMIT)
     return z, torch.clamp(z, -INPUT_LIMIT, INPUT_LIMIT), past, deviation
+
+
+def _is_young(m: Memory) -> Tensor:
+    """1 where a sensor has changed too rarely to say what is usual of it, as a pump that has just been switched."""
+    enough = torch.clamp(_MOVING_SHARE * m.heard, min=_FEW_CHANGES)
+    return (m.changes < enough).to(m.changes.dtype)
+
+
+def _changed(m: Memory, reading: _Reading, lags: Tensor) -> Tensor:
+    step = torch.abs(reading.value - m.anchor - lags[:, :1])
+    return reading.fresh * (step > floor_of(m.anchor)).to(step.dtype)
+
+
+def _evidence(m: Memory) -> Tensor:
+    """The largest score that so few readings can justify: what happens once in n has a squared deviation of 2 ln n."""
+    return torch.where(
+        m.changes < _FEW_CHANGES, 2.0 * torch.log(m.learned + 2.0), torch.full_like(m.learned, _OVERFLOW)
+    )
 
 
 def _features(level: Tensor, past: Tensor, reading: _Reading) -> Tensor:
@@ -318,15 +361,16 @@ def _observe(reading: _Reading, level: Tensor, past: Tensor, surprise: Tensor, e
     )
 
 
-def _judge(m: Memory, reading: _Reading, now: Tensor, warm: Tensor, pace: Pace) -> _Lesson:
+def _judge(m: Memory, reading: _Reading, now: Tensor, counts: Tensor, pace: Pace) -> _Lesson:
     """How suspicious the sensor and its neighbourhood are, and so how much may be learned from this tick."""
-    heard = reading.fresh * warm
+    heard = reading.fresh * counts
     suspicion = m.suspicion + heard * (torch.clamp(now, max=MOST_SUSPICIOUS) - m.suspicion) / pace.suspicion_ticks
     typical = m.typical + heard * (suspicion - m.typical) / pace.patience
     relative = suspicion / torch.clamp(m.typical, min=1.0)
     around = (relative.squeeze(-1)[reading.source] * reading.links).sum(-1, keepdim=True)
     local = torch.maximum(relative, (relative + around) / (1.0 + reading.links.sum(-1, keepdim=True)))
-    calm = torch.where(m.heard < pace.guard_ticks, torch.ones_like(local), pace_under(local, pace))
+    open_minded = torch.maximum((m.heard < pace.guard_ticks).to(local.dtype), _is_young(m))
+    calm = torch.maximum(pace_under(local, pace), open_minded)
     return _Lesson(calm, suspicion, typical)
 
 
@@ -360,7 +404,6 @@ def _remember(
     m: Memory,
     reading: _Reading,
     lesson: _Lesson,
-    score: Tensor,
     linear: tuple[Tensor, Tensor],
     final: tuple[Tensor, Tensor],
     pace: Pace,
@@ -375,7 +418,7 @@ def _remember(
         m.variance,
         rate,
         floor_of(m.anchor),
-        torch.where(m.heard < pace.open_ticks, free, strict),
+        torch.where((m.heard < pace.open_ticks) | (_is_young(m) > 0.5), free, strict),
     )
     spreads = [
         _learn_spread_from(begin, residual, variance, m, pull, pace)
@@ -385,12 +428,13 @@ def _remember(
         (
             m.heard + reading.fresh,
             m.learned + pull,
+            m.changes,
             m.anchor,
             mean,
             variance,
             lesson.suspicion,
             lesson.typical,
-            score,
+            m.score,
             *spreads,
         ),
         -1,
@@ -402,7 +446,9 @@ def _learn_spread_from(begin: float, residual: Tensor, variance: Tensor, m: Memo
     since = torch.clamp(m.learned - begin + 1.0, min=1.0)
     rate = pull * (m.heard >= begin).to(pull.dtype) * torch.clamp(1.0 / since, min=1.0 / pace.horizon)
     limit = torch.where(
-        m.heard < begin + _FREE_TICKS, torch.full_like(m.heard, 1e6), torch.full_like(m.heard, INPUT_LIMIT)
+        (m.heard < begin + _FREE_TICKS) | (_is_young(m) > 0.5),
+        torch.full_like(m.heard, 1e6),
+        torch.full_like(m.heard, INPUT_LIMIT),
     )
     return learn_spread(torch.clamp(residual, -1e3, 1e3), variance, rate, limit)
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.errors import DataFileError
-from edge_models.datasets import Entity, Labels, Test, Values
+from edge_models.datasets import Entity, LabelledRun, Labels, Values
 
 SWAT_NORMAL = ("SWaT_Dataset_Normal_v1", "SWaT_Dataset_Normal_v0")
 SWAT_ATTACK = ("SWaT_Dataset_Attack_v0",)
@@ -139,4 +139,4 @@ def _entity(name: str, normal: ItrustTable, attack: ItrustTable, folder: Path) -
         raise DataFileError(f"{folder}: the two files of {name} have no sensor in common")
     sensors = tuple(normal.sensors[at] for at in filled)
     test = attack.values[:, [place[sensor] for sensor in sensors]]
-    return Entity(name, sensors, normal.values[:, filled], (Test(name, test, attack.label),))
+    return Entity(name, sensors, normal.values[:, filled], (LabelledRun(name, test, attack.label),))

@@ -34,13 +34,13 @@ class Pace:
 
     open_ticks: float = 20.0
     settle_ticks: float = 60.0
-    guard_ticks: float = 150.0
+    guard_ticks: float = 400.0
     horizon: float = 5000.0
     leak: float = 1e-7
     prior: float = 1.0
     suspicion_ticks: float = 20.0
     tolerance: float = 2.0
-    frozen: float = 1e-3
+    frozen: float = 2e-3
     patience: float = 4000.0
 
 

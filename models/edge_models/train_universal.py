@@ -23,7 +23,7 @@ from edge_models.training import History, Progress, fit, prepare
 RECENT_TICKS = 12_000
 """Of a longer recording only the last part is used, so that no source outweighs the others by length."""
 PLANT_SECONDS = 10_800.0
-DEFAULT_STEPS = 500
+DEFAULT_STEPS = 300
 VERSION = "2026.11.20"
 CARD = Path(__file__).parent / "universal-card.md"
 

@@ -11,12 +11,11 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch-geometric compiles with what torch deprecates
     import torch_geometric  # noqa: F401
 
+from edge_agent.demo.recording import generate  # noqa: E402
 from edge_models.bundling import Exported, Origin, golden_inputs, write_exported  # noqa: E402
 from edge_models.hybrid import CONTEXT_WIDTH, HybridStep  # noqa: E402
 from edge_models.network import HybridNetwork  # noqa: E402
 from edge_models.train_universal import history  # noqa: E402
-
-from edge_agent.demo.recording import generate  # noqa: E402
 
 torch.set_num_threads(1)
 

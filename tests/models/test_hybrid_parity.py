@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
-from edge_models.hybrid import CONTEXT_WIDTH, NEIGHBOURS, STATES, State
-from edge_models.network import HIDDEN, NeighbourAttention
 
 from edge_agent.inference.selftest import self_test
 from edge_agent.inference.step import ModelStep
+from edge_models.hybrid import CONTEXT_WIDTH, MEMORY, NEIGHBOURS, STATES, State
+from edge_models.network import HIDDEN, NeighbourAttention
 
 
 def _inputs(ticks, sensors, rng):
@@ -101,8 +101,12 @@ def test_own_reading_does_not_reach_own_relation(step):
             now = torch.from_numpy(value[199].copy())
             now[2] += spoof
             _, _, tick_view = step.advance(now, torch.zeros(6), good, table, context, state)
-            spread = torch.sqrt(state.memory[2, 9]) + 1e-3
-            deviation = torch.sqrt(state.memory[2, 4]) + state.memory[2, 2].abs() * 3e-7 + 1e-6
+            spread = torch.sqrt(state.memory[2, MEMORY.index("linear_relation")]) + 1e-3
+            deviation = (
+                torch.sqrt(state.memory[2, MEMORY.index("variance")])
+                + state.memory[2, MEMORY.index("anchor")].abs() * 3e-7
+                + 1e-6
+            )
             left = tick_view.corrected[2, 1] * spread * deviation
             seen.append(float(now[2] - left))
     assert abs(seen[0] - seen[1]) < 1e-3

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from edge_models.datasets import load
-from edge_models.itrust import load_swat, load_wadi, read_itrust
 
 from edge_agent.errors import DataFileError
+from edge_models.datasets import load
+from edge_models.itrust import load_swat, load_wadi, read_itrust
 
 SWAT_TITLE = ",P1,,,P2\n"
 SWAT_HEADER = " Timestamp,FIT101,LIT101, MV101,P203,Normal/Attack\n"

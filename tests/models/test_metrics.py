@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from edge_models.metrics import events, quality, vus_pr
 
 
