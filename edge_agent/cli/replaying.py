@@ -42,7 +42,7 @@ class Replay:
         """One report a tick, until the last reading has been scored. Arrival times that go back begin a new run."""
         origin_ns: int | None = None
         last_ns = 0
-        next_tick_ns = self._pipeline.timeline.tick_after_ns(0)
+        next_tick_ns = self._pipeline.timeline.tick_after_ns(-self._lateness_ns)
         for source, batch in readings:
             if origin_ns is None or batch.arrival_ns < last_ns:
                 if origin_ns is not None:

@@ -276,7 +276,13 @@ class Daemon:
             if valid
         }
         decision = report.decision
-        body = {"tick": report.tick, "score": decision.plant_score, "p_value": decision.p_value, "sensors": scores}
+        body = {
+            "tick": report.tick,
+            "score": decision.plant_score,
+            "p_value": decision.p_value,
+            "alarm": decision.alarm,
+            "sensors": scores,
+        }
         return Event(self._new_id(report.time_ns), EventKind.SCORES, report.time_ns, body)
 
     # -- inside ------------------------------------------------------------------------------------------------

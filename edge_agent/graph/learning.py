@@ -59,9 +59,10 @@ class EdgeLearner:
     def step(self, window: NDArray[np.float32], ticks: int, count: int, most: int) -> bool:
         """Do one tick's share of work on the first ``count`` columns of ``window``; True when a pass has ended."""
         self._most = most
-        if count > self._seen:  # newcomers should not wait for the next regular pass
+        if count > self._seen:  # newcomers should not wait for the next regular pass, nor the first ones be judged early
+            soon = ticks - 1 + self._learn_after
+            self._next_pass = min(self._next_pass, soon) if self._seen else soon
             self._seen = count
-            self._next_pass = min(self._next_pass, ticks + self._learn_after)
         if self._levels is None:
             if ticks >= self._next_pass and count >= 2:
                 self._begin(window, ticks, count)
@@ -86,6 +87,7 @@ class EdgeLearner:
         length = min(ticks, window.shape[0])
         rows = np.arange(ticks - length, ticks) % window.shape[0]
         recent = window[rows, :count]
+        recent = recent[int((~np.isnan(recent)).any(axis=1).argmax()) :]  # nothing is known of the time before
         self._levels = _standardised(recent)
         self._steps = _standardised(np.diff(recent, axis=0))
         self._pending = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
+from itertools import count, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,8 @@ class Intake:
         self._pending = Pending()
         self._ports: dict[str, SourcePort] = {}
         self._owner: dict[str, str] = {}
+        # The graph's sensors in their order, then those whose first reading still waits for its tick.
+        self._index: dict[str, int] = {}
         self._refused: set[str] = set()
         self._stamped_ns = np.full(64, NEVER_NS)
         self._max_future_ns = int(options.max_future * NS_PER_S)
@@ -105,18 +108,16 @@ class Intake:
             del self._owner[sensor]
 
     def resolve(self, port: SourcePort, names: list[str | None]) -> tuple[list[int], bool]:
-        """Indices for ``names``; a new sensor joins the graph, one that another source owns is refused."""
+        """Indices for ``names``; a new sensor is given the next one, one that another source owns is refused."""
         wanted = [name for name in names if name is not None and self._may_speak(port.name, name)]
-        room = max(0, self._options.max_sensors - len(self._graph))
-        new = [name for name in dict.fromkeys(wanted) if name not in self._graph.index]
+        room = max(0, self._options.max_sensors - len(self._index))
+        new = [name for name in dict.fromkeys(wanted) if name not in self._index]
         if len(new) > room:
             _log.error("source %s: %d sensors refused: intake.max_sensors is reached", port.name, len(new) - room)
         accepted = set(wanted) - set(new[room:])
-        self._graph.add_all(new[:room])
-        self.limits.extend(self._graph.sensors)
-        self._stamped_ns = _extended(self._stamped_ns, len(self._graph))
+        self._index.update(zip(new[:room], count(len(self._index))))
         self._owner.update((name, port.name) for name in accepted)
-        index = [self._graph.index[name] if name in accepted else -1 for name in names]
+        index = [self._index[name] if name in accepted else -1 for name in names]
         return index, -1 not in index
 
     def take(self, port: SourcePort, batch: Batch) -> None:
@@ -151,13 +152,14 @@ class Intake:
         readings = self._pending.take(until_ns)
         if len(readings) == 0:
             return
+        self._join(int(readings.index.max()) + 1)
         readings = self._drop_old(readings)
         flags = readings.flags | self._check(readings)
         self._graph.update(readings.index, readings.value, flags, readings.time_ns)
         if flags.any():
             for flag in _COUNTED:
-                if count := int(np.count_nonzero(flags & int(flag))):
-                    self._metrics.quality.labels(str(flag.name).lower()).inc(count)
+                if flagged := int(np.count_nonzero(flags & int(flag))):
+                    self._metrics.quality.labels(str(flag.name).lower()).inc(flagged)
 
     def collect(self, tick_ns: int) -> None:
         """Bring the graph to ``tick_ns`` (pipeline time): readings in, stale and stuck sensors marked."""
@@ -172,9 +174,9 @@ class Intake:
 
     def expect(self, sensors: tuple[str, ...]) -> None:
         """Make room for sensors known from before; until they speak they count as missing."""
-        self._graph.add_all(sensors)
-        self.limits.extend(self._graph.sensors)
-        self._stamped_ns = _extended(self._stamped_ns, len(self._graph))
+        for name in sensors:
+            self._index.setdefault(name, len(self._index))
+        self._join(len(self._index))
 
     def reset(self) -> None:
         """Forget all values, as at the start of another recording; sensors, owners and edges stay."""
@@ -197,7 +199,9 @@ class Intake:
         """Take sensors out of the graph; they come back when they speak again."""
         gone = tuple(names)
         self.absorb(2**62)  # what is noted carries indices that are about to change
+        self._join(len(self._index))
         keep = self._graph.remove(gone)
+        self._index = dict(self._graph.index)
         self.limits.keep(keep)
         self._stamped_ns[: len(keep)] = self._stamped_ns[keep]
         self._stamped_ns[len(keep) :] = NEVER_NS
@@ -207,6 +211,18 @@ class Intake:
             port.layouts.clear()
 
     # -- inside ------------------------------------------------------------------------------------------------
+
+    def _join(self, length: int) -> None:
+        """Make the graph hold the first ``length`` sensors.
+
+        A sensor joins at the tick of its first reading. Before, while that waits for its tick (``tick.lateness``), it
+        would count as missing, and the detector would carry a state of it that depends on how long.
+        """
+        if length <= len(self._graph):
+            return
+        self._graph.add_all(islice(self._index, len(self._graph), length))
+        self.limits.extend(self._graph.sensors)
+        self._stamped_ns = _extended(self._stamped_ns, length)
 
     def _may_speak(self, source: str, sensor: str) -> bool:
         owner = self._owner.get(sensor)
@@ -249,10 +265,10 @@ class Intake:
         duplicate = stamped & (same | (time_ns == self._stamped_ns[index]))
         old = ~duplicate & (time_ns < self._graph.heard_ns[index])
         late = stamped & (time_ns <= self._previous_tick_ns) & ~duplicate
-        if count := int(np.count_nonzero(duplicate)):
-            self._metrics.duplicate.labels().inc(count)
-        if count := int(np.count_nonzero(old | late)):
-            self._metrics.late.labels().inc(count)
+        if repeated := int(np.count_nonzero(duplicate)):
+            self._metrics.duplicate.labels().inc(repeated)
+        if too_late := int(np.count_nonzero(old | late)):
+            self._metrics.late.labels().inc(too_late)
         readings = readings.where(~(duplicate | old))
         self._stamped_ns[readings.index[readings.stamped]] = readings.time_ns[readings.stamped]
         return readings

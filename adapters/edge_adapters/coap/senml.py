@@ -161,9 +161,15 @@ def _time_ns(record: Mapping[str, Any], base: _Base, now_ns: int) -> int | None:
 
 
 def _to_ns(seconds: float | Decimal) -> int:
-    """Nanoseconds without the rounding that ``seconds * 1e9`` would bring for today's dates."""
+    """Nanoseconds without the rounding that ``seconds * 1e9`` would bring for today's dates.
+
+    A double holds today's dates to a quarter of a microsecond; its last digits would put a time that a device gave as
+    exactly that of a tick a few nanoseconds behind it, and so into the next one.
+    """
     if isinstance(seconds, int):
         return seconds * _NS_PER_S
+    if isinstance(seconds, float) and abs(seconds) >= _RELATIVE_BELOW_S:
+        return round(seconds * 1e6) * 1000
     whole = math.floor(seconds)
     return whole * _NS_PER_S + round((seconds - whole) * _NS_PER_S)
 
