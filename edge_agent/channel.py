@@ -121,7 +121,7 @@ class Channel(Generic[T]):
             # A wake-up that arrived together with the cancellation belongs to the next in line.
             if future.done() and not future.cancelled():
                 _wake_one(waiters)
-            else:
+            elif future in waiters:  # else a wake-up has already passed it over
                 waiters.remove(future)
             raise
 

@@ -122,3 +122,16 @@ def test_it_behaves_like_a_list_with_a_limit(capacity: int, policy: Full, steps:
             assert len(taken) == (min(1, len(model)) if limit else len(model))
             model = model[len(taken) :]
         assert channel.accepted == channel.delivered + channel.dropped + len(channel)
+
+
+@pytest.mark.parametrize("wake", ["drain", "close"])
+async def test_a_wait_cancelled_in_the_very_moment_of_a_wake_up_ends_as_cancelled(wake: str) -> None:
+    channel: Channel[int] = Channel(1)
+    channel.offer(1)
+    sender = asyncio.ensure_future(channel.send(2))
+    await asyncio.sleep(0)
+    sender.cancel()
+    getattr(channel, wake)()  # before the sender gets its turn
+    with pytest.raises(asyncio.CancelledError):
+        await sender
+    assert channel.accepted == 1
