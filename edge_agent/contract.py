@@ -152,6 +152,11 @@ class AdapterContext:
             self.log.warning("disconnected: %s", reason)
         self.state = f"disconnected: {reason}"
 
+    def ended(self, state: str) -> None:
+        """Say that the adapter runs no more, and why; used by the agent only."""
+        self._up.set(0)
+        self.state = state
+
     def reject(self, reason: str, message: str, count: int = 1) -> None:
         """Count ``count`` frames that could not be understood; log at most one a minute for each ``reason``.
 

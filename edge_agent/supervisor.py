@@ -27,6 +27,12 @@ class SourceEmitter:
         self.send = channel.send
 
 
+def is_own_cancellation(error: BaseException) -> bool:
+    """True when the running task was told to stop; False when ``error`` came out of a library by itself."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
 class SourceRunner:
     """Runs one source for as long as the daemon lives, and hands what it reads to ``take``."""
 
@@ -56,57 +62,66 @@ class SourceRunner:
         async with asyncio.TaskGroup() as tasks:
             consumer = tasks.create_task(self._consume(), name=f"intake of {self.name}")
             try:
-                await self._keep_running()
+                error = await self._keep_running()
             finally:
                 # Accepted means scored: what is in the channel is handed over before the source counts as stopped.
                 self.channel.close()
                 self.hand_over_all()
             await consumer
+        if error is not None:  # raised out here, where it does not become a group of one
+            raise AdapterError(f"sources.{self.name}: {error} (start: fail)") from error
 
-    async def _keep_running(self) -> None:
+    async def _keep_running(self) -> AdapterError | None:
+        """Until the source ends or is given up; the error if that is to stop the agent."""
         attempt = 0
         while True:
             self.context.state = "starting"
             loop_time = asyncio.get_running_loop().time
             began = loop_time()
             try:
-                source = self._build()
-                await source.run(SourceEmitter(self.channel))
-            except AdapterError as error:
-                if self._gives_up(error):
-                    return
-                attempt = 1 if loop_time() - began > self.options.retry_max else attempt + 1
-                longest_s = self.options.retry_max
-                # What a retry will not mend is tried at leisure all the same: passwords are corrected at brokers.
-                pause_s = longest_s if not isinstance(error, RetryableAdapterError) else 0.0
-                pause_s = pause_s or full_jitter(self.context.random, attempt, longest_s)
-                self.context.disconnected(str(error))
+                error = await self._attempt()
             except ClosedError:
-                return
-            except Exception:
-                # A fault in an adapter must not take the others down; it is told in full, and tried again.
-                attempt += 1
-                pause_s = full_jitter(self.context.random, attempt + 3, self.options.retry_max)
-                self.context.disconnected("a fault in the adapter, see the log")
-                _log.exception("source %s: fault in its adapter", self.name)
-            else:
+                return None
+            if error is None:
                 self.ended = True
-                self.context.state = "ended"
+                self.context.ended("ended")
                 _log.info("source %s: has come to its end", self.name)
-                return
+                return None
+            if not self.context.ever_connected and self.options.start is not StartBehaviour.RETRY:
+                return self._give_up(error)
+            attempt = 1 if loop_time() - began > self.options.retry_max else attempt + 1
+            self.context.disconnected(str(error))
             self._metrics.source_restarts.labels(self.name).inc()
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(self._pause_s(error, attempt))
 
-    def _gives_up(self, error: AdapterError) -> bool:
-        if self.context.ever_connected:
-            return False
+    async def _attempt(self) -> AdapterError | None:
+        """One life of the source; None when it has ended by itself."""
+        try:
+            await self._build().run(SourceEmitter(self.channel))
+        except AdapterError as error:
+            return error
+        except ClosedError:
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            if is_own_cancellation(error):
+                raise
+            # A fault in an adapter must not take the others down; it is told in full, and tried again.
+            _log.exception("source %s: fault in its adapter", self.name)
+            return RetryableAdapterError("a fault in the adapter, see the log")
+        return None
+
+    def _pause_s(self, error: AdapterError, attempt: int) -> float:
+        # What a retry will not mend is tried at leisure all the same: passwords are corrected at brokers.
+        if not isinstance(error, RetryableAdapterError):
+            return self.options.retry_max
+        return full_jitter(self.context.random, attempt, self.options.retry_max)
+
+    def _give_up(self, error: AdapterError) -> AdapterError | None:
         if self.options.start is StartBehaviour.FAIL:
-            raise AdapterError(f"sources.{self.name}: {error} (start: fail)") from error
-        if self.options.start is StartBehaviour.IGNORE:
-            self.context.state = f"ignored: {error}"
-            _log.warning("source %s: ignored as configured: %s", self.name, error)
-            return True
-        return False
+            return error
+        self.context.ended(f"ignored: {error}")
+        _log.warning("source %s: ignored as configured: %s", self.name, error)
+        return None
 
     async def _consume(self) -> None:
         while await self.channel.wait():
@@ -121,8 +136,8 @@ class SourceRunner:
         for batch in self.channel.drain(limit):
             try:
                 self._take(batch)
-            except (ValueError, TypeError, OverflowError) as error:
-                self.context.reject("malformed_batch", f"by the adapter: {error}")
+            except Exception as error:  # whatever an adapter handed over, its next batch and the others' are taken
+                self.context.reject("malformed_batch", f"by the adapter: {error!r}")
         if self.channel.when_full is Full.DROP_OLDEST and self.channel.dropped != self._dropped:
             self._metrics.source_dropped.labels(self.name).inc(self.channel.dropped - self._dropped)
             self._dropped = self.channel.dropped

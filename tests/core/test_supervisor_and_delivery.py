@@ -23,13 +23,15 @@ from edge_agent.verdict import Event, EventKind
 class ScriptedSource:
     """Does what it was told, once an attempt."""
 
-    def __init__(self, context: AdapterContext, script: list[Callable[[Emitter], None] | Exception], log: list[int]):
+    def __init__(
+        self, context: AdapterContext, script: list[Callable[[Emitter], None] | BaseException], log: list[int]
+    ):
         self.context, self.script, self.log = context, script, log
 
     async def run(self, emit: Emitter) -> None:
         step = self.script.pop(0) if self.script else None
         self.log.append(1)
-        if isinstance(step, Exception):
+        if isinstance(step, BaseException):
             raise step
         if step is None:
             self.context.connected("nowhere")
@@ -42,7 +44,7 @@ class ScriptedSource:
 class Bench:
     """A source runner without waiting between attempts."""
 
-    def __init__(self, script: list[Callable[[Emitter], None] | Exception], **options: object) -> None:
+    def __init__(self, script: list[Callable[[Emitter], None] | BaseException], **options: object) -> None:
         self.metrics = Metrics()
         self.taken: list[Batch] = []
         self.attempts: list[int] = []
@@ -52,7 +54,7 @@ class Bench:
             "press", self.build(script), parsed, Full.BLOCK, self.context, self.metrics, self.taken.append, 4
         )
 
-    def build(self, script: list[Callable[[Emitter], None] | Exception]) -> Callable[[], Source]:
+    def build(self, script: list[Callable[[Emitter], None] | BaseException]) -> Callable[[], Source]:
         return lambda: ScriptedSource(self.context, script, self.attempts)
 
 
@@ -78,9 +80,8 @@ async def test_a_source_that_cannot_start_is_tried_again() -> None:
 
 async def test_start_fail_stops_the_agent_and_names_the_source() -> None:
     bench = Bench([RetryableAdapterError("connection refused")], start="fail")
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(AdapterError, match=r"^sources\.press: connection refused \(start: fail\)$"):
         await bench.runner.run()
-    assert "sources.press: connection refused (start: fail)" in str(caught.value.exceptions[0])
 
 
 async def test_start_fail_does_not_count_once_it_was_connected() -> None:
@@ -99,6 +100,28 @@ async def test_start_ignore_gives_up_quietly() -> None:
     await bench.runner.run()
     assert bench.context.state == "ignored: refused"
     assert len(bench.attempts) == 1
+
+
+async def test_start_fail_holds_for_a_fault_in_the_adapter_too() -> None:
+    with pytest.raises(AdapterError, match=r"sources\.press: a fault in the adapter"):
+        await Bench([ZeroDivisionError("a bug")], start="fail").runner.run()
+
+
+async def test_a_cancellation_that_a_library_lets_out_is_a_fault_and_no_stop() -> None:
+    bench = Bench([asyncio.CancelledError()])
+    task = asyncio.ensure_future(bench.runner.run())
+    await until(lambda: bench.context.state == "connected")
+    assert len(bench.attempts) == 2
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_a_source_that_has_ended_is_not_up() -> None:
+    bench = Bench([lambda emit: None])
+    await bench.runner.run()
+    assert bench.context.state == "ended"
+    assert bench.metrics.source_up.labels("press").value == 0
 
 
 async def test_what_a_source_has_handed_over_is_taken_even_when_it_is_stopped_at_once() -> None:
