@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
-from edge_agent.backoff import full_jitter
+from edge_agent.backoff import full_jitter, is_own_cancellation
 from edge_agent.channel import Channel, Full
 from edge_agent.contract import AdapterContext, Sink, SinkOptions, StartBehaviour
 from edge_agent.errors import AdapterError, RetryableAdapterError
@@ -16,6 +17,7 @@ from edge_agent.verdict import Event
 _log = logging.getLogger(__name__)
 
 _BATCH = 100
+_LAST_PAUSE_S = 0.5
 
 
 class SinkRunner:
@@ -42,6 +44,7 @@ class SinkRunner:
         self._wanted = frozenset(options.events)
         self._in_hand: list[Event] = []
         self._attempt = 0
+        self._finishing = asyncio.Event()
         self._delivered = metrics.events_delivered.labels(name)
         self._retried = metrics.events_retried.labels(name)
         self._refused = metrics.events_dropped.labels(name, "refused")
@@ -63,30 +66,57 @@ class SinkRunner:
     def finish(self) -> None:
         """No more events will come; :meth:`run` returns when those buffered are delivered."""
         self.channel.close()
+        self._finishing.set()
+
+    def give_back(self) -> list[Event]:
+        """Events not acknowledged, oldest first, for another runner to deliver; call it when :meth:`run` has ended."""
+        events, self._in_hand = self._in_hand + self.channel.drain(), []
+        self._backlog.set(0)
+        return events
 
     async def run(self) -> None:
         """Until the buffer is closed and empty. :raises AdapterError: only under ``start: fail``."""
         while self._in_hand or not (self.channel.closed and not len(self.channel)):
-            sink = None
-            try:
-                sink = self._build()
-                await sink.open()
-                self.context.connected(self.options.type)
-                await self._deliver_all(sink)
-                return
-            except AdapterError as error:
-                if self._gives_up(error):
-                    return
-                self.context.disconnected(str(error))
-            except Exception:
-                self.context.disconnected("a fault in the adapter, see the log")
-                _log.exception("sink %s: fault in its adapter", self.name)
-            finally:
-                if sink is not None:
-                    await self._close(sink)
+            error = await self._try()
+            if error is None or self._gives_up(error):
+                break
+            self.context.disconnected(str(error))
             self._attempt += 1
             self._retried.inc()
-            await asyncio.sleep(full_jitter(self.context.random, self._attempt, self.options.retry_max))
+            await self._pause()
+        if self.context.state == "connected":
+            self.context.ended("finished")
+
+    async def _try(self) -> AdapterError | None:
+        """Connect and deliver until the buffer is closed and empty; the error when that did not go well."""
+        sink = None
+        try:
+            sink = self._build()
+            await sink.open()
+            self.context.connected(self.options.type)
+            await self._deliver_all(sink)
+        except AdapterError as error:
+            return error
+        except (Exception, asyncio.CancelledError) as error:
+            if is_own_cancellation(error):
+                raise
+            _log.exception("sink %s: fault in its adapter", self.name)
+            return RetryableAdapterError("a fault in the adapter, see the log")
+        finally:
+            if sink is not None:
+                await self._close(sink)
+        return None
+
+    async def _pause(self) -> None:
+        """Back off; while the agent is told to stop there is no time for long pauses."""
+        longest_s = _LAST_PAUSE_S if self._finishing.is_set() else self.options.retry_max
+        pause_s = full_jitter(self.context.random, self._attempt, longest_s)
+        if self._finishing.is_set():
+            await asyncio.sleep(pause_s)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._finishing.wait()
 
     async def _deliver_all(self, sink: Sink) -> None:
         while self._in_hand or await self.channel.wait():
@@ -125,7 +155,7 @@ class SinkRunner:
         if self.options.start is StartBehaviour.FAIL:
             raise AdapterError(f"sinks.{self.name}: {error} (start: fail)") from error
         if self.options.start is StartBehaviour.IGNORE:
-            self.context.state = f"ignored: {error}"
+            self.context.ended(f"ignored: {error}")
             self.channel.close()
             self.channel.drain()
             _log.warning("sink %s: ignored as configured: %s", self.name, error)
@@ -135,5 +165,5 @@ class SinkRunner:
     async def _close(self, sink: Sink) -> None:
         try:
             await sink.close()
-        except AdapterError as error:
+        except Exception as error:  # what was delivered is delivered, however the sink takes its leave
             _log.warning("sink %s: while closing: %s", self.name, error)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from edge_agent.backoff import full_jitter
+from edge_agent.backoff import full_jitter, is_own_cancellation
 from edge_agent.channel import Channel, ClosedError, Full
 from edge_agent.contract import AdapterContext, Source, SourceOptions, StartBehaviour
 from edge_agent.errors import AdapterError, RetryableAdapterError
@@ -25,12 +25,6 @@ class SourceEmitter:
         self.channel = channel
         self.offer = channel.offer
         self.send = channel.send
-
-
-def is_own_cancellation(error: BaseException) -> bool:
-    """True when the running task was told to stop; False when ``error`` came out of a library by itself."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 class SourceRunner:

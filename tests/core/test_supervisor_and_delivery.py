@@ -162,7 +162,7 @@ def test_full_jitter_spreads_over_a_doubling_bound_up_to_the_limit() -> None:
 class ScriptedSink:
     """Fails as told, else keeps what it gets."""
 
-    def __init__(self, script: list[Exception | None], got: list[str], poison: str = "") -> None:
+    def __init__(self, script: list[BaseException | None], got: list[str], poison: str = "") -> None:
         self.script, self.got, self.poison = script, got, poison
         self.closed = False
 
@@ -181,11 +181,14 @@ class ScriptedSink:
 
     async def close(self) -> None:
         self.closed = True
+        if self.poison == "close":
+            raise OSError("already gone")
 
 
 class SinkBench:
-    def __init__(self, script: list[Exception | None], poison: str = "", **options: object) -> None:
+    def __init__(self, script: list[BaseException | None], poison: str = "", **options: object) -> None:
         self.metrics = Metrics()
+        self.script = script
         self.got: list[str] = []
         self.sinks: list[ScriptedSink] = []
         parsed = SinkOptions.model_validate({"type": "test", "retry_max": "1ms", **options})
@@ -213,6 +216,45 @@ async def test_every_event_arrives_in_order_over_failures() -> None:
     assert bench.metrics.events_delivered.labels("hook").value == 250
     assert bench.metrics.events_retried.labels("hook").value == 2
     assert all(sink.closed for sink in bench.sinks)
+
+
+async def test_a_sink_that_fails_while_closing_stops_nothing() -> None:
+    bench = SinkBench([RetryableAdapterError("down")], poison="close")
+    await bench.deliver(3)
+    assert bench.got == ["e0", "e1", "e2"]
+
+
+async def test_a_cancellation_that_a_library_lets_out_of_a_sink_is_tried_again() -> None:
+    bench = SinkBench([None, asyncio.CancelledError()])
+    await bench.deliver(3)
+    assert bench.got == ["e0", "e1", "e2"]
+    assert bench.metrics.sink_up.labels("hook").value == 0
+
+
+async def test_a_stop_does_not_wait_for_a_long_back_off() -> None:
+    bench = SinkBench([RetryableAdapterError("down")] * 12, retry_max="1h")
+    bench.runner.offer(Event("e0", EventKind.INCIDENT, 0, {}))
+    bench.runner._attempt = 30
+    task = asyncio.ensure_future(bench.runner.run())
+    await until(lambda: bench.metrics.events_retried.labels("hook").value == 1)
+    bench.script.clear()
+    bench.runner.finish()
+    async with asyncio.timeout(5):
+        await task
+    assert bench.got == ["e0"]
+
+
+async def test_what_was_not_acknowledged_can_be_given_to_another_runner() -> None:
+    bench = SinkBench([None, RetryableAdapterError("down")], retry_max="1h")
+    bench.runner._attempt = 30
+    for i in range(150):
+        bench.runner.offer(Event(f"e{i}", EventKind.INCIDENT, 0, {}))
+    task = asyncio.ensure_future(bench.runner.run())
+    await until(lambda: bench.metrics.events_retried.labels("hook").value == 1)
+    task.cancel()
+    await asyncio.wait([task])
+    assert [event.id for event in bench.runner.give_back()] == [f"e{i}" for i in range(150)]
+    assert bench.runner.backlog == 0
 
 
 async def test_an_event_the_sink_refuses_does_not_block_the_others() -> None:
