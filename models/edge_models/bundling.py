@@ -32,8 +32,9 @@ from edge_agent.bundle.store import write_bundle
 from edge_agent.bundle.verify import Bundle
 from edge_agent.errors import BundleError
 from edge_models.export import INPUTS, OUTPUTS, export_onnx
-from edge_models.hybrid import CONTEXT_WIDTH, NEIGHBOURS, STATES, WARMUP_TICKS, HybridStep, State
+from edge_models.hybrid import WARMUP_TICKS, HybridStep
 from edge_models.network import HybridNetwork
+from edge_models.state import CONTEXT_WIDTH, NEIGHBOURS, STATES, State
 
 WEIGHTS = "weights.npz"
 RECIPE = "hybrid"

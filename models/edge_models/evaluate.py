@@ -22,9 +22,9 @@ from edge_agent.errors import DataFileError
 from edge_agent.inference.onnx import OnnxDetector
 from edge_models.baselines import BASELINES
 from edge_models.datasets import VUS_WINDOW, Entity, Labels, Values, load
-from edge_models.hybrid import NEIGHBOURS
 from edge_models.metrics import Quality, quality
 from edge_models.neighbours import choose_neighbours, partial_correlations
+from edge_models.state import NEIGHBOURS
 from edge_models.streaming import plant_score, score_rows
 
 SITE_WARMUP_TICKS = 50

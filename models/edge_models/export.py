@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edge_models.hybrid import CONTEXT_WIDTH, NEIGHBOURS, STATES, HybridStep, State
+from edge_models.hybrid import HybridStep
+from edge_models.state import CONTEXT_WIDTH, NEIGHBOURS, STATES, State
 
 OPSET = 18
 INPUTS = ("value", "age", "quality", "neighbour", "context", *(f"state.{name}" for name in STATES))

@@ -32,9 +32,10 @@ from edge_agent.inference.onnx import OnnxDetector
 from edge_agent.recording import Recording, read_recording
 from edge_models.bundling import GOLDEN_TICKS, Exported, Origin, Site, golden_inputs, unpack_weights, write_exported
 from edge_models.datasets import data_digest
-from edge_models.hybrid import CONTEXT, CONTEXT_WIDTH, MEMORY, NEIGHBOURS, VIEWS, HybridStep, State, Tick
+from edge_models.hybrid import HybridStep, Tick
 from edge_models.neighbours import choose_neighbours, named_edges, partial_correlations, read_edges
 from edge_models.network import HybridNetwork
+from edge_models.state import CONTEXT, CONTEXT_WIDTH, MEMORY, NEIGHBOURS, VIEWS, State
 from edge_models.streaming import score_rows
 from edge_models.training import History, Progress, fit, prepare
 

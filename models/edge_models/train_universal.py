@@ -15,9 +15,9 @@ import torch
 
 from edge_agent.errors import EdgeAgentError
 from edge_models.datasets import DATA_VARIABLE, data_folder, read_table, training_files
-from edge_models.hybrid import NEIGHBOURS
 from edge_models.neighbours import choose_neighbours, partial_correlations
 from edge_models.network import HybridNetwork
+from edge_models.state import NEIGHBOURS
 from edge_models.training import History, Progress, fit, prepare
 
 RECENT_TICKS = 12_000
@@ -66,7 +66,8 @@ def write(network: HybridNetwork, out: Path, folder: Path, seed: int, best: floa
     from edge_agent.demo.recording import generate
     from edge_models.bundling import Origin, golden_inputs, write_model_bundle
     from edge_models.datasets import data_digest
-    from edge_models.hybrid import CONTEXT_WIDTH, HybridStep
+    from edge_models.hybrid import HybridStep
+    from edge_models.state import CONTEXT_WIDTH
 
     values = generate(400.0, seed + 100).values
     table = history("golden", values).neighbour

@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_models.hybrid import CONTEXT_WIDTH, NEIGHBOURS, HybridStep, State
+from edge_models.hybrid import HybridStep
 from edge_models.network import HIDDEN, HybridNetwork, Observation
 from edge_models.online import INPUT_LIMIT
+from edge_models.state import CONTEXT_WIDTH, NEIGHBOURS, State
 
 BURN_IN = 24
 LENGTH = 48

@@ -13,8 +13,9 @@ with warnings.catch_warnings():
 
 from edge_agent.demo.recording import generate  # noqa: E402
 from edge_models.bundling import Exported, Origin, golden_inputs, write_exported  # noqa: E402
-from edge_models.hybrid import CONTEXT_WIDTH, HybridStep  # noqa: E402
+from edge_models.hybrid import HybridStep  # noqa: E402
 from edge_models.network import HybridNetwork  # noqa: E402
+from edge_models.state import CONTEXT_WIDTH  # noqa: E402
 from edge_models.train_universal import history  # noqa: E402
 
 torch.set_num_threads(1)

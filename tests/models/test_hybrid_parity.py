@@ -5,8 +5,8 @@ import torch
 
 from edge_agent.inference.selftest import self_test
 from edge_agent.inference.step import ModelStep
-from edge_models.hybrid import CONTEXT_WIDTH, MEMORY, NEIGHBOURS, STATES, State
 from edge_models.network import HIDDEN, NeighbourAttention
+from edge_models.state import CONTEXT_WIDTH, MEMORY, NEIGHBOURS, STATES, State
 
 
 def _inputs(ticks, sensors, rng):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from edge_models.hybrid import CONTEXT_WIDTH, MEMORY, NEIGHBOURS, WARMUP_TICKS, HybridStep, State
+from edge_models.hybrid import WARMUP_TICKS, HybridStep
 from edge_models.online import Experts, Pace
+from edge_models.state import CONTEXT_WIDTH, MEMORY, NEIGHBOURS, State
 
 
 def run(values, neighbour=None, step=None):
