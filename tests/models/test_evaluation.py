@@ -12,6 +12,7 @@ from edge_models.baselines import BASELINES
 from edge_models.cli import evaluate_command
 from edge_models.datasets import OPEN_SETS, Entity, LabelledRun, data_folder, load
 from edge_models.evaluate import run_tests
+from edge_models.replay import with_replays
 from edge_models.streaming import plant_score
 
 
@@ -31,6 +32,22 @@ def test_baseline_sees_an_obvious_fault(entity, name):
     squares = BASELINES[name](entity.normal, entity.tests[0].values)
     label = entity.tests[0].label
     assert squares[label == 1].mean() > 2 * squares[label == 0].mean()
+
+
+def test_replay_repeats_normal_readings_of_one_related_sensor_at_a_time(entity):
+    clean = entity.normal[600:]
+    made = with_replays("made", entity.sensors, entity.normal[:600], clean, 0)
+    run = made.tests[0]
+    changed = run.values != clean
+    assert run.label.any()
+    assert (changed.sum(1) <= 1).all()
+    np.testing.assert_array_equal(changed.any(1), run.label == 1)
+    assert np.isin(run.values[changed], entity.normal[:600]).all()
+
+
+def test_nothing_is_replayed_where_nothing_is_related():
+    noise = np.random.default_rng(0).normal(size=(900, 3))
+    assert not with_replays("noise", ("a", "b", "c"), noise[:500], noise[500:], 0).tests[0].label.any()
 
 
 def test_scores_are_causal(bundle, entity):
