@@ -33,7 +33,8 @@ class _Recorder:
 
     def take(self, source: str, batch: Batch) -> None:
         self.counts[source] = self.counts.get(source, 0) + len(batch)
-        self._waiting.append((source, batch, time.time_ns()))
+        wall_ns = batch.arrival_ns + time.time_ns() - time.monotonic_ns()
+        self._waiting.append((source, batch, wall_ns))
 
     async def write_on(self) -> None:
         while True:

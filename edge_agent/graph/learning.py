@@ -59,7 +59,9 @@ class EdgeLearner:
     def step(self, window: NDArray[np.float32], ticks: int, count: int, most: int) -> bool:
         """Do one tick's share of work on the first ``count`` columns of ``window``; True when a pass has ended."""
         self._most = most
-        if count > self._seen:  # newcomers should not wait for the next regular pass, nor the first ones be judged early
+        if (
+            count > self._seen
+        ):  # newcomers should not wait for the next regular pass, nor the first ones be judged early
             soon = ticks - 1 + self._learn_after
             self._next_pass = min(self._next_pass, soon) if self._seen else soon
             self._seen = count

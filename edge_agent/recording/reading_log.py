@@ -1,9 +1,9 @@
 """A log of what arrived, for ``edge-agent record`` and ``replay``: JSON lines, one a batch.
 
-A file starts with ``{"edge-agent readings": 1}``. ``{"layout": 3, "source": "plc", "sensors": [...]}`` names a set of
-sensors once; ``[3, arrival_ns, time_ns, quality, values]`` is a batch of it, where ``time_ns`` and ``quality`` are one
-for all or a list, and a value may be null. Each file stands alone; the full one becomes ``NAME.1``, that one
-``NAME.2``, and so on.
+A file starts with ``{"edge-agent readings": 1}``. ``{"layout": 3, "source": "plc", "sensors": [...], "wall": ...}``
+names a set of sensors once, and what was to be added to ``arrival_ns`` then to give wall time;
+``[3, arrival_ns, time_ns, quality, values]`` is a batch of it, where ``time_ns`` and ``quality`` are one for all or a
+list, and a value may be null. Each file stands alone; the full one becomes ``NAME.1``, that one ``NAME.2``, and so on.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class ReadingLog:
         self.close()
 
     def write(self, source: str, batch: Batch, wall_ns: int) -> int:
-        """Append ``batch`` of ``source``; returns the bytes written. Readings without time get ``wall_ns``.
+        """Append ``batch`` of ``source``, which arrived at wall time ``wall_ns``; returns the bytes written.
+
+        Readings without source time get ``wall_ns``.
 
         :raises StoreError: the file cannot be written.
         """
@@ -61,7 +63,8 @@ class ReadingLog:
             if self._file is None or self._size >= self._max_bytes:
                 self._rotate()
             before = self._size
-            record = [self._layout(source, batch.sensors), batch.arrival_ns, time_ns, quality, values]
+            layout = self._layout(source, batch.sensors, wall_ns - batch.arrival_ns)
+            record = [layout, batch.arrival_ns, time_ns, quality, values]
             self._append(orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be written: {error.strerror or error}") from error
@@ -84,12 +87,13 @@ class ReadingLog:
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
-    def _layout(self, source: str, sensors: tuple[str, ...]) -> int:
+    def _layout(self, source: str, sensors: tuple[str, ...], wall_offset_ns: int) -> int:
         key = source, sensors
         number = self._layouts.get(key)
         if number is None:
             number = self._layouts[key] = len(self._layouts)
-            self._append(orjson.dumps({"layout": number, "source": source, "sensors": sensors}) + b"\n")
+            entry = {"layout": number, "source": source, "sensors": sensors, "wall": wall_offset_ns}
+            self._append(orjson.dumps(entry) + b"\n")
         return number
 
     def _append(self, line: bytes) -> None:
@@ -119,13 +123,17 @@ class ReadingLog:
 
 
 class ReadingLogReader:
-    """Reads a log and its rotated files, the oldest first. ``damaged`` counts lines that could not be used."""
+    """Reads a log and its rotated files, the oldest first. ``damaged`` counts lines that could not be used.
+
+    ``wall_offset_ns``, while reading: what makes wall time of the arrival times that come now.
+    """
 
     def __init__(self, path: Path) -> None:
         self._files = _files(path)
         if not self._files:
             raise DataFileError(f"{path}: no such file")
         self.damaged = 0
+        self.wall_offset_ns = 0
 
     def __iter__(self) -> Iterator[tuple[str, Batch]]:
         """Source and batch, each with source times. :raises DataFileError: a file is no log or cannot be read."""
@@ -144,6 +152,7 @@ class ReadingLogReader:
             try:
                 record = orjson.loads(line)
                 if isinstance(record, dict):
+                    self.wall_offset_ns = int(record["wall"])
                     layouts[record["layout"]] = str(record["source"]), tuple(map(str, record["sensors"]))
                     continue
                 item = _batch(record, layouts)

@@ -70,29 +70,20 @@ def replay(
     config = load_config(config_path, sources_required=False) if config_path is not None else None
     path = bundle or (config.model.path() if config is not None else None)
     readings = ReadingLogReader(log)
-    player = Replay(load_model(path), pipeline_options(config), config, _first_time_ns(log))
+    player = Replay(load_model(path), pipeline_options(config), config)
     ticks = incidents = 0
     for report in player.play(readings):
         ticks += 1
         for event in report.events:
             incidents += event.body.get("state") == "open"
             _show(event, as_json)
+    if not ticks:
+        raise DataFileError(f"{log}: holds no readings")
     if readings.damaged:
         click.echo(f"note: {readings.damaged} damaged lines were left out", err=True)
     click.echo(f"{ticks} ticks, {incidents} incidents", err=as_json)
     if fail_on_incident and incidents:
         ctx.exit(int(ExitCode.FAILED))
-
-
-def _first_time_ns(log: Path) -> int:
-    from edge_agent.recording import ReadingLogReader
-
-    for _, batch in ReadingLogReader(log):
-        times = batch.source_time_ns
-        first = times if isinstance(times, int) or times is None else next((time for time in times if time), None)
-        if first is not None:
-            return first
-    raise DataFileError(f"{log}: holds no readings")
 
 
 def _show(event: Event, as_json: bool) -> None:
