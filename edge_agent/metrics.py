@@ -125,6 +125,12 @@ class Metrics:
             "Readings refused because another source already owns the sensor.",
             ("source",),
         )
+        self.over_limit = Family(
+            Counter,
+            "edge_agent_readings_over_limit_total",
+            "Readings refused because `intake.max_sensors` sensors are known already.",
+            ("source",),
+        )
         self.late = Family(Counter, "edge_agent_readings_late_total", "Readings too late for their tick, not scored.")
         self.duplicate = Family(
             Counter, "edge_agent_readings_duplicate_total", "Readings with the source time of one already taken in."

@@ -92,7 +92,8 @@ class Control:
             for j, weight in zip(report.scores.neighbour[index], report.scores.attention[index], strict=True)
             if j >= 0
         ]
-        history = self._pipeline.history(index, 120) if name in self._pipeline.graph.index else []
+        current = self._pipeline.graph.index.get(name)
+        history = [] if current is None else self._pipeline.history(current, 120)
         return {**self._sensor(report, index), "neighbours": neighbours, "history": history}
 
     def graph(self) -> dict[str, Any]:
@@ -207,7 +208,7 @@ class Control:
             "value": float(snapshot.value[i]) if snapshot.usable[i] else None,
             "unit": self._pipeline.unit(index) if index is not None else None,
             "age_ticks": float(snapshot.age[i]),
-            "quality": flags or ["good"],
+            "quality": flags or ["good" if snapshot.usable[i] else "stale"],  # has not spoken since the start
             "expected": float(scores.expected[i]) if valid else None,
             "scale": float(scores.scale[i]) if valid else None,
             "score": round(float(scores.score[i]), 4) if valid else None,

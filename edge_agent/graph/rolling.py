@@ -196,7 +196,7 @@ class RollingGraph:
             sensors=self.sensors,
             value=self.value[:n].copy(),
             age=np.minimum(age, 1e9).astype(np.float32),
-            quality=np.where(self.known[:n], self.quality[:n], self.quality[:n] | np.int32(Quality.STALE)),
+            quality=self.quality[:n].copy(),
             usable=usable,
             neighbour=self._neighbour[:n].copy(),
         )

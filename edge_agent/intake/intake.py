@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import count, islice
 
@@ -26,8 +27,19 @@ from edge_agent.sample import Batch, Quality
 _log = logging.getLogger(__name__)
 
 _LARGEST = 1e18  # beyond it squares overflow single precision; no sensor means such a number
-_MOST_PENDING = 200_000  # readings noted before they are worked off without waiting for the tick
+_MOST_NOTED = 50_000  # readings noted before they are worked off without waiting for the tick
+_MOST_WAITING = 1_000_000  # readings that wait for a later tick (`tick.lateness`) before they are used early
 _COUNTED = tuple(flag for flag in Quality if flag)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What became of the sensors of a frame: ``index`` in the graph (-1: not taken), and how many were refused."""
+
+    index: list[int]
+    complete: bool
+    claimed: int
+    over_limit: int
 
 
 class SourcePort:
@@ -40,10 +52,10 @@ class SourcePort:
         self._options = options
         self.name = name
         self.readings = readings
-        self.layouts: dict[tuple[str, ...], tuple[list[int], bool]] = {}
+        self.layouts: dict[tuple[str, ...], Layout] = {}
 
-    def layout(self, sensors: tuple[str, ...]) -> tuple[list[int], bool]:
-        """Graph indices of ``sensors`` (-1: not taken) and whether all are taken."""
+    def layout(self, sensors: tuple[str, ...]) -> Layout:
+        """Where the readings of a frame with ``sensors`` go."""
         found = self.layouts.get(sensors)
         if found is None:
             found = self._intake.resolve(self, [self._final_name(name) for name in sensors])
@@ -83,6 +95,7 @@ class Intake:
         # The graph's sensors in their order, then those whose first reading still waits for its tick.
         self._index: dict[str, int] = {}
         self._refused: set[str] = set()
+        self._full = False
         self._stamped_ns = np.full(64, NEVER_NS)
         self._max_future_ns = int(options.max_future * NS_PER_S)
         self._max_past_ns = int(options.max_past * NS_PER_S)
@@ -106,46 +119,40 @@ class Intake:
         self._ports.pop(name, None)
         for sensor in [sensor for sensor, owner in self._owner.items() if owner == name]:
             del self._owner[sensor]
+        self._forget_layouts()
 
-    def resolve(self, port: SourcePort, names: list[str | None]) -> tuple[list[int], bool]:
+    def resolve(self, port: SourcePort, names: list[str | None]) -> Layout:
         """Indices for ``names``; a new sensor is given the next one, one that another source owns is refused."""
         wanted = [name for name in names if name is not None and self._may_speak(port.name, name)]
         room = max(0, self._options.max_sensors - len(self._index))
         new = [name for name in dict.fromkeys(wanted) if name not in self._index]
-        if len(new) > room:
-            _log.error("source %s: %d sensors refused: intake.max_sensors is reached", port.name, len(new) - room)
+        if len(new) > room and not self._full:
+            self._full = True  # said once: a device that invents names invents many
+            _log.error("source %s: %s refused: intake.max_sensors is reached", port.name, ", ".join(new[room:][:5]))
         accepted = set(wanted) - set(new[room:])
         self._index.update(zip(new[:room], count(len(self._index))))
         self._owner.update((name, port.name) for name in accepted)
         index = [self._index[name] if name in accepted else -1 for name in names]
-        return index, -1 not in index
+        claimed = sum(name is not None for name in names) - len(wanted)
+        over_limit = sum(name not in accepted for name in wanted)
+        return Layout(index, -1 not in index, claimed, over_limit)
 
     def take(self, port: SourcePort, batch: Batch) -> None:
-        """Note one frame. :raises ValueError: when its columns differ in length (a fault of the adapter)."""
+        """Note one frame. :raises ValueError, TypeError: a fault of the adapter; nothing of the frame is noted."""
         if len(batch.values) != len(batch.sensors):
             raise ValueError(f"source {port.name}: {len(batch.sensors)} names but {len(batch.values)} values")
-        index, complete = port.layout(batch.sensors)
+        layout = port.layout(batch.sensors)
+        index, when, quality, arrival_ns = layout.index, batch.source_time_ns, batch.quality, int(batch.arrival_ns)
         port.readings.value += len(index)
-        when = batch.source_time_ns
-        if when is None or isinstance(when, int):
-            time_ns, flag = self._when(when, batch.arrival_ns)
-            if len(index) == 1 and complete:
-                quality = batch.quality if isinstance(batch.quality, int) else batch.quality[0]
-                self._pending.add_one(index[0], batch.values[0], time_ns, quality | flag, when is not None and not flag)
-                return
-            times = [time_ns] * len(index)
-            flags = [flag] * len(index)
-            stamped = [when is not None and not flag] * len(index)
+        if len(index) == 1 and layout.complete and isinstance(quality, int) and (when is None or isinstance(when, int)):
+            time_ns, flag, stamped = self._when(when, arrival_ns)
+            self._pending.add_one(index[0], batch.values[0], time_ns, quality | flag, stamped)
         else:
-            pairs = [self._when(one, batch.arrival_ns) for one in when]
-            times = [pair[0] for pair in pairs]
-            flags = [pair[1] for pair in pairs]
-            stamped = [one is not None and not pair[1] for one, pair in zip(when, pairs, strict=True)]
-        self._pending.add(index, batch.values, times, flags, batch.quality, stamped)
-        if not complete:
-            self._count_refused(port, batch.sensors, index)
-        if len(self._pending) > _MOST_PENDING:
-            self.absorb(batch.arrival_ns)
+            self._take_columns(batch, layout, arrival_ns)
+            if not layout.complete:
+                self._count_refused(port, layout)
+        if self._pending.noted > _MOST_NOTED:
+            self._relieve(arrival_ns)
 
     def absorb(self, until_ns: int) -> None:
         """Work off what is noted with pipeline time up to ``until_ns``; later readings stay for their tick."""
@@ -166,8 +173,10 @@ class Intake:
         self.absorb(tick_ns)
         n = len(self._graph)
         graph, limits = self._graph, self.limits
-        stale = graph.known[:n] & (tick_ns - graph.fresh_ns[:n] > limits.stale_ns[:n])
-        stuck = graph.known[:n] & ~stale & (tick_ns - graph.changed_ns[:n] > limits.stuck_ns[:n])
+        # A sensor known from before a restart has the same time to speak as one that has just fallen silent.
+        heard_ns = np.maximum(graph.heard_ns[:n], self._since_ns)
+        stale = tick_ns - heard_ns > limits.stale_ns[:n]
+        stuck = graph.known[:n] & ~stale & (graph.fresh_ns[:n] - graph.changed_ns[:n] > limits.stuck_ns[:n])
         graph.flag(Quality.STALE, stale)
         graph.flag(Quality.STUCK, stuck)
         self._previous_tick_ns = tick_ns
@@ -186,6 +195,7 @@ class Intake:
 
     def forget_silent(self, tick_ns: int) -> tuple[str, ...]:
         """Remove sensors that were not heard of for ``forget_after``; call between two ticks."""
+        self.absorb(tick_ns)  # who speaks once a day may have done so just now
         n = len(self._graph)
         # A sensor known from before a restart that has not spoken since is counted from the restart.
         heard = np.maximum(self._graph.heard_ns[:n], self._since_ns)
@@ -207,10 +217,14 @@ class Intake:
         self._stamped_ns[len(keep) :] = NEVER_NS
         for name in gone:
             self._owner.pop(name, None)
-        for port in self._ports.values():
-            port.layouts.clear()
+        self._full = False
+        self._forget_layouts()
 
     # -- inside ------------------------------------------------------------------------------------------------
+
+    def _forget_layouts(self) -> None:
+        for port in self._ports.values():
+            port.layouts.clear()
 
     def _join(self, length: int) -> None:
         """Make the graph hold the first ``length`` sensors.
@@ -239,23 +253,44 @@ class Intake:
             )
         return False
 
-    def _count_refused(self, port: SourcePort, sensors: tuple[str, ...], index: list[int]) -> None:
-        refused = sum(1 for i, name in zip(index, sensors, strict=True) if i < 0 and self._owner.get(name))
-        if refused:
-            self._metrics.claimed.labels(port.name).inc(refused)
+    def _take_columns(self, batch: Batch, layout: Layout, arrival_ns: int) -> None:
+        count, when, quality = len(layout.index), batch.source_time_ns, batch.quality
+        if when is None or isinstance(when, int):
+            stamps = [self._when(when, arrival_ns)] * count
+        else:
+            stamps = [self._when(one, arrival_ns) for one in when]
+        given = [quality] * count if isinstance(quality, int) else quality
+        if not len(stamps) == len(given) == count:
+            raise ValueError(f"{count} names but {len(stamps)} times and {len(given)} quality flags")
+        flags = [flag | one for (_, flag, _), one in zip(stamps, given, strict=True)]
+        times, stamped = [time_ns for time_ns, _, _ in stamps], [known for _, _, known in stamps]
+        self._pending.add(layout.index, batch.values, times, flags, stamped)
 
-    def _when(self, source_ns: int | None, arrival_ns: int) -> tuple[int, int]:
-        """Pipeline time of a reading, and the flag if its source time cannot be believed."""
+    def _count_refused(self, port: SourcePort, layout: Layout) -> None:
+        if layout.claimed:
+            self._metrics.claimed.labels(port.name).inc(layout.claimed)
+        if layout.over_limit:
+            self._metrics.over_limit.labels(port.name).inc(layout.over_limit)
+
+    def _relieve(self, arrival_ns: int) -> None:
+        """Many readings and no tick yet: work off those of the next tick, so that memory stays bounded."""
+        next_tick_ns = self._previous_tick_ns + self._timeline.period_ns
+        waiting = len(self._pending) - self._pending.noted
+        early = waiting <= _MOST_WAITING and self._previous_tick_ns != NEVER_NS
+        self.absorb(min(arrival_ns, next_tick_ns) if early else arrival_ns)
+
+    def _when(self, source_ns: int | None, arrival_ns: int) -> tuple[int, int, bool]:
+        """Pipeline time of a reading, the flag if its source time cannot be believed, and whether it was used."""
         if source_ns is None:
-            return arrival_ns, 0
+            return arrival_ns, 0, False
         ahead_ns = self._timeline.to_pipeline_ns(source_ns) - arrival_ns
         if -self._max_past_ns <= ahead_ns <= 0:
-            return arrival_ns + ahead_ns, 0
+            return arrival_ns + ahead_ns, 0, True
         if 0 < ahead_ns <= self._max_future_ns:
-            return arrival_ns, 0  # a clock a little fast; nothing can have been measured after it arrived
+            return arrival_ns, 0, False  # a clock a little fast; nothing can have been measured after it arrived
         if not self._timeline.wall_is_set():
-            return arrival_ns, 0
-        return arrival_ns, int(Quality.FUTURE if ahead_ns > 0 else Quality.PAST)
+            return arrival_ns, 0, False
+        return arrival_ns, int(Quality.FUTURE if ahead_ns > 0 else Quality.PAST), False
 
     def _drop_old(self, readings: Readings) -> Readings:
         """Sort by sensor and time; drop repeated ones and those older than what is known already."""

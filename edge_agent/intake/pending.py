@@ -28,6 +28,20 @@ class Readings:
             self.index[chosen], self.value[chosen], self.time_ns[chosen], self.flags[chosen], self.stamped[chosen]
         )
 
+    def followed_by(self, other: Readings) -> Readings:
+        """These rows and then those of ``other``."""
+        if not len(self):
+            return other
+        if not len(other):
+            return self
+        return Readings(
+            np.concatenate((self.index, other.index)),
+            np.concatenate((self.value, other.value)),
+            np.concatenate((self.time_ns, other.time_ns)),
+            np.concatenate((self.flags, other.flags)),
+            np.concatenate((self.stamped, other.stamped)),
+        )
+
     def sorted(self) -> Readings:
         """By sensor, then time, then order of arrival."""
         order = np.lexsort((self.time_ns, self.index))
@@ -40,13 +54,15 @@ class Pending:
     """Collects readings as they come; plain lists, because appending to them is what Python does fastest."""
 
     def __init__(self) -> None:
-        self._index: list[int] = []
-        self._value: list[float] = []
-        self._time_ns: list[int] = []
-        self._flags: list[int] = []
-        self._stamped: list[bool] = []
+        self._early = _EMPTY  # of a later tick: kept in columns, since they may have to wait for many ticks
+        self._clear()
 
     def __len__(self) -> int:
+        return len(self._early) + len(self._index)
+
+    @property
+    def noted(self) -> int:
+        """Readings noted since the last :meth:`take`."""
         return len(self._index)
 
     def add_one(self, index: int, value: float, time_ns: int, flags: int, stamped: bool) -> None:
@@ -63,51 +79,45 @@ class Pending:
         values: Sequence[float] | NDArray[np.float64],
         times: Sequence[int],
         flags: Sequence[int],
-        quality: int | Sequence[int],
         stamped: Sequence[bool],
     ) -> None:
-        """Note the readings of one frame; those with index -1 are left out when they are taken."""
+        """Note the readings of one frame, columns of equal length; those with index -1 are left out when taken."""
         self._index.extend(index)
         self._value.extend(values.tolist() if isinstance(values, np.ndarray) else values)
         self._time_ns.extend(times)
-        if isinstance(quality, int):
-            self._flags.extend([flag | quality for flag in flags] if quality else flags)
-        else:
-            self._flags.extend([flag | one for flag, one in zip(flags, quality, strict=True)])
+        self._flags.extend(flags)
         self._stamped.extend(stamped)
 
     def take(self, until_ns: int) -> Readings:
-        """Remove and return what has a time up to ``until_ns``; the rest stays."""
+        """Remove and return what has a time up to ``until_ns``, in order of arrival; the rest stays."""
+        readings = self._early.followed_by(self._noted())
+        self._early = _EMPTY
+        early = readings.time_ns > until_ns
+        if not early.any():
+            return readings
+        self._early = readings.where(early)
+        return readings.where(~early)
+
+    def _noted(self) -> Readings:
         if not self._index:
             return _EMPTY
         readings = Readings(
             np.array(self._index, dtype=np.int64),
             _floats(self._value),
             np.array(self._time_ns, dtype=np.int64),
-            np.array(self._flags, dtype=np.int32),
+            np.array(self._flags, dtype=np.int64).astype(np.int32),
             np.array(self._stamped, dtype=np.bool_),
         )
         self._clear()
         taken = readings.index >= 0
-        early = readings.time_ns > until_ns
-        if early.any():
-            self._keep(readings.where(taken & early))
-            taken &= ~early
         return readings if taken.all() else readings.where(taken)
 
-    def _keep(self, readings: Readings) -> None:
-        self._index = readings.index.tolist()
-        self._value = readings.value.tolist()
-        self._time_ns = readings.time_ns.tolist()
-        self._flags = readings.flags.tolist()
-        self._stamped = readings.stamped.tolist()
-
     def _clear(self) -> None:
-        self._index = []
-        self._value = []
-        self._time_ns = []
-        self._flags = []
-        self._stamped = []
+        self._index: list[int] = []
+        self._value: list[float] = []
+        self._time_ns: list[int] = []
+        self._flags: list[int] = []
+        self._stamped: list[bool] = []
 
 
 def _floats(values: list[float]) -> NDArray[np.float64]:

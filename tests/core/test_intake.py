@@ -136,9 +136,32 @@ def test_a_sensor_whose_readings_never_change_is_stuck() -> None:
     for _ in range(6):
         bench.give(port, {"a": 4.0})
         flags.append(bench.flags(bench.tick(), "a"))
-    assert flags == [Quality.GOOD] * 3 + [Quality.STUCK] * 3
+    assert flags == [Quality.GOOD] * 4 + [Quality.STUCK] * 2
     bench.give(port, {"a": 5.0})
     assert bench.flags(bench.tick(), "a") == Quality.GOOD
+
+
+def test_a_sensor_that_sends_nothing_is_not_stuck() -> None:
+    bench = Bench(a=SensorOptions(stuck_after="3s"))
+    bench.give(bench.port(), {"a": 4.0})
+    assert [bench.flags(bench.tick(), "a") for _ in range(6)] == [Quality.GOOD] * 6
+
+
+def test_a_sensor_that_sends_only_bad_values_is_not_silent() -> None:
+    bench = Bench(a=SensorOptions(stale_after="3s"))
+    port = bench.port()
+    for _ in range(6):
+        bench.give(port, {"a": math.nan})
+        snapshot = bench.tick()
+    assert bench.flags(snapshot, "a") == Quality.NOT_FINITE
+    assert not snapshot.usable[0]
+
+
+def test_a_sensor_known_from_before_a_restart_is_given_time_to_speak() -> None:
+    bench = Bench(a=SensorOptions(stale_after="3s"))
+    bench.intake.expect(("a",))
+    flags = [bench.flags(bench.tick(), "a") for _ in range(5)]
+    assert flags == [Quality.GOOD] * 3 + [Quality.STALE] * 2
 
 
 def test_a_silent_sensor_is_stale_and_comes_back() -> None:
@@ -202,6 +225,14 @@ def test_a_device_clock_a_little_fast_does_not_hold_its_readings_back() -> None:
     assert bench.flags(snapshot, "a") == Quality.GOOD
 
 
+def test_of_readings_from_a_fast_clock_the_newest_counts_too() -> None:
+    bench = Bench()
+    ahead_ns = [T0 + 20 * NS_PER_S, T0 + 21 * NS_PER_S]
+    bench.intake.take(bench.port(), Batch(("a", "a"), (1.0, 2.0), 0, source_time_ns=ahead_ns))
+    assert bench.value(bench.tick(), "a") == 2.0
+    assert bench.metrics.duplicate.labels().value == 0
+
+
 def test_a_gateway_without_the_time_does_not_blame_its_devices() -> None:
     bench = Bench(wall_ns=3600 * NS_PER_S)  # 1970
     bench.give(bench.port(), {"a": 1.0}, T0)
@@ -232,8 +263,7 @@ def test_the_second_source_of_a_sensor_is_refused_until_the_first_is_gone() -> N
     assert (bench.value(snapshot, "a"), bench.value(snapshot, "b")) == (1.0, 3.0)
     assert bench.metrics.claimed.labels("second").value == 1
     bench.intake.close_port("first")
-    again = bench.port("second")
-    bench.give(again, {"a": 5.0})
+    bench.give(second, {"a": 5.0, "b": 3.0})
     assert bench.value(bench.tick(), "a") == 5.0
 
 
@@ -244,10 +274,78 @@ def test_prefix_include_exclude_and_rename_are_applied_in_this_order() -> None:
     assert bench.tick().sensors == ("A", "x.b")
 
 
-def test_sensors_beyond_the_limit_are_refused() -> None:
+def test_sensors_beyond_the_limit_are_refused_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
-    bench.give(bench.port(), {f"s{i}": 1.0 for i in range(150)})
+    port = bench.port()
+    bench.give(port, {f"s{i}": 1.0 for i in range(150)})
+    bench.give(port, {"another": 1.0})
     assert len(bench.tick()) == 100
+    assert bench.metrics.over_limit.labels("press").value == 51
+    assert [record.message.count("max_sensors") for record in caplog.records] == [1]
+
+
+def test_a_claimed_sensor_is_counted_under_a_prefix_too() -> None:
+    bench = Bench()
+    bench.give(bench.port("first"), {"x.a": 1.0})
+    second = bench.port("second", prefix="x.")
+    for _ in range(3):
+        bench.give(second, {"a": 2.0})
+    assert bench.metrics.claimed.labels("second").value == 3
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"quality": [0]}, {"quality": []}, {"source_time_ns": [T0]}, {"quality": [None, 0]}, {"arrival_ns": None}]
+)
+def test_a_frame_with_a_fault_leaves_nothing_behind(wrong: dict[str, object]) -> None:
+    bench = Bench()
+    port = bench.port()
+    with pytest.raises((ValueError, TypeError)):
+        bench.intake.take(port, Batch(**{"sensors": ("a", "b"), "values": (1.0, 2.0), "arrival_ns": 0, **wrong}))  # type: ignore[arg-type]
+    bench.give(port, {"a": 7.0})
+    assert bench.value(bench.tick(), "a") == 7.0
+
+
+def test_flags_of_another_protocol_do_not_stop_the_tick() -> None:
+    bench = Bench()
+    bench.intake.take(bench.port(), Batch(("a",), (1.0,), 0, quality=0x8034_0000))
+    assert len(bench.tick()) == 1
+
+
+def test_a_long_tick_does_not_pile_up_readings() -> None:
+    bench = Bench(period_s=3600)
+    port = bench.port()
+    bench.tick(3600)
+    most = 0
+    for value in range(120_000):
+        bench.clock.advance(10_000)
+        bench.give(port, {"a": float(value)})
+        most = max(most, bench.intake.pending)
+    assert most <= 50_001
+    assert bench.value(bench.tick(3600), "a") == 119_999.0
+
+
+def test_readings_of_later_ticks_wait_for_them_in_order() -> None:
+    bench = Bench()
+    port = bench.port()
+    for second in (3, 1, 2):
+        bench.intake.take(port, Batch(("a",), (float(second),), second * NS_PER_S))
+    seen = []
+    for second in (1, 2, 3):
+        bench.intake.collect(second * NS_PER_S)
+        seen.append((float(bench.graph.value[0]), bench.intake.pending))
+    assert seen == [(1.0, 2), (2.0, 1), (3.0, 0)]
+
+
+def test_a_sensor_that_has_just_spoken_is_not_forgotten() -> None:
+    bench = Bench()
+    port = bench.port()
+    bench.give(port, {"a": 1.0, "b": 1.0})
+    bench.tick()
+    bench.clock.advance(2 * 86_400 * NS_PER_S)
+    bench.give(port, {"a": 2.0})
+    bench.clock.advance(NS_PER_S)
+    assert bench.intake.forget_silent(bench.clock.monotonic_ns()) == ("b",)
+    assert bench.value(bench.tick(), "a") == 2.0
 
 
 def test_what_an_adapter_sends_wrong_becomes_missing() -> None:

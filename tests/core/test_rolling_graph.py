@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from edge_agent.clock import NS_PER_S
 from edge_agent.graph.learning import EdgeLearner
 from edge_agent.graph.rolling import RollingGraph
-from edge_agent.sample import Quality
 
 
 def graph_of(*names: str, learner: EdgeLearner | None = None, neighbours: int = 3) -> RollingGraph:
@@ -118,7 +117,6 @@ def test_the_window_gives_values_back_even_when_they_are_large() -> None:
 def test_a_sensor_that_has_never_spoken_counts_as_missing() -> None:
     snapshot = graph_of("a").snapshot(0, 0, 0)
     assert not snapshot.usable[0]
-    assert int(snapshot.quality[0]) & Quality.STALE
 
 
 @settings(max_examples=60, deadline=None)
