@@ -8,13 +8,14 @@ import select
 import struct
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import paho.mqtt.client as paho
 from daemon_process import until
+from paho.mqtt.enums import CallbackAPIVersion
 
 ARRIVES_WITHIN_S = 30.0
 SENML_JSON = "110"  # Content-Format, RFC 8428 section 12.3
@@ -66,7 +67,7 @@ class MqttMotes:
     def __init__(self, port: int, sensors: tuple[str, ...]) -> None:
         self.sensors = sensors
         self._sent: list[paho.MQTTMessageInfo] = []
-        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        self._client = paho.Client(CallbackAPIVersion.VERSION2)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         until(self._client.is_connected, "the motes to reach the broker")
@@ -161,7 +162,7 @@ def build_modbus_server(folder: Path) -> Path:
     return program
 
 
-def play(excerpt: Excerpt, devices: Sequence[Device], first_arrived: dict[Device, object]) -> float:
+def play(excerpt: Excerpt, devices: Sequence[Device], first_arrived: Mapping[Device, Callable[[], Any]]) -> float:
     """Send every row when its time has come and the row before has arrived; returns the largest delay in seconds.
 
     The devices send the first row one after the other, as their sensors take their places in this order;
@@ -176,7 +177,7 @@ def play(excerpt: Excerpt, devices: Sequence[Device], first_arrived: dict[Device
             device.send(time_ns, [parts[name] for name in device.sensors])
             if number == 0:
                 device.confirm()
-                until(first_arrived[device], f"the first row of {type(device).__name__}")  # type: ignore[arg-type]
+                until(first_arrived[device], f"the first row of {type(device).__name__}")
         if number:
             for device in devices:
                 device.confirm()

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,7 +118,7 @@ def run(folder: Path, stack: ExitStack) -> Played:
     sensors = (*BY_MQTT, *BY_COAP, *BY_MODBUS)
     excerpt = Excerpt(sensors, read_rows(RECORDING, sensors), first_ns, PERIOD_NS)
 
-    def taken(source: str, readings: int) -> object:
+    def taken(source: str, readings: int) -> Callable[[], bool]:
         return lambda: agent.metric("edge_agent_readings_total", source=source) >= readings
 
     arrived = {motes: taken("motes", 4), nodes: taken("nodes", 2), plc: taken("plc", 2)}

@@ -14,6 +14,7 @@ import paho.mqtt.client as paho
 import psutil
 import pytest
 from daemon_process import DaemonProcess, MosquittoProcess, until
+from paho.mqtt.enums import CallbackAPIVersion
 
 pytestmark = [pytest.mark.counterpart, pytest.mark.slow]
 
@@ -44,7 +45,7 @@ class Plant:
     def __init__(self, port: int) -> None:
         self.sent = 0
         self._random = random.Random(0)
-        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        self._client = paho.Client(CallbackAPIVersion.VERSION2)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         until(self._client.is_connected, "the plant to reach the broker")

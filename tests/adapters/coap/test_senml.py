@@ -121,6 +121,13 @@ def test_time_below_2_to_28_is_relative_to_now() -> None:  # section 4.5.3
     assert [f.time_ns for f in ages] == [NOW_NS - 10 * S, NOW_NS + (2**28 - 1) * S, 2**28 * S]
 
 
+@pytest.mark.parametrize("millis", range(0, 1_000, 50))
+def test_a_time_in_seconds_is_the_moment_the_device_meant(millis: int) -> None:
+    field, later = read([{"bt": NOW_NS // S + millis / 1000, "n": "a", "v": 1}, {"n": "b", "t": 0.001, "v": 1}])
+    assert field.time_ns == NOW_NS // S * S + millis * 1_000_000
+    assert later.time_ns == field.time_ns + 1_000_000
+
+
 @pytest.mark.parametrize("records", [[{"n": "a", "v": 1}], [{"bt": 5, "n": "a", "t": -5, "v": 1}]])
 def test_time_zero_or_absent_means_now_and_is_left_to_the_agent(records: Any) -> None:
     assert read(records)[0].time_ns is None
