@@ -23,7 +23,20 @@ from edge_agent.graph.snapshot import Snapshot
 from edge_agent.verdict import Incident, Scores
 
 _UNSUSPICIOUS = 0.003  # ticks less likely than this do not change what is usual for a sensor
-_LEARN_AFTER = 5  # times `detect_within`: how long a row waits before it counts as normal
+_LEARN_AFTER = 5  # times `detect_within`: how long a tick waits before it counts as normal
+_MOST_WAITING = 1_000_000  # scores kept waiting, so that thousands of sensors do not need tens of megabytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one tick may teach once it is known not to have led to an alarm."""
+
+    sensors: tuple[str, ...]
+    raw: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    row: NDArray[np.float64]
+    p_value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +61,8 @@ class Decider:
 
     def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
         self._needed = options.calibration_ticks
-        delay = max(60, round(_LEARN_AFTER * options.detect_within / period_s))
-        self._waiting: deque[NDArray[np.float64]] = deque(maxlen=min(delay, 3600))
+        self._delay = max(60, round(_LEARN_AFTER * options.detect_within / period_s))
+        self._waiting: deque[_Seen] = deque()
         self._persistence_ticks = round(min(max(options.detect_within / period_s / 3, 5), 120))
         self.process = ProcessIncidents(options, period_s, new_id)
         self.quality = QualityIncidents(options, period_s, new_id)
@@ -78,7 +91,8 @@ class Decider:
         alarm, incidents = self.process.update(
             snapshot, scores, self._suspects, p_value, event_rate, plant_score, facts, degraded
         )
-        self._learn(raw, mean, scores.valid, row, p_value, alarm=alarm)
+        seen = _Seen(snapshot.sensors, raw, mean, scores.valid, row, 1.0 if p_value is None else p_value)
+        self._learn(seen, alarm=alarm)
         changed += incidents
         incident = self.process.latest_id()
         return Decision(plant_score, p_value, alarm, incident, tuple(changed), not self.calibration.ready)
@@ -115,7 +129,7 @@ class Decider:
         if rows.ndim != 2 or rows.shape[1] != WIDTH:
             raise ValueError(f"saved calibration: got shape {rows.shape}, expected [T, {WIDTH}]")
         for tails, prefix in ((self.tails, "tails."), (self.lasting_tails, "lasting.")):
-            tails.restore({name: state[prefix + name] for name in ("names", "log_quantile", "seen")})
+            tails.restore({name: state[prefix + name] for name in ("names", "counts", "total")})
         self.calibration.load(rows)
         self._settling = self._needed
 
@@ -137,30 +151,23 @@ class Decider:
         self._persistence.reset()
         return (*self.process.close_all(snapshot, facts), *self.quality.close_all(snapshot))
 
-    def _learn(
-        self,
-        raw: NDArray[np.float32],
-        mean: NDArray[np.float32],
-        valid: NDArray[np.bool_],
-        row: NDArray[np.float64],
-        p_value: float | None,
-        *,
-        alarm: bool,
-    ) -> None:
-        """Normal ticks teach what is normal. What builds up to an alarm must not be among them, so rows wait first."""
+    def _learn(self, seen: _Seen, *, alarm: bool) -> None:
+        """Normal ticks teach what is normal. What builds up to an alarm must not be among them, so they wait first."""
         if alarm:
             self._waiting.clear()
             return
-        if p_value is None or p_value >= _UNSUSPICIOUS:
-            self.tails.learn(raw, valid)
-            self.lasting_tails.learn(mean, valid)
+        if not self.calibration.ready:
+            self._learn_now(seen)
+            return
+        self._waiting.append(seen)
+        if len(self._waiting) * len(seen.raw) > _MOST_WAITING or len(self._waiting) > self._delay:
+            self._learn_now(self._waiting.popleft())
+
+    def _learn_now(self, seen: _Seen) -> None:
+        if seen.sensors is self.tails.sensors and seen.p_value >= _UNSUSPICIOUS:
+            self.tails.learn(seen.raw, seen.valid)
+            self.lasting_tails.learn(seen.mean, seen.valid)
         self._settling += 1
         # Rows made while the sensors' tails were still unknown would look worse than the plant ever is.
-        if self._settling <= self._needed // 2:
-            return
-        if not self.calibration.ready:
-            self.calibration.learn(row)
-            return
-        if len(self._waiting) == self._waiting.maxlen:
-            self.calibration.learn(self._waiting[0])
-        self._waiting.append(row)
+        if self._settling > self._needed // 2:
+            self.calibration.learn(seen.row)

@@ -1,10 +1,12 @@
 """What is usual for each sensor's own score, so that one restless sensor cannot drown the others. Pure.
 
 A model's scores are meant to be about 1 on normal data, and for valves that switch rarely or flows that pulse they are
-not. So the 99 % quantile of every sensor's score is tracked on normal ticks, and scores are divided by how much it
-exceeds that of a squared normal residual. Tracking is by stochastic approximation (Robbins and Monro, 1951) on the log
-scale: a step up when the score is above, a 99 times smaller one down when it is below. Steps shrink as more is seen, so
-that minutes of an attack hardly move what days of normal operation have taught. No memory of past scores is needed.
+not. So the 99 % quantile of every sensor's score on normal ticks is known here, and scores are divided by how much it
+exceeds that of a squared normal residual.
+
+The quantile comes from a histogram of log scores for each sensor that forgets exponentially: at first over as many
+ticks as were seen, so that the model's own settling loses its weight, in the long run over ``_LONGEST`` ticks, so that
+minutes of an attack hardly move what hours of normal operation have taught. Memory is ``_BINS`` numbers a sensor.
 """
 
 from __future__ import annotations
@@ -16,62 +18,97 @@ from numpy.typing import NDArray
 
 _LEVEL = 0.99
 _USUAL = 6.635  # 99 % quantile of the chi-squared distribution with one degree of freedom
-_FIRST_STEP, _LAST_STEP = 0.4, 0.001
-_HALVED = 30.0  # ticks after which a step is half as large
+_BINS = 48
+_FIRST, _LAST = np.log(1e-2), np.log(1e6)  # log score at the lower edge of the first and the upper edge of the last bin
+_WIDTH = (_LAST - _FIRST) / _BINS
+_SHORTEST, _LONGEST = 50.0, 20_000.0  # ticks over which the histogram remembers
+_ENOUGH = 100.0  # ticks before a quantile is believed
+_REFRESH_EVERY = 16  # ticks between two looks at the histogram
 
 
 class SensorTails:
-    """One tracked quantile a sensor; rows follow the sensors of the snapshot by name.
+    """One histogram a sensor; rows follow the sensors of the snapshot by name.
 
     ``least``: scores are never divided by less, so that a sensor whose scores are always tiny is not blown up.
     """
 
     def __init__(self, least: float = 1.0) -> None:
         self._least = least
-        self._sensors: tuple[str, ...] = ()
-        self._log_quantile: NDArray[np.float64] = np.zeros(0)
-        self._seen: NDArray[np.float64] = np.zeros(0)
+        self._ticks = 0
+        self.sensors: tuple[str, ...] = ()
+        self._counts: NDArray[np.float32] = np.zeros((0, _BINS), np.float32)
+        self._total: NDArray[np.float32] = np.zeros(0, np.float32)  # ticks ever learned, nothing forgotten
+        self._excess: NDArray[np.float32] = np.ones(0, np.float32)
 
     def align(self, sensors: tuple[str, ...]) -> None:
         """Follow the sensors of the snapshot; those that stay keep what is known of them."""
-        if sensors is self._sensors:
+        if sensors is self.sensors:
             return
-        old = {name: i for i, name in enumerate(self._sensors)}
-        rows = np.array([old.get(name, -1) for name in sensors], dtype=np.int64)
-        known = rows >= 0
-        quantile = np.full(len(sensors), np.log(_USUAL))
-        seen = np.zeros(len(sensors))
-        quantile[known], seen[known] = self._log_quantile[rows[known]], self._seen[rows[known]]
-        self._sensors, self._log_quantile, self._seen = sensors, quantile, seen
+        old = {name: i for i, name in enumerate(self.sensors)}
+        rows = np.array([old.get(name, len(old)) for name in sensors], dtype=np.int64)
+        self._counts = np.append(self._counts, np.zeros((1, _BINS), np.float32), axis=0)[rows]
+        self._total = np.append(self._total, np.float32(0))[rows]
+        self.sensors = sensors
+        self._refresh()
 
     def usual(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
         """``score`` (N) in units that mean the same for every sensor: about 1 is normal."""
-        excess = np.maximum(np.exp(self._log_quantile) / _USUAL, self._least)
-        return np.asarray(score / excess, dtype=np.float32)
+        return np.asarray(score / self._excess, dtype=np.float32)
 
     def learn(self, score: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Take the scores of one normal tick into account where ``valid``."""
-        step = np.maximum(_FIRST_STEP / (1.0 + self._seen / _HALVED), _LAST_STEP)
-        above = score > np.exp(self._log_quantile)
-        move = np.where(above, _LEVEL, _LEVEL - 1.0) * step
-        self._log_quantile += np.where(valid, move, 0.0)
-        self._seen += valid
+        rows = np.flatnonzero(valid)
+        self._counts[rows, _bin(score[rows])] += 1.0
+        self._total += valid
+        self._ticks += 1
+        if self._ticks % _REFRESH_EVERY == 0:
+            self._forget()
+            self._refresh()
 
     def load(self, sensors: tuple[str, ...], scores: NDArray[np.float32]) -> None:
-        """Replace what is known by the quantiles of ``scores`` [T, S] on held-out normal data."""
-        positive = np.where(scores > 0, scores, np.nan)
-        known = np.flatnonzero(np.isfinite(positive).sum(axis=0) >= 20)
-        quantile = np.nanquantile(positive[:, known], _LEVEL, axis=0)
-        self._sensors = tuple(sensors[i] for i in known)
-        self._log_quantile = np.log(np.maximum(quantile, 1e-6))
-        self._seen = np.full(len(known), float(len(scores)))
+        """Replace what is known by ``scores`` [T, S] on held-out normal data; 0 or NaN: not scored."""
+        self.sensors = sensors
+        self._counts = np.zeros((len(sensors), _BINS), np.float32)
+        self._ticks = 0
+        for row in scores:
+            there = np.flatnonzero(np.isfinite(row) & (row > 0))
+            self._counts[there, _bin(row[there])] += 1.0
+        self._total = self._counts.sum(axis=1)
+        self._refresh()
 
     def export(self) -> dict[str, NDArray[Any]]:
         """What was learned, for saving."""
-        return {"names": np.array(self._sensors, dtype=np.str_), "log_quantile": self._log_quantile, "seen": self._seen}
+        return {"names": np.array(self.sensors, dtype=np.str_), "counts": self._counts.copy(), "total": self._total}
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:
-        """Take over what :meth:`export` gave."""
-        self._sensors = tuple(str(name) for name in state["names"])
-        self._log_quantile = np.array(state["log_quantile"], dtype=np.float64)
-        self._seen = np.array(state["seen"], dtype=np.float64)
+        """Take over what :meth:`export` gave. :raises ValueError: it has another form."""
+        counts = np.array(state["counts"], dtype=np.float32)
+        if counts.shape != (len(state["names"]), _BINS):
+            raise ValueError(f"saved sensor tails: got shape {counts.shape}, expected [N, {_BINS}]")
+        self.sensors = tuple(str(name) for name in state["names"])
+        self._counts = counts
+        self._total = np.array(state["total"], dtype=np.float32)
+        self._refresh()
+
+    def _forget(self) -> None:
+        memory = np.clip(self._total, _SHORTEST, _LONGEST)
+        self._counts *= np.exp(-_REFRESH_EVERY / memory).astype(np.float32)[:, None]
+
+    def _refresh(self) -> None:
+        """Quantiles by linear interpolation inside the bin in which the level is reached."""
+        seen = self._counts.sum(axis=1)
+        cumulative = np.cumsum(self._counts, axis=1)
+        target = _LEVEL * seen
+        bin_index = (cumulative < target[:, None]).sum(axis=1).clip(0, _BINS - 1)
+        inside = np.take_along_axis(self._counts, bin_index[:, None], axis=1)[:, 0]
+        below = np.take_along_axis(cumulative, bin_index[:, None], axis=1)[:, 0] - inside
+        part = np.where(inside > 0, (target - below) / np.maximum(inside, 1e-9), 0.0)
+        quantile = np.exp(_FIRST + _WIDTH * (bin_index + part))
+        quantile = np.where(seen >= _ENOUGH, quantile, _USUAL)
+        self._excess = np.maximum(quantile / _USUAL, self._least).astype(np.float32)
+
+
+def _bin(score: NDArray[np.float32]) -> NDArray[np.int64]:
+    with np.errstate(divide="ignore"):
+        position = (np.log(score) - _FIRST) / _WIDTH
+    return np.asarray(np.clip(np.nan_to_num(position, neginf=0.0), 0, _BINS - 1), dtype=np.int64)
