@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 _KEEP = 0.85  # an old neighbour stays while it is at least this strong compared with the one that would replace it
 _WEAKEST = 0.3
-_WORK_PER_TICK = 4_000_000  # multiply-adds
+_VALUES_PER_TICK = 100_000  # of the window, made comparable
+_PRODUCTS_PER_TICK = 4_000_000  # multiply-adds
 
 
 class EdgeLearner:
@@ -24,94 +25,125 @@ class EdgeLearner:
         self._learn_after = learn_after
         self._relearn_every = relearn_every
         self._most = most
-        self._learned: list[list[int]] = []
-        self._pending: list[list[int]] = []
-        self._levels: NDArray[np.float32] | None = None
-        self._steps: NDArray[np.float32] | None = None
+        self._learned: NDArray[np.int64] = np.zeros((0, 0), np.int64)
+        self._pass: _Pass | None = None
         self._next_pass = learn_after
         self._seen = 0
 
     def neighbours_of(self, sensor: int) -> list[int]:
         """Learned neighbours of ``sensor``, strongest first."""
-        return self._learned[sensor] if sensor < len(self._learned) else []
+        return [int(j) for j in self._learned[sensor] if j >= 0] if sensor < len(self._learned) else []
 
     def export(self) -> NDArray[np.int64]:
         """Learned neighbours as rows padded with -1, for saving."""
-        rows = np.full((len(self._learned), max((len(row) for row in self._learned), default=0)), -1, dtype=np.int64)
-        for i, row in enumerate(self._learned):
-            rows[i, : len(row)] = row
-        return rows
+        return self._learned.copy()
 
     def restore(self, rows: NDArray[np.int64], count: int) -> None:
-        """Take over what :meth:`export` gave for the first ``count`` sensors."""
-        self._learned = [[int(j) for j in row if 0 <= j < count] for row in rows[:count]]
+        """Take over what :meth:`export` gave for the first ``count`` sensors, until the next regular pass."""
+        rows = rows[:count]
+        self._learned = without_gaps(np.where((rows >= 0) & (rows < count), rows, -1))
         self._seen = len(self._learned)
+        self._next_pass = self._relearn_every
 
-    def remap(self, renumber: NDArray[np.int64]) -> None:
-        """Sensors were removed: ``renumber[old]`` is the new index, -1 if gone. A running pass starts again."""
-        kept: list[list[int]] = []
-        for old, row in enumerate(self._learned):
-            if renumber[old] >= 0:
-                kept.append([int(renumber[other]) for other in row if renumber[other] >= 0])
-        self._learned = kept
-        self._levels = None
+    def remap(self, keep: NDArray[np.int64], renumber: NDArray[np.int64]) -> None:
+        """Sensors were removed: ``keep`` are the old indices of the others, ``renumber[old]`` the new ones or -1.
 
-    def step(self, window: NDArray[np.float32], ticks: int, count: int, most: int) -> bool:
-        """Do one tick's share of work on the first ``count`` columns of ``window``; True when a pass has ended."""
-        self._most = most
-        if (
-            count > self._seen
-        ):  # newcomers should not wait for the next regular pass, nor the first ones be judged early
+        ``renumber`` has one more entry, -1, for the index -1. A running pass starts again.
+        """
+        self._learned = without_gaps(renumber[self._learned[keep[keep < len(self._learned)]]])
+        self._seen = min(self._seen, len(keep))
+        self._pass = None
+
+    def step(self, window: NDArray[np.float64], ticks: int, count: int, most: int) -> bool:
+        """Do one tick's share of work on the first ``count`` columns of ``window``; True when edges have changed."""
+        if count > self._seen:  # newcomers should not wait for the next regular pass, nor the first be judged at once
             soon = ticks - 1 + self._learn_after
             self._next_pass = min(self._next_pass, soon) if self._seen else soon
             self._seen = count
-        if self._levels is None:
+        if self._pass is None:
             if ticks >= self._next_pass and count >= 2:
-                self._begin(window, ticks, count)
+                self._pass = _Pass(_recent(window, ticks, count), self._learned, min(most, self._most))
             return False
-        levels, steps = self._levels, self._steps
-        assert steps is not None
-        total = levels.shape[1]
-        first = len(self._pending)
-        last = min(total, first + max(1, _WORK_PER_TICK // (2 * levels.shape[0] * total)))
-        strength = np.maximum(np.abs(levels[:, first:last].T @ levels), np.abs(steps[:, first:last].T @ steps))
-        strength[np.arange(last - first), np.arange(first, last)] = 0.0
-        self._pending += [self._choose(first + row, values) for row, values in enumerate(strength)]
-        if last < total:
+        if not self._pass.step():
             return False
-        changed = self._pending != self._learned
-        self._learned, self._pending = self._pending, []
-        self._levels = self._steps = None
+        chosen, self._pass = self._pass.chosen, None
+        changed = not np.array_equal(chosen, self._learned)
+        self._learned = chosen
         self._next_pass = ticks + self._relearn_every
         return changed
 
-    def _begin(self, window: NDArray[np.float32], ticks: int, count: int) -> None:
-        length = min(ticks, window.shape[0])
-        rows = np.arange(ticks - length, ticks) % window.shape[0]
-        recent = window[rows, :count]
-        recent = recent[int((~np.isnan(recent)).any(axis=1).argmax()) :]  # nothing is known of the time before
-        self._levels = _standardised(recent)
-        self._steps = _standardised(np.diff(recent, axis=0))
-        self._pending = []
 
-    def _choose(self, sensor: int, strength: NDArray[np.float32]) -> list[int]:
-        most = min(self._most, len(strength) - 1)
-        best = np.argpartition(-strength, most - 1)[:most] if most < len(strength) else np.arange(len(strength))
-        best = best[np.argsort(-strength[best], kind="stable")]
-        new = [int(i) for i in best if strength[i] >= _WEAKEST]
-        old = [i for i in self.neighbours_of(sensor) if i < len(strength)]
-        weakest_new = float(strength[new[-1]]) if new else _WEAKEST
-        if old and len(old) >= len(new) and all(strength[i] >= _KEEP * weakest_new for i in old):
-            return old
-        return new
+class _Pass:
+    """One look at all sensors: first their past is made comparable, then each is compared with all others."""
+
+    def __init__(self, recent: NDArray[np.float64], learned: NDArray[np.int64], most: int) -> None:
+        length, self._count = len(recent), int(recent.shape[1])
+        self._recent = recent
+        self._learned = learned
+        self._levels = np.zeros((self._count, length), np.float32)
+        self._steps = np.zeros((self._count, max(length - 1, 0)), np.float32)
+        self._most = min(most, self._count - 1)
+        self._ready = self._done = 0
+        self.chosen = np.full((self._count, self._most), -1, np.int64)
+
+    def step(self) -> bool:
+        """One tick's share of work; True when every sensor has been looked at."""
+        if self._ready < self._count:
+            self._prepare()
+        if self._ready == self._count:
+            self._compare()
+        return self._done >= self._count
+
+    def _prepare(self) -> None:
+        first = self._ready
+        self._ready = min(self._count, first + max(1, _VALUES_PER_TICK // max(1, len(self._recent))))
+        recent = self._recent[:, first : self._ready]
+        self._levels[first : self._ready] = _standardised(recent).T
+        self._steps[first : self._ready] = _standardised(np.diff(recent, axis=0)).T
+
+    def _compare(self) -> None:
+        first = self._done
+        each = 2 * self._levels.shape[1] * self._count
+        self._done = min(self._count, first + max(1, _PRODUCTS_PER_TICK // max(1, each)))
+        for sensor in range(first, self._done):
+            strength = np.abs(self._levels @ self._levels[sensor])
+            np.maximum(strength, np.abs(self._steps @ self._steps[sensor]), out=strength)
+            strength[sensor] = 0.0
+            best = self._best(sensor, strength)
+            self.chosen[sensor, : len(best)] = best
+
+    def _best(self, sensor: int, strength: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The strongest, or those it has had so far as long as they are about as strong."""
+        new = np.argpartition(-strength, self._most - 1)[: self._most]
+        new = new[np.argsort(-strength[new], kind="stable")]
+        new = new[strength[new] >= _WEAKEST]
+        old = self._learned[sensor] if sensor < len(self._learned) else new[:0]
+        old = old[old >= 0]
+        weakest_new = float(strength[new[-1]]) if len(new) else _WEAKEST
+        keeps = (
+            0 < len(old) <= self._most and len(old) >= len(new) and float(strength[old].min()) >= _KEEP * weakest_new
+        )
+        return old if keeps else new
 
 
-def _standardised(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def without_gaps(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each row with its negative entries, which stand for nobody, moved to the end; the others keep their order."""
+    return np.take_along_axis(rows, np.argsort(rows < 0, axis=1, kind="stable"), axis=1)
+
+
+def _recent(window: NDArray[np.float64], ticks: int, count: int) -> NDArray[np.float64]:
+    length = min(ticks, window.shape[0])
+    recent = window[np.arange(ticks - length, ticks) % window.shape[0], :count]
+    return recent[int((~np.isnan(recent)).any(axis=1).argmax()) :]  # nothing is known of the time before
+
+
+def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Columns with mean 0 and length 1, so that a product of two is their correlation; missing counts as the mean."""
     known = ~np.isnan(values)
     count = np.maximum(known.sum(axis=0), 1)
-    centred = np.where(known, values, 0.0)
-    centred = np.where(known, values - centred.sum(axis=0) / count, 0.0)
+    mean = np.where(known, values, 0.0).sum(axis=0) / count
+    centred = np.where(known, values - mean, 0.0)
     length = np.sqrt((centred**2).sum(axis=0))
-    usable = (length > 1e-9) & (count >= 0.5 * len(values))
-    return np.asarray(np.where(usable, centred / np.where(usable, length, 1.0), 0.0), dtype=np.float32)
+    # What is left of a constant after rounding is no movement.
+    usable = (length > 1e-9 * (1.0 + np.abs(mean))) & (count >= 0.5 * len(values))
+    return np.where(usable, centred / np.where(usable, length, 1.0), 0.0)

@@ -7,12 +7,12 @@ re-aligns it then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.graph.learning import EdgeLearner
+from edge_agent.graph.learning import EdgeLearner, without_gaps
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.sample import UNUSABLE, Quality
 
@@ -37,6 +37,7 @@ class RollingGraph:
         self.index: dict[str, int] = {}
         self._declared: dict[str, list[str]] = {}
         self._trained: dict[str, list[str]] = {}
+        self._mentioned_by: dict[str, list[str]] = {}
         self._ticks = 0
         self._allocate(64)
 
@@ -47,52 +48,45 @@ class RollingGraph:
 
     def add(self, name: str) -> int:
         """Index of ``name``; a new sensor is appended without a value."""
-        found = self.index.get(name)
-        if found is not None:
-            return found
-        index = len(self.sensors)
-        if index == self._capacity:
-            self._grow()
-        self.index[name] = index
-        self.sensors += (name,)
-        self._clear(index)
-        self._fill_row(index)
-        for other in self._known_edges(name):
-            self._fill_row(other)
-        self.topology += 1
-        return index
+        self.add_all((name,))
+        return self.index[name]
 
     def add_all(self, names: Iterable[str]) -> None:
         """:meth:`add` for many names at the price of one."""
         new = [name for name in dict.fromkeys(names) if name not in self.index]
+        if not new:
+            return
         first = len(self.sensors)
-        while first + len(new) > self._capacity:
-            self._grow()
+        count = first + len(new)
+        if count > self._capacity:
+            self._grow(count)
         self.sensors += tuple(new)
-        for index, name in enumerate(new, first):
-            self.index[name] = index
-            self._clear(index)
-        if self._declared or self._trained:
-            self._fill_rows()
-        self.topology += bool(new)
+        self.index.update(zip(new, range(first, count), strict=True))
+        self._clear(first, count)
+        if self._mentioned_by:
+            touched = {one for name in new for one in (name, *self._mentioned_by.get(name, ()))}
+            self._fill_rows(self.index[name] for name in touched if name in self.index)
+        self.topology += 1
 
     def remove(self, names: Iterable[str]) -> NDArray[np.int64]:
-        """Forget sensors. Returns the old indices of those that stay, in their new order."""
+        """Forget sensors. Returns the old indices of those that stay, in their new order.
+
+        Places that become free among the neighbours of those that stay are filled again by the learner's next pass.
+        """
         gone = set(names)
         keep = np.array([i for i, name in enumerate(self.sensors) if name not in gone], dtype=np.int64)
-        renumber = np.full(len(self.sensors) + 1, -1, dtype=np.int64)
-        renumber[keep] = np.arange(len(keep))
-        self.sensors = tuple(self.sensors[i] for i in keep)
-        self.index = {name: i for i, name in enumerate(self.sensors)}
         count = len(keep)
+        renumber = np.full(len(self.sensors) + 1, -1, dtype=np.int64)  # index -1 reads the last entry, which is -1
+        renumber[keep] = np.arange(count)
+        self.sensors = tuple(name for name in self.sensors if name not in gone)
+        self.index = {name: i for i, name in enumerate(self.sensors)}
         for column in self._columns():
             column[:count] = column[keep]
-        self._window[:, :count] = self._window[:, keep]
-        rows = renumber[self._neighbour[:count]]  # index -1 reads the last entry, which is -1
-        order = np.argsort(rows < 0, axis=1, kind="stable")
-        self._neighbour[:count] = np.take_along_axis(rows, order, axis=1)
+        for row in self._window:
+            row[:count] = row[keep]
+        self._neighbour[:count] = without_gaps(renumber[self._neighbour[:count]])
         if self.learner is not None:
-            self.learner.remap(renumber)
+            self.learner.remap(keep, renumber)
         self.topology += 1
         return keep
 
@@ -101,8 +95,7 @@ class RollingGraph:
     def declare_edges(self, edges: Iterable[tuple[str, str]]) -> None:
         """Set the edges that the user declared (undirected, in order of preference)."""
         self._declared = _undirected(edges)
-        self._fill_rows()
-        self.topology += 1
+        self._edges_changed()
 
     def set_trained_edges(self, edges: Iterable[tuple[str, str, float]]) -> None:
         """Set the edges a bundle was trained with: ``(sensor, neighbour, weight)``, directed, strongest first."""
@@ -110,8 +103,7 @@ class RollingGraph:
         for sensor, neighbour, _weight in sorted(edges, key=lambda edge: -abs(edge[2])):
             trained.setdefault(sensor, []).append(neighbour)
         self._trained = trained
-        self._fill_rows()
-        self.topology += 1
+        self._edges_changed()
 
     def set_neighbours(self, neighbours: int) -> None:
         """Change K, as a model with another contract asks for."""
@@ -119,14 +111,14 @@ class RollingGraph:
             return
         self.neighbours = neighbours
         self._neighbour = np.full((self._capacity, neighbours), -1, dtype=np.int64)
-        self._fill_rows()
+        self._fill_all_rows()
         self.topology += 1
 
     def restore_learned(self, rows: NDArray[np.int64]) -> None:
         """Take over learned edges that were saved for the sensors as they are now."""
         if self.learner is not None and rows.ndim == 2:
             self.learner.restore(rows, len(self.sensors))
-            self._fill_rows()
+            self._fill_all_rows()
             self.topology += 1
 
     def edges(self) -> list[tuple[str, str, str]]:
@@ -187,7 +179,7 @@ class RollingGraph:
         age = np.maximum(at_ns - self.fresh_ns[:n], 0) // self.period_ns
         self._remember(usable)
         if self.learner is not None and self.learner.step(self._window, self._ticks, n, self.neighbours):
-            self._fill_rows()
+            self._fill_all_rows()
             self.topology += 1
         return Snapshot(
             tick=tick,
@@ -205,47 +197,30 @@ class RollingGraph:
         """The last ``ticks`` values of one sensor, oldest first; None where it was missing."""
         length = min(ticks, self._ticks, self.window_length)
         rows = (np.arange(self._ticks - length, self._ticks)) % self.window_length
-        values = self._window[rows, sensor] + self._reference[sensor]
+        values = self._window[rows, sensor]
         return [None if np.isnan(v) else float(v) for v in values]
 
-    def replay(self) -> list[Snapshot]:
-        """The window as snapshots, oldest first, so that another detector can get to know the plant. Ages are lost."""
+    def replay(self) -> Iterator[Snapshot]:
+        """The window as snapshots, oldest first, so that another detector can get to know the plant. Ages are lost.
+
+        What it gives is the window as it is now, even when it is gone through later and in another thread.
+        """
         n = len(self.sensors)
         length = min(self._ticks, self.window_length)
-        snapshots = []
-        for tick in range(self._ticks - length, self._ticks):
-            values = self._window[tick % self.window_length, :n] + self._reference[:n]
-            usable = ~np.isnan(values)
-            snapshots.append(
-                Snapshot(
-                    tick=tick,
-                    time_ns=0,
-                    topology=self.topology,
-                    sensors=self.sensors,
-                    value=np.where(usable, values, 0.0),
-                    age=np.zeros(n, np.float32),
-                    quality=np.where(usable, 0, int(Quality.BAD)).astype(np.int32),
-                    usable=usable,
-                    neighbour=self._neighbour[:n].copy(),
-                )
-            )
-        return snapshots
+        ticks = range(self._ticks - length, self._ticks)
+        window = self._window[np.array(ticks, dtype=np.int64) % self.window_length, :n]
+        return _snapshots(window, ticks, self.topology, self.sensors, self._neighbour[:n].copy())
 
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _remember(self, usable: NDArray[np.bool_]) -> None:
-        # Differences from the first value keep single precision exact enough for small changes of a large value.
         n = len(self.sensors)
-        fresh = usable & np.isnan(self._reference[:n])
-        if fresh.any():
-            self._reference[:n][fresh] = self.value[:n][fresh]
-        row = self._window[self._ticks % self.window_length, :n]
-        row[:] = np.where(usable, self.value[:n] - self._reference[:n], np.nan)
+        self._window[self._ticks % self.window_length, :n] = np.where(usable, self.value[:n], np.nan)
         self._ticks += 1
 
     def _columns(self) -> tuple[NDArray[np.generic], ...]:
         times = (self.fresh_ns, self.heard_ns, self.changed_ns)
-        return (self.value, self.known, self.quality, *times, self._reference, self._neighbour)
+        return (self.value, self.known, self.quality, *times, self._neighbour)
 
     def _allocate(self, capacity: int) -> None:
         self._capacity = capacity
@@ -255,43 +230,73 @@ class RollingGraph:
         self.fresh_ns = np.full(capacity, NEVER_NS)
         self.heard_ns = np.full(capacity, NEVER_NS)
         self.changed_ns = np.full(capacity, NEVER_NS)
-        self._reference = np.full(capacity, np.nan)
         self._neighbour = np.full((capacity, self.neighbours), -1, dtype=np.int64)
-        self._window = np.full((self.window_length, capacity), np.nan, dtype=np.float32)
+        self._window = np.full((self.window_length, capacity), np.nan)
 
-    def _grow(self) -> None:
+    def _grow(self, needed: int) -> None:
         n = len(self.sensors)
         old_columns, old_window = self._columns(), self._window
-        self._allocate(2 * self._capacity)
+        self._allocate(max(needed, 2 * self._capacity))
         for new, old in zip(self._columns(), old_columns, strict=True):
             new[:n] = old[:n]
         self._window[:, :n] = old_window[:, :n]
 
-    def _clear(self, index: int) -> None:
-        self.value[index] = 0.0
-        self.known[index] = False
-        self.quality[index] = 0
-        self.fresh_ns[index] = self.heard_ns[index] = self.changed_ns[index] = NEVER_NS
-        self._reference[index] = np.nan
-        self._neighbour[index] = -1
-        self._window[:, index] = np.nan
+    def _clear(self, first: int, last: int) -> None:
+        fresh = slice(first, last)
+        self.value[fresh] = 0.0
+        self.known[fresh] = False
+        self.quality[fresh] = 0
+        self.fresh_ns[fresh] = self.heard_ns[fresh] = self.changed_ns[fresh] = NEVER_NS
+        self._neighbour[fresh] = -1
+        self._window[:, fresh] = np.nan
 
-    def _known_edges(self, name: str) -> list[int]:
-        names = self._declared.get(name, []) + self._trained.get(name, [])
-        return [self.index[other] for other in names if other in self.index]
+    def _edges_changed(self) -> None:
+        mentioned: dict[str, list[str]] = {}
+        for name in {**self._declared, **self._trained}:
+            for other in (*self._declared.get(name, ()), *self._trained.get(name, ())):
+                mentioned.setdefault(other, []).append(name)
+        self._mentioned_by = mentioned
+        self._fill_all_rows()
+        self.topology += 1
 
-    def _fill_rows(self) -> None:
-        for index in range(len(self.sensors)):
-            self._fill_row(index)
-
-    def _fill_row(self, index: int) -> None:
-        """Declared neighbours first, then those the model was trained with, then learned ones, K at most."""
-        row = self._known_edges(self.sensors[index])
+    def _fill_all_rows(self) -> None:
+        """Learned edges at once, then one by one the sensors that have others."""
+        n = len(self.sensors)
+        self._neighbour[:n] = -1
         if self.learner is not None:
-            row += self.learner.neighbours_of(index)
-        chosen = [other for other in dict.fromkeys(row) if other != index][: self.neighbours]
-        self._neighbour[index] = -1
-        self._neighbour[index, : len(chosen)] = chosen
+            learned = self.learner.export()[:n, : self.neighbours]
+            self._neighbour[: len(learned), : learned.shape[1]] = learned
+        self._fill_rows({self.index[name] for name in {**self._declared, **self._trained} if name in self.index})
+
+    def _fill_rows(self, sensors: Iterable[int]) -> None:
+        """Declared neighbours first, then those the model was trained with, then learned ones, K at most."""
+        for sensor in sensors:
+            name = self.sensors[sensor]
+            names = (*self._declared.get(name, ()), *self._trained.get(name, ()))
+            row = [self.index[other] for other in names if other in self.index]
+            if self.learner is not None:
+                row += self.learner.neighbours_of(sensor)
+            chosen = [other for other in dict.fromkeys(row) if other != sensor][: self.neighbours]
+            self._neighbour[sensor] = -1
+            self._neighbour[sensor, : len(chosen)] = chosen
+
+
+def _snapshots(
+    window: NDArray[np.float64], ticks: range, topology: int, sensors: tuple[str, ...], neighbour: NDArray[np.int64]
+) -> Iterator[Snapshot]:
+    for tick, values in zip(ticks, window, strict=True):
+        usable = ~np.isnan(values)
+        yield Snapshot(
+            tick=tick,
+            time_ns=0,
+            topology=topology,
+            sensors=sensors,
+            value=np.where(usable, values, 0.0),
+            age=np.zeros(len(sensors), np.float32),
+            quality=np.where(usable, 0, int(Quality.BAD)).astype(np.int32),
+            usable=usable,
+            neighbour=neighbour,
+        )
 
 
 def _undirected(edges: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

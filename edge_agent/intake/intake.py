@@ -45,11 +45,12 @@ class Layout:
 class SourcePort:
     """Where one source's frames enter. Names are resolved once for each layout (tuple of sensor names)."""
 
-    __slots__ = ("_intake", "_options", "layouts", "name", "readings")
+    __slots__ = ("_intake", "_options", "_takes_all", "layouts", "name", "readings")
 
     def __init__(self, intake: Intake, name: str, options: SourceOptions, readings: Counter) -> None:
         self._intake = intake
         self._options = options
+        self._takes_all = "*" in options.include and not options.exclude
         self.name = name
         self.readings = readings
         self.layouts: dict[tuple[str, ...], Layout] = {}
@@ -66,6 +67,8 @@ class SourcePort:
 
     def _final_name(self, name: str) -> str | None:
         full = self._options.prefix + name
+        if self._takes_all:
+            return self._options.rename.get(full, full)
         if not any(fnmatchcase(full, pattern) for pattern in self._options.include):
             return None
         if any(fnmatchcase(full, pattern) for pattern in self._options.exclude):

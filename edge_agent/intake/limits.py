@@ -20,41 +20,60 @@ class Limits:
         self._options_for = options_for
         self._stale_after_s = stale_after_s
         self.options: list[SensorOptions] = []
-        self.any_rate = False
-        self._rebuild()
+        self._columns: dict[str, NDArray[np.float64]] = {}
+        self._set([])
 
     def extend(self, sensors: tuple[str, ...]) -> None:
         """Add rows for the sensors beyond those known already."""
-        if len(sensors) > len(self.options):
-            self.options += [self._options_for(name) for name in sensors[len(self.options) :]]
-            self._rebuild()
+        new = [self._options_for(name) for name in sensors[len(self.options) :]]
+        if new:
+            self.options += new
+            self._columns = {name: np.append(old, self._column(name, new)) for name, old in self._columns.items()}
+            self._name_columns()
 
     def keep(self, index: NDArray[np.int64]) -> None:
         """Keep the rows ``index``, in that order."""
         self.options = [self.options[i] for i in index]
-        self._rebuild()
+        self._columns = {name: column[index] for name, column in self._columns.items()}
+        self._name_columns()
 
     def reload(self, options_for: Callable[[str], SensorOptions], sensors: tuple[str, ...]) -> None:
         """Ask again for every sensor, after the configuration has changed."""
         self._options_for = options_for
-        self.options = [options_for(name) for name in sensors]
-        self._rebuild()
+        self._set([options_for(name) for name in sensors])
 
-    def _rebuild(self) -> None:
-        def column(value_of: Callable[[SensorOptions], float | None], default: float) -> NDArray[np.float64]:
-            values = (value_of(options) for options in self.options)
-            return np.array([default if value is None else value for value in values], dtype=np.float64)
+    def _set(self, options: list[SensorOptions]) -> None:
+        self.options = options
+        self._columns = {name: self._column(name, options) for name in _COLUMNS}
+        self._name_columns()
 
-        def column_ns(value_of: Callable[[SensorOptions], float | None], default_ns: int) -> NDArray[np.int64]:
-            values = (value_of(options) for options in self.options)
-            return np.array([default_ns if v is None else int(v * NS_PER_S) for v in values], dtype=np.int64)
+    def _column(self, name: str, options: list[SensorOptions]) -> NDArray[np.float64]:
+        default = self._stale_after_s if name == "stale_after" else _COLUMNS[name]
+        values = [getattr(one, name) for one in options]
+        return np.array([default if value is None else value for value in values], dtype=np.float64)
 
-        self.scale = column(lambda o: o.scale, 1.0)
-        self.offset = column(lambda o: o.offset, 0.0)
-        self.min = column(lambda o: o.min, -np.inf)
-        self.max = column(lambda o: o.max, np.inf)
-        self.max_rate = column(lambda o: o.max_rate, np.inf)
-        self.stale_ns = column_ns(lambda o: o.stale_after, int(self._stale_after_s * NS_PER_S))
-        self.stuck_ns = column_ns(lambda o: o.stuck_after, _FOREVER_NS)
-        self.monitored = np.array([o.monitor for o in self.options], dtype=np.bool_)
+    def _name_columns(self) -> None:
+        columns = self._columns
+        self.scale, self.offset = columns["scale"], columns["offset"]
+        self.min, self.max, self.max_rate = columns["min"], columns["max"], columns["max_rate"]
+        self.stale_ns = _nanoseconds(columns["stale_after"])
+        self.stuck_ns = _nanoseconds(columns["stuck_after"])
+        self.monitored = columns["monitor"] > 0
         self.any_rate = bool(np.isfinite(self.max_rate).any())
+
+
+_COLUMNS = {
+    "scale": 1.0,
+    "offset": 0.0,
+    "min": -np.inf,
+    "max": np.inf,
+    "max_rate": np.inf,
+    "stale_after": np.inf,
+    "stuck_after": np.inf,
+    "monitor": 1.0,
+}
+"""Option of a sensor and what stands for one that is not set."""
+
+
+def _nanoseconds(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.minimum(seconds * NS_PER_S, _FOREVER_NS).astype(np.int64)

@@ -139,3 +139,58 @@ def test_any_order_of_coming_and_going_keeps_values_with_their_names(steps: list
             assert other in model
             if origin == "declared":
                 assert abs(int(sensor[1:]) - int(other[1:])) == 1
+
+
+def test_an_edge_of_a_trained_model_waits_for_its_neighbour() -> None:
+    graph = graph_of("a")
+    graph.set_trained_edges([("a", "b", 0.5)])
+    graph.add("b")
+    assert neighbours(graph, "a") == ["b"]
+    assert neighbours(graph, "b") == []
+
+
+def test_a_first_value_that_is_a_spike_does_not_blur_the_window() -> None:
+    graph = graph_of("a")
+    values = [1e15, *(20.0 + 0.001 * np.arange(5))]
+    for tick, value in enumerate(values):
+        feed(graph, tick, np.array([value]))
+    assert graph.window(0, 6) == values
+
+
+def test_the_past_is_replayed_as_it_was_when_asked_for() -> None:
+    graph = graph_of("a", "b")
+    for tick in range(5):
+        feed(graph, tick, np.array([tick, -tick]))
+    past = graph.replay()
+    feed(graph, 5, np.array([99.0, 99.0]))
+    graph.remove(["a"])
+    assert [snapshot.value.tolist() for snapshot in past] == [[tick, -tick] for tick in range(5)]
+
+
+def test_newcomers_after_a_removal_are_learned_about_soon() -> None:
+    rng = np.random.default_rng(3)
+    graph = graph_of("a", "b", "c", learner=EdgeLearner(32, 10_000))
+    for tick in range(40):
+        feed(graph, tick, rng.normal(size=3))
+    graph.remove(["a", "b"])
+    graph.add("d")
+    for tick in range(40, 120):
+        x = rng.normal()
+        feed(graph, tick, np.array([x, 2 * x]))
+    assert neighbours(graph, "d") == ["c"]
+
+
+def test_restored_edges_are_not_judged_anew_from_a_short_window() -> None:
+    rng = np.random.default_rng(4)
+    graph = graph_of("a", "b", learner=EdgeLearner(16, 10_000))
+    graph.restore_learned(np.array([[1], [0]]))
+    for tick in range(64):
+        feed(graph, tick, rng.normal(size=2))
+    assert neighbours(graph, "a") == ["b"]
+
+
+def test_a_constant_sensor_has_no_learned_edges_however_large_it_is() -> None:
+    graph = graph_of("a", "b", learner=EdgeLearner(16, 32))
+    for tick in range(64):
+        feed(graph, tick, np.array([0.1 + 1e9, tick]))
+    assert graph.edges() == []
