@@ -15,6 +15,7 @@ _WORDS = {"true": 1.0, "false": 0.0}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = ((1e17, 1), (1e14, 1_000), (1e11, 1_000_000))
 """From which number on a time counts nano-, micro- or milliseconds: as seconds 1e11 would be the year 5138."""
+_EXACT_NS = 2**53
 
 
 class CellError(ValueError):
@@ -92,7 +93,10 @@ def numeric_times(values: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np
     whole = np.floor(values)
     # Whole and fraction apart, because a double holds today's nanoseconds only to 256 ns.
     fraction = np.round((values - whole) * unit).astype(np.int64)
-    return np.asarray(whole.astype(np.int64) * unit + fraction, dtype=np.int64)
+    time_ns = np.asarray(whole.astype(np.int64) * unit + fraction, dtype=np.int64)
+    if largest * unit < _EXACT_NS:
+        return time_ns
+    return (time_ns + 500) // 1_000 * 1_000  # digits below a microsecond are noise of the representation
 
 
 def _iso(row: int, cell: str) -> int:
