@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.graph.snapshot import Snapshot
@@ -41,7 +42,8 @@ class QualityIncidents:
         self._new_id = new_id
         self._open_after = max(1, round(options.quality_after / period_s))
         self._close_after = max(2, round(options.close_after / period_s))
-        self._since: dict[Quality, dict[str, int]] = {flag: {} for flag in _WORDS}
+        self._sensors: tuple[str, ...] = ()
+        self._since: dict[Quality, NDArray[np.int64]] = {}  # tick of the first finding, for each sensor; -1: none
         self._open: dict[Quality, _Open] = {}
 
     @property
@@ -51,48 +53,56 @@ class QualityIncidents:
 
     def update(self, snapshot: Snapshot) -> list[Incident]:
         """One tick: the incidents that changed."""
-        flagged = np.flatnonzero(snapshot.quality)
-        if not len(flagged) and not self._open and not any(self._since.values()):
-            return []
-        found: dict[Quality, dict[str, float | None]] = {flag: {} for flag in _WORDS}
-        for i in flagged:
-            quality = int(snapshot.quality[i])
-            value = float(snapshot.value[i]) if snapshot.usable[i] else None
-            for flag in _WORDS:
-                if quality & flag:
-                    found[flag][snapshot.sensors[i]] = value
-        return [incident for flag in _WORDS for incident in self._watch(flag, found[flag], snapshot)]
+        if snapshot.sensors is not self._sensors:
+            self._align(snapshot.sensors)
+        flags = int(np.bitwise_or.reduce(snapshot.quality)) if len(snapshot) else 0
+        changed: list[Incident] = []
+        for flag in _WORDS:
+            if flags & int(flag) or flag in self._since or flag in self._open:
+                changed += self._watch(flag, snapshot)
+        return changed
 
     def close_all(self, snapshot: Snapshot) -> list[Incident]:
         """Close what is open, as at a change of run."""
         closed = [self._incident(flag, one, snapshot, IncidentState.CLOSED) for flag, one in self._open.items()]
         self._open.clear()
-        for since in self._since.values():
-            since.clear()
+        self._since.clear()
         return closed
 
-    def _watch(self, flag: Quality, found: dict[str, float | None], snapshot: Snapshot) -> list[Incident]:
-        since, tick = self._since[flag], snapshot.tick
-        for name in [name for name in since if name not in found]:
-            del since[name]
-        for name in found:
-            since.setdefault(name, tick)
-        lasting = {name: found[name] for name, first in since.items() if tick - first >= self._open_after}
+    def _watch(self, flag: Quality, snapshot: Snapshot) -> list[Incident]:
+        tick, found = snapshot.tick, (snapshot.quality & np.int32(flag)) != 0
+        lasting: NDArray[np.int64] = np.zeros(0, np.int64)
+        if found.any():
+            since = self._since.get(flag, np.full(len(found), -1))
+            since = self._since[flag] = np.where(found, np.where(since < 0, tick, since), -1)
+            lasting = np.flatnonzero(found & (tick - since >= self._open_after))
+        else:
+            self._since.pop(flag, None)
         one = self._open.get(flag)
         if one is None:
-            if not lasting:
-                return []
-            one = _Open(self._new_id(snapshot.time_ns), snapshot.time_ns, min(since.values()), tick, lasting)
-            self._open[flag] = one
-            return [self._incident(flag, one, snapshot, IncidentState.OPEN)]
-        if found:
+            return [self._begin(flag, lasting, snapshot)] if len(lasting) else []
+        if flag in self._since:
             one.last_active = tick
-        new = [name for name in lasting if name not in one.sensors]
-        one.sensors.update(lasting)
+        before = len(one.sensors)
+        one.sensors.update(_values(lasting, snapshot))
         if tick - one.last_active >= self._close_after:
             del self._open[flag]
             return [self._incident(flag, one, snapshot, IncidentState.CLOSED)]
-        return [self._incident(flag, one, snapshot, IncidentState.UPDATED)] if new else []
+        return [self._incident(flag, one, snapshot, IncidentState.UPDATED)] if len(one.sensors) > before else []
+
+    def _begin(self, flag: Quality, lasting: NDArray[np.int64], snapshot: Snapshot) -> Incident:
+        first_tick = int(self._since[flag][lasting].min())
+        one = _Open(
+            self._new_id(snapshot.time_ns), snapshot.time_ns, first_tick, snapshot.tick, _values(lasting, snapshot)
+        )
+        self._open[flag] = one
+        return self._incident(flag, one, snapshot, IncidentState.OPEN)
+
+    def _align(self, sensors: tuple[str, ...]) -> None:
+        row = {name: i for i, name in enumerate(self._sensors)}
+        rows = np.array([row.get(name, len(row)) for name in sensors], dtype=np.int64)
+        self._since = {flag: np.append(since, -1)[rows] for flag, since in self._since.items()}
+        self._sensors = sensors
 
     def _incident(self, flag: Quality, one: _Open, snapshot: Snapshot, state: IncidentState) -> Incident:
         names = list(one.sensors)
@@ -116,3 +126,9 @@ class QualityIncidents:
             summary=f"{listed}: {_WORDS[flag]}, since {rfc3339(one.opened_ns)[11:19]} UTC",
             contributions=parts,
         )
+
+
+def _values(sensors: NDArray[np.int64], snapshot: Snapshot) -> dict[str, float | None]:
+    values = np.where(snapshot.usable[sensors], snapshot.value[sensors], np.nan).tolist()
+    names = [snapshot.sensors[i] for i in sensors]
+    return {name: None if value != value else value for name, value in zip(names, values, strict=True)}
