@@ -84,7 +84,7 @@ graph:
 decision:
   # The budget, from which thresholds follow. A plant would rather say `1 per week`; who watches a demonstration can
   # bear more, and sees fainter attacks found.
-  false_alarms: 1 per day
+  false_alarms: 1 per hour
   detect_within: {detect}
   # Shorter than usual, so that the demonstration goes on.
   close_after: {close}

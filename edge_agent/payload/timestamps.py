@@ -56,7 +56,7 @@ def time_parser(form: str, zone_name: str) -> TimeParser:
 
 def _auto(zone: tzinfo) -> TimeParser:
     def parse(value: Any) -> int | None:
-        if type(value) is float and -1e11 < value < 1e11:
+        if type(value) is float and -9e9 < value < 9e9:  # seconds within the range, the usual form, without detours
             return round(value * 1e6) * 1000
         if value is None:
             return None

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.bundle import read_bundle, store, universal_bundle, verify_bundle, write_bundle
+from edge_agent.bundle.manifest import MANIFEST
 from edge_agent.errors import BundleError
 
 Files = dict[str, bytes]
@@ -128,9 +129,12 @@ def test_any_damage_to_a_tar_is_refused_or_does_no_harm(small_tar: Path, positio
     damaged.write_bytes(whole[:position] + patch + whole[position + len(patch) :])
     expected = read_bundle(small_tar)
     try:
-        assert read_bundle(damaged).files == expected.files
+        found = read_bundle(damaged)
     except BundleError:
         return
+    # White space in the manifest may differ: then its sha256, the bundle's identity, does too.
+    assert found.manifest == expected.manifest
+    assert {**found.files, MANIFEST: b""} == {**expected.files, MANIFEST: b""}
 
 
 def test_tar_above_the_size_limit_is_refused_unread(tmp_path: Path) -> None:
