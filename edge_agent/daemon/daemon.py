@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent import __version__
-from edge_agent.clock import NS_PER_S, Clock, SystemClock
+from edge_agent.bundle.arrays import write_npz
+from edge_agent.clock import NS_PER_S, Clock, SystemClock, Timeline
 from edge_agent.config.edges import read_edges
 from edge_agent.config.schema import AgentConfig
 from edge_agent.contract import AdapterContext, SourceOptions
@@ -26,6 +27,7 @@ from edge_agent.daemon.control import Control
 from edge_agent.daemon.learned import export_learned, import_learned
 from edge_agent.daemon.memory import release_memory
 from edge_agent.daemon.models import Model, Models
+from edge_agent.daemon.parts import Parts
 from edge_agent.delivery import SinkRunner
 from edge_agent.errors import ConfigError, StoreError
 from edge_agent.export.otlp import OtlpExporter
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _STATUS_EVERY_S = 5.0
+_CATCH_UP_NS = NS_PER_S  # ticks overdue by less are made up for: what the model carries should not miss one
+_LAST_S = 2.0
 _SETTLED_S = 5.0  # by then everything that is loaded late has been loaded
 
 
@@ -63,7 +67,7 @@ class Daemon:
         self.pipeline: Pipeline | None = None
         self.sources: dict[str, SourceRunner] = {}
         self.sinks: dict[str, SinkRunner] = {}
-        self.failure: BaseException | None = None
+        self.parts = Parts()
         self.control = Control(self)
         data_dir = config.agent.data_dir
         self.models = Models(config.model, data_dir)
@@ -72,13 +76,8 @@ class Daemon:
         self._new_id = UlidMaker(self._rng)
         self._learned_file = StateFile(data_dir / "learned.npz")
         self._listeners: list[Callable[[TickReport], None]] = []
-        self._stopping = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._group: asyncio.TaskGroup | None = None
         self._publish: Callable[[Event], None] | None = None
-        self._next_tick_ns = 0
-        self._stuck: list[str] = []
+        self._next_tick_ns: int | None = None
 
     # -- for the owner of the daemon ---------------------------------------------------------------------------
 
@@ -88,7 +87,7 @@ class Daemon:
 
     def stop(self) -> None:
         """Begin an orderly stop; a second call cuts it short."""
-        (self._hurry if self._stopping.is_set() else self._stopping).set()
+        self.parts.stop()
 
     async def open(self) -> None:
         """Choose the model and build the pipeline; :meth:`run` does it when it was not done before."""
@@ -124,21 +123,21 @@ class Daemon:
         """Run until :meth:`stop`; the exit code: 0, or 1 when something failed or could not be stopped in time."""
         await self.open()
         self.metrics.started.labels().set(self.clock.wall_ns() / 1e9)
-        self.otlp.start()
-        server = await self._start_api()
+        server = None
         try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
+            self.otlp.start()
+            server = await self._start_api()
+            async with self.parts as parts:
                 for name in self.config.sinks:
                     self.start_sink(name)
                 for name in self.config.sources:
                     self.start_source(name)
-                self._spawn("ticks", self._tick_loop())
-                self._spawn("watchdog", self._watchdog())
-                self._spawn("learned state", self._save_learned())
-                self._spawn("memory", _release_memory_soon())
+                parts.start("ticks", self._tick_loop())
+                parts.start("watchdog", self._watchdog())
+                parts.start("learned state", self._save_learned())
+                parts.start("memory", _release_memory_soon())
                 self.notifier.ready()
-                await self._stopping.wait()
+                await parts.stopping.wait()
                 self.notifier.stopping()
                 await self._wind_down()
         finally:
@@ -147,9 +146,9 @@ class Daemon:
             await self.otlp.stop()
             if self.history is not None:
                 await self.history.close()
-        if self.failure is not None:
-            _log.error("stopped because of a failure: %s", self.failure)
-        return 1 if self.failure is not None or self._stuck else 0
+        if self.parts.failure is not None:
+            _log.error("stopped because of a failure: %s", self.parts.failure)
+        return 1 if self.parts.failure is not None or self.parts.stuck else 0
 
     # -- sources and sinks -------------------------------------------------------------------------------------
 
@@ -171,24 +170,35 @@ class Daemon:
             self.config.intake.capacity,
         )
         self.sources[name] = runner
-        self._spawn(f"source {name}", runner.run())
+        self.parts.start(f"source {name}", runner.run())
 
     async def stop_source(self, name: str) -> None:
         """Stop the source ``name``; what it has accepted is still scored."""
-        await self._cancel(f"source {name}")
+        await self.parts.cancel([f"source {name}"], self.config.agent.stop_timeout)
         self.sources.pop(name, None)
         if self.pipeline is not None:
             self.pipeline.intake.close_port(name)
 
-    def start_sink(self, name: str) -> None:
-        """Start the sink ``name`` of the configuration in use."""
+    def start_sink(self, name: str, undelivered: Sequence[Event] = ()) -> None:
+        """Start the sink ``name`` of the configuration in use, with events that another one could not deliver."""
         options = self.config.sinks[name]
         adapter = sink_adapter(options.type)
         context = AdapterContext(name, self.clock, random.Random(self._rng.random()), self.metrics, sink=True)
         build = partial(build_sink, adapter, options, context)
         runner = SinkRunner(name, build, options, context, self.metrics)
+        for event in undelivered:
+            runner.offer(event)
         self.sinks[name] = runner
-        self._spawn(f"sink {name}", runner.run())
+        self.parts.start(f"sink {name}", runner.run())
+
+    async def replace_sink(self, name: str) -> None:
+        """Go on with the sink ``name`` as it is configured now; what the old one had not delivered, the new one does.
+
+        New events wait with the old one until it has let go.
+        """
+        runner = self.sinks[name]
+        await self.parts.cancel([f"sink {name}"], self.config.agent.stop_timeout)
+        self.start_sink(name, runner.give_back())
 
     async def stop_sink(self, name: str) -> None:
         """Let the sink ``name`` deliver what it has, for as long as the stop timeout allows, and end it."""
@@ -196,13 +206,16 @@ class Daemon:
         if runner is None:
             return
         runner.finish()
-        await self._await_or_cancel([f"sink {name}"], self.config.agent.stop_timeout)
+        if await self.parts.finish([f"sink {name}"], self.config.agent.stop_timeout):
+            _log.error("sink %s: removed with %d events undelivered", name, len(runner.give_back()))
 
     # -- ticks -------------------------------------------------------------------------------------------------
 
     def overdue_s(self) -> float:
         """How long ago the next tick should have been finished; negative while there is time."""
-        period_ns = self.pipeline.timeline.period_ns if self.pipeline is not None else NS_PER_S
+        if self.pipeline is None or self._next_tick_ns is None:
+            return -1.0  # not begun yet
+        period_ns = self.pipeline.timeline.period_ns
         grace_ns = max(2 * period_ns, 5 * NS_PER_S)
         return (self.clock.monotonic_ns() - self._next_tick_ns - self._lateness_ns - grace_ns) / NS_PER_S
 
@@ -231,18 +244,23 @@ class Daemon:
     async def _tick_loop(self) -> None:
         pipeline = self.pipeline
         assert pipeline is not None
-        timeline = pipeline.timeline
-        self._next_tick_ns = timeline.tick_after_ns(self.clock.monotonic_ns() - self._lateness_ns)
-        while not self._stopping.is_set():
-            await self.clock.sleep_until(self._next_tick_ns + self._lateness_ns)
-            await self._tick(pipeline, self._next_tick_ns)
-            after_ns = timeline.tick_after_ns(self._next_tick_ns)
-            behind_ns = self.clock.monotonic_ns() - self._lateness_ns - after_ns
-            if behind_ns > timeline.period_ns:
-                missed = behind_ns // timeline.period_ns
-                self.metrics.ticks_missed.labels().inc(missed)
-                after_ns += missed * timeline.period_ns
-            self._next_tick_ns = after_ns
+        next_ns = pipeline.timeline.tick_after_ns(self.clock.monotonic_ns() - self._lateness_ns)
+        while not self.parts.stopping.is_set():
+            self._next_tick_ns = next_ns
+            await self.clock.sleep_until(next_ns + self._lateness_ns)
+            await self._tick(pipeline, next_ns)
+            next_ns = self._following_tick_ns(pipeline.timeline, next_ns)
+            self._next_tick_ns = next_ns
+
+    def _following_tick_ns(self, timeline: Timeline, tick_ns: int) -> int:
+        """The tick after ``tick_ns``, or a later one when that is long past."""
+        # Half a period on: when the wall clock was set meanwhile, its nearest tick, not one a moment after the last.
+        after_ns = timeline.tick_after_ns(tick_ns + timeline.period_ns // 2)
+        missed = (self.clock.monotonic_ns() - self._lateness_ns - after_ns) // timeline.period_ns
+        if missed < 1:
+            return after_ns
+        self.metrics.ticks_missed.labels().inc(missed)
+        return after_ns + missed * timeline.period_ns
 
     async def _tick(self, pipeline: Pipeline, tick_ns: int) -> None:
         for runner in self.sources.values():
@@ -319,64 +337,28 @@ class Daemon:
         self._publish = server.publish
         return server
 
-    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        assert self._group is not None
-        self._tasks[name] = self._group.create_task(self._guarded(name, work), name=name)
-
-    async def _guarded(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """A part that fails stops the daemon in order; a part that ends (a file read to its end) is fine."""
-        try:
-            await work
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            _log.error("%s failed: %s", name, error, exc_info=not isinstance(error, (ConfigError, StoreError)))
-            self.failure = self.failure or error
-            self._stopping.set()
-        finally:
-            self._tasks.pop(name, None)
-
-    async def _cancel(self, name: str) -> None:
-        task = self._tasks.get(name)
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-
     async def _wind_down(self) -> None:
-        """Sources, what they handed over, a last tick, sinks: in this order, within the deadline."""
-        deadline = asyncio.get_running_loop().time() + self.config.agent.stop_timeout
-        sources = [name for name in self._tasks if name.startswith("source ")]
-        for name in sources:
-            self._tasks[name].cancel()
-        await self._await_or_cancel(sources, self.config.agent.stop_timeout)
-        await self._cancel("ticks")
-        if self.pipeline is not None and self.pipeline.intake.pending:
-            await self._tick(self.pipeline, self._next_tick_ns)
-        await self._cancel("learned state")
+        """Sources, what they handed over, the last ticks, sinks: in this order, within the deadline."""
+        parts, now = self.parts, asyncio.get_running_loop().time
+        deadline = now() + self.config.agent.stop_timeout
+        await parts.cancel(parts.running("source "), self.config.agent.stop_timeout)
+        await parts.cancel(["ticks", "memory"], deadline - now())
+        await self._last_ticks()
+        await parts.finish(["learned state"], deadline - now())
+        await self.save_learned()
         for runner in self.sinks.values():
             runner.finish()
-        sinks = [name for name in self._tasks if name.startswith("sink ")]
-        await self._await_or_cancel(sinks, deadline - asyncio.get_running_loop().time())
-        await self._cancel("watchdog")
+        parts.stuck += await parts.finish(parts.running("sink "), deadline - now())
+        await parts.cancel(["watchdog"], _LAST_S)
 
-    async def _await_or_cancel(self, names: list[str], timeout_s: float) -> None:
-        tasks = {name: self._tasks[name] for name in names if name in self._tasks}
-        if not tasks:
-            return
-        hurry = asyncio.ensure_future(self._hurry.wait())
-        all_done = asyncio.ensure_future(asyncio.wait(tasks.values()))
-        try:
-            await asyncio.wait([hurry, all_done], timeout=max(timeout_s, 0.0), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            hurry.cancel()
-            all_done.cancel()
-        left = [name for name, task in tasks.items() if not task.done()]
-        if left:
-            self._stuck += left
-            _log.error("not finished in time and cancelled: %s", ", ".join(left))
-            for name in left:
-                tasks[name].cancel()
-            await asyncio.wait([tasks[name] for name in left], timeout=2.0)
+    async def _last_ticks(self) -> None:
+        """Score what was accepted; with a `lateness` it may belong to several ticks."""
+        pipeline, next_ns = self.pipeline, self._next_tick_ns
+        assert pipeline is not None
+        while pipeline.intake.pending and next_ns is not None and not self.parts.hurry.is_set():
+            await self._tick(pipeline, next_ns)
+            next_ns = pipeline.timeline.tick_after_ns(next_ns + pipeline.timeline.period_ns // 2)
+            await asyncio.sleep(0)
 
     async def _watchdog(self) -> None:
         """Tell systemd that ticks go on; when they do not, be silent, and systemd restarts the agent."""
@@ -402,21 +384,25 @@ class Daemon:
         )
 
     async def _save_learned(self) -> None:
-        try:
-            while True:
-                await asyncio.sleep(self.config.model.save_state_every)
+        """Now and then until the stop, after which :meth:`_wind_down` saves once more."""
+        while not self.parts.stopping.is_set():
+            try:
+                async with asyncio.timeout(self.config.model.save_state_every):
+                    await self.parts.stopping.wait()
+            except TimeoutError:
                 await self.save_learned()
-        finally:
-            await asyncio.shield(self.save_learned())
 
     async def save_learned(self) -> None:
-        """Write what was learned to disk, in one piece."""
-        if self.pipeline is None or self.pipeline.last_report is None:
+        """Write what was learned to disk, in one piece. What the fallback learned is of no use to the model."""
+        pipeline, model = self.pipeline, self.model
+        if pipeline is None or model is None or pipeline.last_report is None:
             return
-        raw = export_learned(self.pipeline)
+        if pipeline.detector is not model.detector:
+            return
+        arrays = export_learned(pipeline)
         try:
-            await asyncio.to_thread(self._learned_file.save, raw)
-            self.metrics.store_bytes.labels("learned").inc(len(raw))
+            written = await asyncio.to_thread(lambda: self._learned_file.save(write_npz(arrays)))
+            self.metrics.store_bytes.labels("learned").inc(written)
         except StoreError as error:
             self.metrics.store_failures.labels("learned").inc()
             _log.error("%s", error)

@@ -32,7 +32,7 @@ BY_COAP = ("mote3_indoor_humidity_pct", "mote3_indoor_temperature_C")
 BY_MODBUS = ("mote4_indoor_humidity_pct", "mote4_indoor_temperature_C")
 PERIOD_NS = 50_000_000
 COUNTED = ("readings_late", "ticks_missed", "clock_jumps")
-LATENESS_S = 15  # what a slow machine may lag behind; it costs time only at the end
+LATENESS_S = 8  # what a slow machine may lag behind; it costs time only at the end
 
 
 def config(mqtt: int, coap: int, modbus: int, client: str) -> str:

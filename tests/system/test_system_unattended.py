@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import math
 import random
+import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 import paho.mqtt.client as paho
 import psutil
 import pytest
-from daemon_process import DaemonProcess, MosquittoProcess, until
+from daemon_process import DaemonProcess, MosquittoProcess, free_port, until
 from paho.mqtt.enums import CallbackAPIVersion
 
-pytestmark = [pytest.mark.counterpart, pytest.mark.slow]
+pytestmark = pytest.mark.counterpart
 
 SENSORS = 50
 PERIOD_S = 0.05
@@ -75,6 +78,7 @@ def plant(broker: MosquittoProcess) -> Iterator[Plant]:
     plant.close()
 
 
+@pytest.mark.slow
 def test_a_minute_unattended_leaves_memory_and_disk_as_they_were(
     broker: MosquittoProcess, plant: Plant, daemon: Callable[..., DaemonProcess], tmp_path: Path
 ) -> None:
@@ -100,6 +104,25 @@ def test_a_minute_unattended_leaves_memory_and_disk_as_they_were(
     until(lambda: process.num_fds() <= handles, "our own requests to be over, and no other handle open")
     until(lambda: taken(agent) == plant.sent, "every reading")
     assert agent.stop() == 0
+
+
+@pytest.mark.parametrize(("stall_s", "loses_ticks"), [(0.6, False), (2.5, True)])
+def test_ticks_that_a_short_stall_held_up_follow_at_once(
+    daemon: Callable[..., DaemonProcess], stall_s: float, loses_ticks: bool
+) -> None:
+    nobody = f'{{type: mqtt, port: {free_port()}, subscriptions: [{{topic: "plant/{{sensor}}"}}]}}'
+    agent = daemon(f"tick: {{period: 50ms}}\nsources: {{plant: {nobody}}}\n").start()
+    assert agent.process is not None
+    until(lambda: len(agent.events("scores")) > 20, "some ticks")
+    agent.process.send_signal(signal.SIGSTOP)
+    time.sleep(stall_s)
+    agent.process.send_signal(signal.SIGCONT)
+    before = len(agent.events("scores"))
+    until(lambda: len(agent.events("scores")) > before + 60, "ticks after the stall")
+    assert agent.stop() == 0
+    times = [datetime.fromisoformat(event["time"]).timestamp() for event in agent.events("scores")]
+    longest_s = max(after - time_s for time_s, after in pairwise(times))
+    assert (longest_s > 1.5 * PERIOD_S) is loses_ticks
 
 
 def taken(agent: DaemonProcess) -> float:
