@@ -133,3 +133,7 @@ class Timeline:
         """The first tick strictly after ``pipeline_ns``; ticks lie on whole periods of wall time."""
         wall_ns = self.to_wall_ns(pipeline_ns)
         return self.to_pipeline_ns((wall_ns // self.period_ns + 1) * self.period_ns)
+
+    def following_tick_ns(self, tick_ns: int) -> int:
+        """The tick after the tick ``tick_ns``: a period later, or nearly so when the wall clock was set in between."""
+        return self.tick_after_ns(tick_ns + self.period_ns // 2)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,15 +153,16 @@ class Control:
             except BundleError:
                 self.metrics.model_swaps.labels("refused").inc()
                 raise
-            return await self._go_live(model, "swapped", self._daemon.models.install(model))
+            return await self._go_live(model, "swapped", partial(self._daemon.models.install, model))
 
     async def rollback_model(self, actor: str) -> dict[str, Any]:
         async with self._changing:
             _log.info("model rollback asked for by %s", actor)
             model = await self._daemon.models.previous()
-            return await self._go_live(model, "rolled back", self._daemon.models.commit_rollback())
+            return await self._go_live(model, "rolled back", self._daemon.models.commit_rollback)
 
     async def reload(self, actor: str) -> dict[str, Any]:
+        _ = self._pipeline  # refused while starting
         async with self._changing:
             _log.info("reload of the configuration asked for by %s", actor)
             return await apply_config(self._daemon)
@@ -173,17 +176,18 @@ class Control:
             raise ControlError("the agent is still starting; ask again in a second", status=503)
         return pipeline
 
-    async def _go_live(self, model: Model, what: str, keep: Any) -> dict[str, Any]:
+    async def _go_live(self, model: Model, what: str, keep: Callable[[], Awaitable[None]]) -> dict[str, Any]:
         """Warm the new detector on what the graph remembers, off the loop; keep it on disk; exchange one reference."""
         daemon, pipeline = self._daemon, self._pipeline
-        carried = model.detector.import_state(pipeline.detector.export_state())
-        if not carried:
+        if not model.detector.import_state(pipeline.detector.export_state()):
             await asyncio.to_thread(rewarm, model.detector, pipeline.graph.replay())
         try:
-            await keep
+            await keep()
         except StoreError as error:
             self.metrics.model_swaps.labels("failed").inc()
             raise ControlError(f"{error}; the model in use stays", status=507) from error
+        # Ticks went on meanwhile: a state that can be carried over is taken as it is now.
+        carried = model.detector.import_state(pipeline.detector.export_state())
         before = daemon.model.describe() if daemon.model is not None else {}
         daemon.use_model(model)
         self.metrics.model_swaps.labels(what.replace(" ", "_")).inc()

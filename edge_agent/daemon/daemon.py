@@ -12,14 +12,14 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent import __version__
 from edge_agent.bundle.arrays import write_npz
-from edge_agent.clock import NS_PER_S, Clock, SystemClock, Timeline
+from edge_agent.clock import NS_PER_S, Clock, SystemClock
 from edge_agent.config.edges import read_edges
 from edge_agent.config.schema import AgentConfig
 from edge_agent.contract import AdapterContext, SourceOptions
@@ -77,7 +77,8 @@ class Daemon:
         self._learned_file = StateFile(data_dir / "learned.npz")
         self._listeners: list[Callable[[TickReport], None]] = []
         self._publish: Callable[[Event], None] | None = None
-        self._next_tick_ns: int | None = None
+        self._next_tick_ns = 0
+        self._ticking = False
 
     # -- for the owner of the daemon ---------------------------------------------------------------------------
 
@@ -127,6 +128,7 @@ class Daemon:
         try:
             self.otlp.start()
             server = await self._start_api()
+            self._begin_ticking()
             async with self.parts as parts:
                 for name in self.config.sinks:
                     self.start_sink(name)
@@ -213,8 +215,8 @@ class Daemon:
 
     def overdue_s(self) -> float:
         """How long ago the next tick should have been finished; negative while there is time."""
-        if self.pipeline is None or self._next_tick_ns is None:
-            return -1.0  # not begun yet
+        if self.pipeline is None or not self._ticking:
+            return -1.0
         period_ns = self.pipeline.timeline.period_ns
         grace_ns = max(2 * period_ns, 5 * NS_PER_S)
         return (self.clock.monotonic_ns() - self._next_tick_ns - self._lateness_ns - grace_ns) / NS_PER_S
@@ -241,26 +243,21 @@ class Daemon:
     def _lateness_ns(self) -> int:
         return round(self.config.tick.lateness * NS_PER_S)
 
+    def _begin_ticking(self) -> None:
+        assert self.pipeline is not None
+        self._next_tick_ns = self.pipeline.timeline.tick_after_ns(self.clock.monotonic_ns() - self._lateness_ns)
+        self._ticking = True
+
     async def _tick_loop(self) -> None:
         pipeline = self.pipeline
         assert pipeline is not None
-        next_ns = pipeline.timeline.tick_after_ns(self.clock.monotonic_ns() - self._lateness_ns)
         while not self.parts.stopping.is_set():
-            self._next_tick_ns = next_ns
-            await self.clock.sleep_until(next_ns + self._lateness_ns)
-            await self._tick(pipeline, next_ns)
-            next_ns = self._following_tick_ns(pipeline.timeline, next_ns)
-            self._next_tick_ns = next_ns
-
-    def _following_tick_ns(self, timeline: Timeline, tick_ns: int) -> int:
-        """The tick after ``tick_ns``, or a later one when that is long past."""
-        # Half a period on: when the wall clock was set meanwhile, its nearest tick, not one a moment after the last.
-        after_ns = timeline.tick_after_ns(tick_ns + timeline.period_ns // 2)
-        missed = (self.clock.monotonic_ns() - self._lateness_ns - after_ns) // timeline.period_ns
-        if missed < 1:
-            return after_ns
-        self.metrics.ticks_missed.labels().inc(missed)
-        return after_ns + missed * timeline.period_ns
+            await self.clock.sleep_until(self._next_tick_ns + self._lateness_ns)
+            await self._tick(pipeline, self._next_tick_ns)
+            next_ns, period_ns = pipeline.timeline.following_tick_ns(self._next_tick_ns), pipeline.timeline.period_ns
+            missed = max(0, (self.clock.monotonic_ns() - self._lateness_ns - next_ns) // period_ns)
+            self.metrics.ticks_missed.labels().inc(missed)
+            self._next_tick_ns = next_ns + missed * period_ns
 
     async def _tick(self, pipeline: Pipeline, tick_ns: int) -> None:
         for runner in self.sources.values():
@@ -341,10 +338,10 @@ class Daemon:
         """Sources, what they handed over, the last ticks, sinks: in this order, within the deadline."""
         parts, now = self.parts, asyncio.get_running_loop().time
         deadline = now() + self.config.agent.stop_timeout
-        await parts.cancel(parts.running("source "), self.config.agent.stop_timeout)
-        await parts.cancel(["ticks", "memory"], deadline - now())
+        parts.stuck += await parts.cancel(parts.running("source "), self.config.agent.stop_timeout)
+        parts.stuck += await parts.cancel(["ticks", "memory"], _LAST_S)
         await self._last_ticks()
-        await parts.finish(["learned state"], deadline - now())
+        await parts.finish(["learned state"], max(deadline - now(), _LAST_S))
         await self.save_learned()
         for runner in self.sinks.values():
             runner.finish()
@@ -353,12 +350,12 @@ class Daemon:
 
     async def _last_ticks(self) -> None:
         """Score what was accepted; with a `lateness` it may belong to several ticks."""
-        pipeline, next_ns = self.pipeline, self._next_tick_ns
+        pipeline = self.pipeline
         assert pipeline is not None
-        while pipeline.intake.pending and next_ns is not None and not self.parts.hurry.is_set():
-            await self._tick(pipeline, next_ns)
-            next_ns = pipeline.timeline.tick_after_ns(next_ns + pipeline.timeline.period_ns // 2)
-            await asyncio.sleep(0)
+        while pipeline.intake.pending and not self.parts.hurry.is_set():
+            await self._tick(pipeline, self._next_tick_ns)
+            self._next_tick_ns = pipeline.timeline.following_tick_ns(self._next_tick_ns)
+            await asyncio.sleep(0)  # a second signal is heard in between
 
     async def _watchdog(self) -> None:
         """Tell systemd that ticks go on; when they do not, be silent, and systemd restarts the agent."""

@@ -8,38 +8,41 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.bundle.arrays import read_npz, write_npz
+from edge_agent.bundle.arrays import read_npz
 from edge_agent.errors import BundleError
 from edge_agent.pipeline.engine import Pipeline
 
 _log = logging.getLogger(__name__)
 
-_DETECTOR, _DECISION, _LEARNED = "detector.", "decision.", "learned_edges"
+_DETECTOR, _DECISION, _SENSORS, _LEARNED = "detector.", "decision.", "sensors", "learned_edges"
 _LIMIT = 256 * 2**20
 
 
-def export_learned(pipeline: Pipeline) -> bytes:
-    """Everything learned, as the bytes of an ``.npz`` file."""
-    arrays: dict[str, NDArray[Any]] = {
-        _DETECTOR + name: array for name, array in pipeline.detector.export_state().items()
-    }
+def export_learned(pipeline: Pipeline) -> dict[str, NDArray[Any]]:
+    """Everything learned, as copies; :func:`~edge_agent.bundle.write_npz` makes a file of it, best in a thread."""
+    arrays = {_DETECTOR + name: array for name, array in pipeline.detector.export_state().items()}
     arrays |= {_DECISION + name: array for name, array in pipeline.decider.export().items()}
+    arrays[_SENSORS] = np.array(pipeline.graph.sensors, dtype=np.str_)
     if pipeline.graph.learner is not None:
         arrays[_LEARNED] = pipeline.graph.learner.export()
-    return write_npz(arrays)
+    return arrays
 
 
 def import_learned(pipeline: Pipeline, raw: bytes) -> bool:
-    """Take over what was exported, if it fits the detector in use; False when it does not."""
+    """Take over what was exported, if it fits the detector in use; False when it does not.
+
+    For a pipeline that knows no sensors yet: learned edges are by the order of the sensors.
+    """
     try:
         arrays = dict(read_npz("learned state", raw, _LIMIT))
     except BundleError as error:
         _log.warning("learned state not used: %s", error)
         return False
-    state = _part(arrays, _DETECTOR)
-    if "sensors" not in state or not pipeline.detector.import_state(state):
+    state, sensors, edges = _part(arrays, _DETECTOR), arrays.get(_SENSORS), arrays.get(_LEARNED)
+    if sensors is None or "sensors" not in state or not pipeline.detector.import_state(state):
         _log.info("learned state not used: it belongs to another model")
         return False
     try:
@@ -47,9 +50,9 @@ def import_learned(pipeline: Pipeline, raw: bytes) -> bool:
     except (KeyError, ValueError) as error:
         _log.warning("learned calibration not used: %s", error)
         pipeline.decider.recalibrate()
-    pipeline.intake.expect(tuple(str(name) for name in state["sensors"]))
-    if _LEARNED in arrays:
-        pipeline.graph.restore_learned(arrays[_LEARNED])
+    pipeline.intake.expect(tuple(str(name) for name in sensors.ravel()))
+    if edges is not None and edges.ndim == 2 and edges.dtype.kind == "i":
+        pipeline.graph.restore_learned(edges)
     return True
 
 

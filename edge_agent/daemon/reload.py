@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.config import diff_config, load_config
 from edge_agent.config.edges import read_edges
+from edge_agent.config.schema import AgentConfig
 from edge_agent.errors import ConfigError, DataFileError
 from edge_agent.pipeline.engine import sensor_options_by_pattern
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LIVE = frozenset({"sensors", "graph"})
+_LIVE_GRAPH = ("edges", "edges_file")
 
 
 async def apply_config(daemon: Daemon) -> dict[str, Any]:
@@ -38,12 +41,16 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
     finally:
         daemon.notifier.ready()
     difference = diff_config(old, new)
-    daemon.config = new
+    restart = [name for name in difference.sections if name not in _LIVE or not _only_edges_differ(old, new, name)]
+    # What needs a restart is not in use yet, so the configuration in use does not have it either.
+    daemon.config = new = replace(new, **{name: getattr(old, name) for name in restart if name not in _LIVE})
     for name in (*difference.sources.removed, *difference.sources.changed):
         await daemon.stop_source(name)
-    for name in (*difference.sinks.removed, *difference.sinks.changed):
+    for name in difference.sinks.removed:
         await daemon.stop_sink(name)
-    for name in (*difference.sinks.changed, *difference.sinks.added):
+    for name in difference.sinks.changed:
+        await daemon.replace_sink(name)
+    for name in difference.sinks.added:
         daemon.start_sink(name)
     for name in (*difference.sources.changed, *difference.sources.added):
         daemon.start_source(name)
@@ -51,9 +58,8 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
     assert pipeline is not None
     if "sensors" in difference.sections:
         pipeline.intake.limits.reload(sensor_options_by_pattern(new.sensors.items()), pipeline.graph.sensors)
-    if "graph" in difference.sections:
+    if "graph" in difference.sections or new.graph.edges_file is not None:  # the file may have other content
         pipeline.graph.declare_edges(edges)
-    restart = [name for name in difference.sections if name not in _LIVE]
     daemon.metrics.config_reloads.labels("applied").inc()
     result = {
         "sources": {
@@ -69,3 +75,11 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
     }
     _log.info("configuration reloaded: %s", result)
     return result
+
+
+def _only_edges_differ(old: AgentConfig, new: AgentConfig, section: str) -> bool:
+    """True for every section but ``graph``, of which the way of learning is fixed at the start."""
+    if section != "graph":
+        return True
+    edges = {name: getattr(new.graph, name) for name in _LIVE_GRAPH}
+    return old.graph.model_copy(update=edges) == new.graph

@@ -24,7 +24,6 @@ from edge_agent.verdict import Incident, Scores
 
 _UNSUSPICIOUS = 0.003  # ticks less likely than this do not change what is usual for a sensor
 _LEARN_AFTER = 5  # times `detect_within`: how long a tick waits before it counts as normal
-_LONGEST_WAIT = 3600  # ticks; those that wait are kept in memory, with the scores of every sensor
 _MOST_WAITING = 1_000_000  # scores kept waiting, so that thousands of sensors do not need tens of megabytes
 
 
@@ -62,7 +61,7 @@ class Decider:
 
     def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
         self._needed = options.calibration_ticks
-        self._delay = min(max(60, round(_LEARN_AFTER * options.detect_within / period_s)), _LONGEST_WAIT)
+        self._delay = max(60, round(_LEARN_AFTER * options.detect_within / period_s))
         self._waiting: deque[_Seen] = deque()
         self._persistence_ticks = round(min(max(options.detect_within / period_s / 3, 5), 120))
         self.process = ProcessIncidents(options, period_s, new_id)
