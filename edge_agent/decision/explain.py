@@ -104,7 +104,8 @@ def number(value: float) -> str:
 
 def _reason(item: Evidence) -> str:
     unit = f" {item.unit}" if item.unit else ""
+    times = abs(item.seen - item.expected) / max(item.scale, 1e-12)
     return (
         f"reads {number(item.seen)}{unit}, expected {number(item.expected)} ± {number(item.scale)}{unit} "
-        f"({math.sqrt(item.score):.1f} times its usual deviation)"
+        f"({number(times)} times its usual deviation)"
     )

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import tempfile
@@ -64,9 +65,14 @@ async def run_demo(options: DemoOptions, speaker: Speaker) -> int:
     """
     folder = _folder(options)
     with _LogFile(folder / "agent.log"), speaker:
-        agent = Address("127.0.0.1", _free_port(socket.SOCK_DGRAM))
+        # The agent's CoAP port is held until the plant has chosen its own, or both could be given the same one.
+        held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        held.bind(("127.0.0.1", 0))
+        agent = Address("127.0.0.1", int(held.getsockname()[1]))
         speaker.tell(story.note("starting", "starting the simulated plant in a process of its own"))
-        async with _plant(options, agent, folder) as (plant, wiring):
+        async with contextlib.AsyncExitStack() as stack:
+            with held:
+                plant, wiring = await stack.enter_async_context(_plant(options, agent, folder))
             demo = _Demo(options, speaker, plant, wiring, folder)
             return await demo.run()
 
@@ -245,11 +251,5 @@ def _api_port() -> int:
         try:
             sock.bind(("127.0.0.1", API_PORT))
         except OSError:
-            return _free_port(socket.SOCK_STREAM)
-    return API_PORT
-
-
-def _free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
+            sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
