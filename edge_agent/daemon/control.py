@@ -165,7 +165,12 @@ class Control:
         _ = self._pipeline  # refused while starting
         async with self._changing:
             _log.info("reload of the configuration asked for by %s", actor)
-            return await apply_config(self._daemon)
+            notifier = self._daemon.notifier
+            notifier.reloading()
+            try:
+                return await apply_config(self._daemon)
+            finally:
+                notifier.ready()
 
     # -- inside ------------------------------------------------------------------------------------------------
 

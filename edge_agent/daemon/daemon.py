@@ -138,7 +138,7 @@ class Daemon:
                 parts.start("watchdog", self._watchdog())
                 parts.start("learned state", self._save_learned())
                 parts.start("memory", _release_memory_soon())
-                self.notifier.ready()
+                self.notifier.ready(self.one_line())
                 await parts.stopping.wait()
                 self.notifier.stopping()
                 await self._wind_down()

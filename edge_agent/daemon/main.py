@@ -51,4 +51,4 @@ async def _reload(daemon: Daemon) -> None:
     try:
         await daemon.control.reload("SIGHUP")
     except EdgeAgentError as error:
-        _log.error("reload: %s", error)
+        _log.error("%s", error)

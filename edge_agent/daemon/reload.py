@@ -28,7 +28,6 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
     :raises ConfigError: the file has mistakes; nothing is changed and the old configuration stays in use.
     """
     old = daemon.config
-    daemon.notifier.reloading()
     try:
         new = await asyncio.to_thread(load_config, old.path)
         edges = new.graph.edges
@@ -36,10 +35,8 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
             edges += await asyncio.to_thread(read_edges, new.graph.edges_file)
     except (ConfigError, DataFileError) as error:
         daemon.metrics.config_reloads.labels("refused").inc()
-        _log.error("reload refused, the old configuration stays in use: %s", error)
-        raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from error
-    finally:
-        daemon.notifier.ready()
+        problem = "\n".join(getattr(error, "problems", (str(error),)))
+        raise ConfigError(f"reload refused, the old configuration stays in use: {problem}") from error
     difference = diff_config(old, new)
     restart = [name for name in difference.sections if name not in _LIVE or not _only_edges_differ(old, new, name)]
     # What needs a restart is not in use yet, so the configuration in use does not have it either.
