@@ -105,7 +105,10 @@ class Models:
 
     def _choose(self) -> Model:
         model = self._first_that_works()
-        self._look_below()
+        try:
+            self._look_below()
+        except StoreError as error:  # a disk that cannot be written keeps nobody from scoring
+            self._tell(str(error))
         return model
 
     def _look_below(self) -> None:
@@ -151,18 +154,24 @@ class Models:
         for message in self._slots.quarantined:
             self._tell(message)
         if configured is not None:
-            self._install_configured(self._slots, self._data_dir, configured)
+            self._install_configured(self._slots, self._data_dir / "models" / "configured", configured)
         return self._slots.current()
 
-    def _install_configured(self, slots: ModelSlots, data_dir: Path, configured: Path) -> None:
-        # A bundle named in the configuration is installed once: a model swapped in later is newer than that line.
-        bundle = _tested(read_bundle(configured)).bundle
-        assert bundle is not None
-        marker = data_dir / "models" / "configured"
-        if not marker.exists() or marker.read_text() != bundle.sha256:
-            slots.install(bundle)
-            marker.parent.mkdir(parents=True, exist_ok=True)
-            marker.write_text(bundle.sha256)
+    def _install_configured(self, slots: ModelSlots, marker: Path, configured: Path) -> None:
+        """Install the bundle named in the configuration once: a model swapped in later is newer than that line."""
+        try:
+            bundle = read_bundle(configured)
+            if not marker.is_file() or marker.read_text() != bundle.sha256:
+                _tested(bundle)
+                slots.install(bundle)
+                marker.parent.mkdir(parents=True, exist_ok=True)
+                marker.write_text(bundle.sha256)
+        except (BundleError, StoreError) as error:  # what is installed already may still be good
+            self._tell(str(error))
+        except OSError as error:
+            self._tell(
+                f"{marker}: cannot be written: {error.strerror}; the configured model is installed at each start"
+            )
 
     def _before(self) -> Bundle | None:
         return self._slots.previous() if self._slots is not None else None

@@ -35,7 +35,9 @@ from edge_agent.verdict import Event, EventKind, Incident, IncidentKind, Inciden
 _log = logging.getLogger(__name__)
 
 _FAILURES_TO_FALL_BACK = 3
-_FORGET_EVERY = 600  # ticks between two looks for sensors that have gone silent
+_FORGET_LOOKS = 100  # looks for silent sensors in the time after which they are removed
+
+_WEIGHTS = {Criticality.LOW: -1, Criticality.NORMAL: 0, Criticality.HIGH: 1}
 
 STAGES = ("intake", "graph", "score", "decide")
 
@@ -95,7 +97,8 @@ class Pipeline:
         self._warm = False
         self._topology = 0
         self._notices: list[tuple[str, str]] = []
-        self._last_tick_ns = 0
+        self._look_every_ns = round(options.intake.forget_after * 1e9) // _FORGET_LOOKS
+        self._next_look_ns = self.timeline.now_ns() + self._look_every_ns
         self._stage_seconds = [metrics.tick_seconds.labels(stage) for stage in (*STAGES, "all")]
         self._gauges = {
             name: getattr(metrics, name).labels()
@@ -118,7 +121,7 @@ class Pipeline:
         """Score the plant as it was at pipeline time ``tick_ns``."""
         times = [time.perf_counter_ns()]
         self._check_clock()
-        if self.ticks % _FORGET_EVERY == _FORGET_EVERY - 1:
+        if tick_ns >= self._next_look_ns:
             self._forget(tick_ns)
         self.intake.collect(tick_ns)
         times.append(time.perf_counter_ns())
@@ -134,7 +137,6 @@ class Pipeline:
             snapshot.tick, snapshot.time_ns, snapshot, scores, decision, events, stages, self.detector.degraded
         )
         self.ticks += 1
-        self._last_tick_ns = tick_ns
         self.last_report = report
         self._measure(report)
         return report
@@ -179,9 +181,7 @@ class Pipeline:
 
     def weight(self, sensor: int) -> int:
         """See :class:`~edge_agent.decision.facts.SensorFacts`."""
-        return {Criticality.LOW: -1, Criticality.NORMAL: 0, Criticality.HIGH: 1}[
-            self.intake.limits.options[sensor].criticality
-        ]
+        return _WEIGHTS[self.intake.limits.options[sensor].criticality]
 
     def history(self, sensor: int, ticks: int) -> list[float | None]:
         """See :class:`~edge_agent.decision.facts.SensorFacts`."""
@@ -196,6 +196,7 @@ class Pipeline:
             self.notice("clock_jump", f"the gateway's wall clock jumped by {jump_ns / 1e9:+.1f}s; ticks go on")
 
     def _forget(self, tick_ns: int) -> None:
+        self._next_look_ns = tick_ns + self._look_every_ns
         gone = self.intake.forget_silent(tick_ns)
         if gone:
             self.notice("sensors_removed", f"not heard of for long and removed: {', '.join(gone[:20])}")

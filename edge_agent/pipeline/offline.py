@@ -148,10 +148,10 @@ def _note(found: Detection, at: int, report: TickReport) -> None:
     found.incident[at] = decision.incident
     for incident in decision.changed:
         found.incidents[incident.id] = incident
-    column = {name: i for i, name in enumerate(snapshot.sensors)}
     if snapshot.sensors == found.sensors:
         found.sensor_score[at] = np.where(report.scores.valid, report.scores.score, np.nan)
         return
+    column = {name: i for i, name in enumerate(snapshot.sensors)}
     for j, name in enumerate(found.sensors):
         i = column.get(name)
         if i is not None and report.scores.valid[i]:
