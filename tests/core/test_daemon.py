@@ -1,0 +1,381 @@
+"""The daemon as a whole, in virtual time: start, stop, failures, model swap, reload, learned state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from importlib.metadata import EntryPoint
+from itertools import pairwise
+from pathlib import Path
+
+import probe_adapters as probe
+import pytest
+from bundle_factory import bundle_with, make_files, nan_when_value_is_below_minus_1000, rewire
+
+from edge_agent import registry
+from edge_agent.clock import NS_PER_S, VirtualClock
+from edge_agent.config import parse_config
+from edge_agent.daemon import Daemon
+from edge_agent.errors import BundleError, ConfigError, ControlError
+from edge_agent.inference import StatisticalDetector
+
+T0 = 1_760_000_000 * NS_PER_S
+CONFIG = """
+agent: {{name: under-test, data_dir: {folder}/data, stop_timeout: 1s}}
+api: {{enabled: false}}
+history: {{enabled: false}}
+sources: {{press: {{type: probe, retry_max: 1h}}}}
+sinks: {{desk: {{type: probe, events: [incident, status, scores]}}}}
+model: {{bundle: {bundle}}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    entries = [
+        EntryPoint("probe", "probe_adapters:SOURCE", "edge_agent.sources"),
+        EntryPoint("probe", "probe_adapters:SINK", "edge_agent.sinks"),
+    ]
+    monkeypatch.setattr(registry.metadata, "entry_points", lambda group: [e for e in entries if e.group == group])
+    registry.refresh()
+    for kept in (probe.log, probe.delivered, probe.sources):
+        kept.clear()
+    yield
+    monkeypatch.undo()
+    registry.refresh()
+
+
+def bundle_folder(folder: Path, files: dict[str, bytes]) -> Path:
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+class Bench:
+    """A daemon on a clock that the test moves."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = VirtualClock(T0)
+        self.path = folder / "agent.yaml"
+        self.tiny = bundle_folder(folder / "tiny", make_files())
+        self.config = CONFIG
+
+    def make(self, change: Callable[[str], str] = lambda text: text) -> Daemon:
+        self.write(change)
+        return Daemon(parse_config(self.path.read_text(), self.path, {}), self.clock, seed=0)
+
+    def write(self, change: Callable[[str], str] = lambda text: text) -> None:
+        self.path.write_text(change(CONFIG.format(folder=self.folder, bundle=self.tiny)))
+
+    async def tick(self, daemon: Daemon, count: int = 1) -> None:
+        assert daemon.pipeline is not None
+        for _ in range(count):
+            ticks = daemon.pipeline.ticks
+            self.clock.advance(NS_PER_S)
+            await until(lambda ticks=ticks: daemon.pipeline.ticks > ticks)  # type: ignore[misc,union-attr]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def running(daemon: Daemon, exit_code: int = 0) -> AsyncIterator[Daemon]:
+    """The daemon from its first source to its stop."""
+    task = asyncio.create_task(daemon.run())
+    await until(lambda: task.done() or "press runs" in probe.log)
+    yield daemon
+    daemon.stop()
+    async with asyncio.timeout(10):
+        assert await task == exit_code
+
+
+# -- start and stop --------------------------------------------------------------------------------------------
+
+
+async def test_sinks_are_there_before_sources_and_leave_after_them(bench: Bench) -> None:
+    async with running(bench.make()) as daemon:
+        await bench.tick(daemon, 2)
+    assert probe.log == ["desk opens", "press runs", "press stops", "desk closes"]
+
+
+async def test_what_was_accepted_before_the_stop_is_scored_and_delivered(bench: Bench) -> None:
+    async with running(bench.make()) as daemon:
+        await bench.tick(daemon)
+        probe.sources["press"].give(a=4.25)
+    assert daemon.pipeline is not None
+    assert daemon.pipeline.last_report is not None
+    assert daemon.pipeline.last_report.snapshot.value.tolist() == [4.25]
+    assert [event.body["tick"] for event in probe.delivered if event.kind == "scores"] == [0, 1]
+
+
+async def test_a_stop_scores_every_tick_that_readings_still_wait_for(bench: Bench) -> None:
+    daemon = bench.make(lambda text: text + "\ntick: {lateness: 5s}\n")
+    async with running(daemon):
+        await bench.tick(daemon)
+        for value in range(4):
+            probe.sources["press"].give(a=value)
+            bench.clock.advance(NS_PER_S // 4)
+    assert daemon.pipeline is not None
+    assert daemon.pipeline.intake.pending == 0
+    assert daemon.pipeline.graph.value[0] == 3.0
+
+
+async def test_a_stop_before_anything_has_begun_is_a_stop(bench: Bench) -> None:
+    daemon = bench.make()
+    daemon.stop()
+    async with asyncio.timeout(10):
+        assert await daemon.run() == 0
+    assert probe.log == []
+
+
+async def test_a_sink_under_start_fail_ends_the_daemon_in_order(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    daemon = bench.make(
+        lambda text: text.replace("{type: probe, events", "{type: probe, start: fail, fault: down, events")
+    )
+    async with asyncio.timeout(10):
+        assert await daemon.run() == 1
+    assert "stopped because of a failure: sinks.desk: connection refused (start: fail)" in caplog.text
+    assert "Traceback" not in caplog.text
+    assert "desk opens" not in probe.log
+    assert probe.log.count("press runs") == probe.log.count("press stops")
+
+
+async def test_a_sink_that_hangs_is_named_at_the_deadline(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    daemon = bench.make(
+        lambda text: text.replace("stop_timeout: 1s", "stop_timeout: 100ms").replace("events:", "fault: hangs, events:")
+    )
+    async with running(daemon, exit_code=1):
+        await bench.tick(daemon)
+    assert "not finished in time and cancelled: sink desk" in caplog.text
+
+
+async def test_a_second_stop_waits_for_nobody(bench: Bench) -> None:
+    daemon = bench.make(
+        lambda text: text.replace("stop_timeout: 1s", "stop_timeout: 600s").replace("events:", "fault: hangs, events:")
+    )
+    async with running(daemon, exit_code=1):
+        await bench.tick(daemon)
+        daemon.stop()
+
+
+async def test_a_failing_source_takes_nobody_down(bench: Bench) -> None:
+    daemon = bench.make(lambda text: text.replace("}}\nsinks", "}, twin: {type: probe}}\nsinks"))
+    async with running(daemon):
+        await until(lambda: "twin runs" in probe.log)
+        probe.sources["press"].give()
+        probe.sources["press"].emit.offer("no batch at all")  # type: ignore[union-attr,arg-type]
+        probe.sources["twin"].give(b=1.0)
+        await bench.tick(daemon)
+        assert daemon.pipeline is not None
+        assert daemon.pipeline.graph.sensors == ("b",)
+        assert daemon.metrics.rejected.labels("press", "malformed_batch").value == 1
+
+
+# -- ticks -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jump_s", [365 * 86400, -365 * 86400, 0.3, -0.3])
+async def test_the_beat_goes_on_when_the_wall_clock_jumps(bench: Bench, jump_s: float) -> None:
+    async with running(bench.make()) as daemon:
+        assert daemon.pipeline is not None
+        await bench.tick(daemon, 5)
+        bench.clock.set_wall_ns(bench.clock.wall_ns() + int(jump_s * NS_PER_S))
+        seen: list[int] = []
+        daemon.add_listener(lambda report: seen.append(bench.clock.monotonic_ns()))
+        for _ in range(100):
+            bench.clock.advance(NS_PER_S // 10)
+            for _ in range(5):
+                await asyncio.sleep(0)
+        assert 9 <= len(seen) <= 11
+        assert min(b - a for a, b in pairwise(seen)) >= NS_PER_S // 2
+        assert daemon.metrics.ticks_missed.labels().value == 0
+
+
+async def test_ticks_that_could_not_be_made_are_counted_and_not_made_up_for(bench: Bench) -> None:
+    async with running(bench.make()) as daemon:
+        await bench.tick(daemon)
+        bench.clock.advance(60 * NS_PER_S)
+        await until(lambda: daemon.metrics.ticks_missed.labels().value > 0)
+        await until(lambda: daemon.metrics.ticks.labels().value == 3)  # that of second 2, late, and the present one
+        assert daemon.metrics.ticks_missed.labels().value == 58
+        await bench.tick(daemon)
+        assert daemon.metrics.ticks.labels().value == 4
+
+
+# -- models ----------------------------------------------------------------------------------------------------
+
+
+async def test_models_are_swapped_refused_and_rolled_back_between_ticks(bench: Bench) -> None:
+    good = bundle_folder(bench.folder / "good", make_files(version="2.0.0"))
+    broken = bundle_folder(bench.folder / "broken", make_files(version="3.0.0") | {"model.onnx": b"\x00" * 100})
+    blind = bundle_with(rewire("score", nan_when_value_is_below_minus_1000), version="4.0.0")
+    blind_folder = bundle_folder(bench.folder / "blind", blind.files)
+    async with running(bench.make()) as daemon:
+        seen: list[int] = []
+        daemon.add_listener(lambda report: seen.append(report.tick))
+        for _ in range(30):
+            probe.sources["press"].give(a=1.0, b=2.0)
+            await bench.tick(daemon)
+        answer = await daemon.control.swap_model(good, "test")
+        assert (answer["model"]["version"], answer["state"]) == ("2.0.0", "rewarmed")
+        assert answer["model"]["previous"]["version"] == "1.0.0"
+        probe.sources["press"].give(a=1.0, b=2.0)
+        await bench.tick(daemon)
+        assert daemon.pipeline is not None
+        assert daemon.pipeline.last_report is not None
+        assert daemon.pipeline.last_report.scores.valid.all()
+        for folder in (broken, blind_folder, bench.folder / "nowhere"):
+            with pytest.raises(BundleError):
+                await daemon.control.swap_model(folder, "test")
+            assert daemon.control.model()["version"] == "2.0.0"
+        assert daemon.metrics.model_swaps.labels("refused").value == 3
+        answer = await daemon.control.rollback_model("test")
+        assert answer["model"]["version"] == "1.0.0"
+        await bench.tick(daemon, 2)
+        assert seen == list(range(33))
+    told = [event.body["message"] for event in probe.delivered if event.body.get("what") == "model"]
+    assert ["swapped" in told[0], "rolled back" in told[1]] == [True, True]
+
+
+async def test_the_same_model_again_carries_its_state_over_as_it_is_at_the_exchange(bench: Bench) -> None:
+    async with running(bench.make()) as daemon:
+        assert daemon.pipeline is not None
+        for _ in range(25):
+            probe.sources["press"].give(a=1.0)
+            await bench.tick(daemon)
+        before = daemon.pipeline.detector.export_state()
+        answer = await daemon.control.swap_model(bench.tiny, "test")
+        assert answer["state"] == "carried"
+        after = daemon.pipeline.detector.export_state()
+        assert {name: array.tolist() for name, array in after.items()} == {
+            name: array.tolist() for name, array in before.items()
+        }
+
+
+async def test_a_model_swapped_in_outlives_a_configured_one_that_is_gone(bench: Bench) -> None:
+    good = bundle_folder(bench.folder / "good", make_files(version="2.0.0"))
+    async with running(bench.make()) as daemon:
+        await daemon.control.swap_model(good, "test")
+    (bench.tiny / "model.onnx").write_bytes(b"damaged")
+    probe.log.clear()
+    async with running(bench.make()) as daemon:
+        assert daemon.control.model()["version"] == "2.0.0"
+
+
+async def test_nothing_can_be_changed_before_the_start(bench: Bench) -> None:
+    daemon = bench.make()
+    with pytest.raises(ControlError, match="still starting"):
+        await daemon.control.reload("test")
+    with pytest.raises(ControlError, match="still starting"):
+        await daemon.control.swap_model(bench.tiny, "test")
+    assert daemon.overdue_s() < 0
+
+
+async def test_a_source_that_waits_to_be_tried_again_can_be_exchanged(bench: Bench) -> None:
+    async with running(bench.make()) as daemon:
+        probe.sources["press"].fail()
+        await until(lambda: daemon.sources["press"].context.state.startswith("disconnected"))
+        bench.write(lambda text: text.replace("press: {type: probe", "press: {type: probe, prefix: x."))
+        await daemon.control.reload("test")
+        await until(lambda: probe.log.count("press runs") == 2)
+        assert daemon.control.status()["sources"]["press"]["state"] == "connected"
+
+
+# -- reload ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_changed_sink_delivers_what_the_old_one_could_not(bench: Bench) -> None:
+    daemon = bench.make(lambda text: text.replace("events:", "retry_max: 1h, fault: down, events:"))
+    async with running(daemon):
+        await bench.tick(daemon, 3)
+        bench.write()
+        result = await daemon.control.reload("test")
+        assert result["sinks"]["started"] == ["desk"]
+        await bench.tick(daemon)
+        await until(lambda: len(probe.delivered) >= 4)
+    assert [event.body["tick"] for event in probe.delivered if event.kind == "scores"] == [0, 1, 2, 3]
+
+
+async def test_what_needs_a_restart_is_not_in_use_after_a_reload(bench: Bench) -> None:
+    async with running(bench.make()) as daemon:
+        bench.write(lambda text: text + "\ntick: {period: 5s}\ngraph: {edges: [[a, b]], learn: false}\n")
+        for _ in range(2):
+            result = await daemon.control.reload("test")
+            assert result["restart_required"][0] == "tick"
+        assert daemon.config.tick.period == 1.0
+        probe.sources["press"].give(a=1.0, b=2.0)
+        await bench.tick(daemon)
+        assert daemon.pipeline is not None
+        assert [edge[:2] for edge in daemon.pipeline.graph.edges()] == [("a", "b"), ("b", "a")]
+
+
+async def test_a_changed_source_is_exchanged_and_the_readings_of_the_old_one_stay(bench: Bench) -> None:
+    async with running(bench.make()) as daemon:
+        probe.sources["press"].give(a=1.0)
+        await bench.tick(daemon)
+        bench.write(lambda text: text.replace("press: {type: probe", "press: {type: probe, prefix: x."))
+        await daemon.control.reload("test")
+        await until(lambda: probe.log.count("press runs") == 2)
+        probe.sources["press"].give(a=2.0)
+        await bench.tick(daemon)
+        assert daemon.pipeline is not None
+        assert daemon.pipeline.graph.sensors == ("a", "x.a")
+
+
+async def test_a_broken_configuration_changes_nothing(bench: Bench) -> None:
+    async with running(bench.make()) as daemon:
+        bench.write(lambda text: text + "\ntick: {perod: 1s}\n")
+        with pytest.raises(ConfigError, match="period"):
+            await daemon.control.reload("test")
+        assert probe.log == ["desk opens", "press runs"]
+
+
+async def test_nothing_is_started_any_more_once_the_daemon_stops(bench: Bench) -> None:
+    async with running(bench.make()) as daemon:
+        bench.write(lambda text: text.replace("}}\nsinks", "}, late: {type: probe}}\nsinks"))
+        daemon.stop()
+        await daemon.control.reload("test")
+    assert "late runs" not in probe.log
+
+
+# -- learned state ---------------------------------------------------------------------------------------------
+
+
+async def test_what_was_learned_is_there_after_a_restart(bench: Bench) -> None:
+    async with running(bench.make()) as daemon:
+        for value in range(25):
+            probe.sources["press"].give(a=float(value))
+            await bench.tick(daemon)
+    probe.log.clear()
+    async with running(bench.make()) as daemon:
+        probe.sources["press"].give(a=25.0)
+        await bench.tick(daemon)
+        assert daemon.pipeline is not None
+        assert daemon.pipeline.last_report is not None
+        assert daemon.pipeline.last_report.scores.valid.tolist() == [True]
+
+
+async def test_the_fallback_does_not_replace_what_the_model_had_learned(bench: Bench) -> None:
+    async with running(bench.make()) as daemon:
+        assert daemon.pipeline is not None
+        probe.sources["press"].give(a=1.0)
+        await bench.tick(daemon)
+        await daemon.save_learned()
+        daemon.pipeline.replace_detector(StatisticalDetector(), calibration=None)
+        probe.sources["press"].give(b=1.0)
+        await bench.tick(daemon)
+    probe.log.clear()
+    async with running(bench.make()) as daemon:
+        assert daemon.pipeline is not None
+        assert daemon.pipeline.graph.sensors == ("a",)
