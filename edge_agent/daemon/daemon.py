@@ -255,7 +255,8 @@ class Daemon:
             await self.clock.sleep_until(self._next_tick_ns + self._lateness_ns)
             await self._tick(pipeline, self._next_tick_ns)
             next_ns, period_ns = pipeline.timeline.following_tick_ns(self._next_tick_ns), pipeline.timeline.period_ns
-            missed = max(0, (self.clock.monotonic_ns() - self._lateness_ns - next_ns) // period_ns)
+            behind_ns = self.clock.monotonic_ns() - self._lateness_ns - next_ns
+            missed = behind_ns // period_ns if behind_ns > max(period_ns, _CATCH_UP_NS) else 0
             self.metrics.ticks_missed.labels().inc(missed)
             self._next_tick_ns = next_ns + missed * period_ns
 
