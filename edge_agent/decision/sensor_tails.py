@@ -48,8 +48,8 @@ class SensorTails:
         rows = np.array([old.get(name, len(old)) for name in sensors], dtype=np.int64)
         self._counts = np.append(self._counts, np.zeros((1, _BINS), np.float32), axis=0)[rows]
         self._total = np.append(self._total, np.float32(0))[rows]
+        self._excess = np.append(self._excess, np.float32(1))[rows]
         self.sensors = sensors
-        self._refresh()
 
     def usual(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
         """``score`` (N) in units that mean the same for every sensor: about 1 is normal."""
@@ -78,16 +78,24 @@ class SensorTails:
 
     def export(self) -> dict[str, NDArray[Any]]:
         """What was learned, for saving."""
-        return {"names": np.array(self.sensors, dtype=np.str_), "counts": self._counts.copy(), "total": self._total}
+        return {
+            "names": np.array(self.sensors, dtype=np.str_),
+            "counts": self._counts.copy(),
+            "total": self._total.copy(),
+        }
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:
         """Take over what :meth:`export` gave. :raises ValueError: it has another form."""
-        counts = np.array(state["counts"], dtype=np.float32)
-        if counts.shape != (len(state["names"]), _BINS):
-            raise ValueError(f"saved sensor tails: got shape {counts.shape}, expected [N, {_BINS}]")
+        counts, total = np.array(state["counts"], dtype=np.float32), np.array(state["total"], dtype=np.float32)
+        if counts.shape != (len(state["names"]), _BINS) or total.shape != counts.shape[:1]:
+            raise ValueError(
+                f"saved sensor tails: got shapes {counts.shape} and {total.shape}, expected [N, {_BINS}], [N]"
+            )
+        if not (np.isfinite(counts).all() and np.isfinite(total).all()):
+            raise ValueError("saved sensor tails: got numbers that are not finite")
         self.sensors = tuple(str(name) for name in state["names"])
         self._counts = counts
-        self._total = np.array(state["total"], dtype=np.float32)
+        self._total = total
         self._refresh()
 
     def _forget(self) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 _KEEP = 0.85  # an old neighbour stays while it is at least this strong compared with the one that would replace it
 _WEAKEST = 0.3
-_VALUES_PER_TICK = 100_000  # of the window, made comparable
+_VALUES_PER_TICK = 40_000  # of the window, made comparable
 _PRODUCTS_PER_TICK = 4_000_000  # multiply-adds
 
 

@@ -292,6 +292,7 @@ def test_scores_go_on_after_a_restart_as_if_there_had_been_none(tiny: Bundle, ki
         {"decision.rows": np.full((300, 6), np.nan)},
         {"decision.tails.names": np.array(["a"])},
         {"decision.tails.counts": np.full((6, 48), np.nan, np.float32)},
+        {"decision.lasting.total": np.zeros(3, np.float32)},
     ],
 )
 def test_learned_state_of_another_form_costs_a_warm_up_and_no_start(
