@@ -83,7 +83,10 @@ def plant(broker: MosquittoProcess) -> Iterator[Plant]:
 def test_a_minute_unattended_leaves_memory_and_disk_as_they_were(
     broker: MosquittoProcess, plant: Plant, daemon: Callable[..., DaemonProcess], tmp_path: Path
 ) -> None:
-    agent = daemon(CONFIG.format(port=broker.port, events=tmp_path / "events.jsonl")).start()
+    events = tmp_path / "events.jsonl"
+    agent = daemon(CONFIG.format(port=broker.port, events=events))
+    agent.events_path = events
+    agent.start()
     until(lambda: agent.connected("plant"), "the connection")
     assert agent.process is not None
     process = psutil.Process(agent.process.pid)
