@@ -363,6 +363,8 @@ class Daemon:
         interval_s = min((self.notifier.watchdog_interval_s or 2 * _STATUS_EVERY_S) / 2, _STATUS_EVERY_S)
         while True:
             await asyncio.sleep(interval_s)
+            if self.pipeline is not None:
+                self.pipeline.check_clock()
             if self.overdue_s() <= 0:
                 self.notifier.watchdog()
             self.notifier.status(self.one_line())

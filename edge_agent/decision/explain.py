@@ -99,6 +99,8 @@ def number(value: float) -> str:
     """A value as people write it: four significant digits, no needless exponent."""
     if not math.isfinite(value):
         return "?"
+    if value and not 1e-6 <= abs(value) < 1e12:
+        return f"{value:.4g}"
     return np.format_float_positional(value, precision=4, unique=False, fractional=False, trim="-")
 
 

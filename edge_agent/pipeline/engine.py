@@ -120,7 +120,7 @@ class Pipeline:
     def tick(self, tick_ns: int) -> TickReport:
         """Score the plant as it was at pipeline time ``tick_ns``."""
         times = [time.perf_counter_ns()]
-        self._check_clock()
+        self.check_clock()
         if tick_ns >= self._next_look_ns:
             self._forget(tick_ns)
         self.intake.collect(tick_ns)
@@ -168,6 +168,16 @@ class Pipeline:
         """Put a status event into the next tick's report."""
         self._notices.append((what, message))
 
+    def check_clock(self) -> None:
+        """Follow the wall clock. Each tick does it; with long ticks it is worth doing more often.
+
+        Until it is done, readings stamped with the new time of a clock that was set back look older than they are.
+        """
+        jump_ns = self.timeline.correct()
+        if jump_ns:
+            self.metrics.clock_jumps.labels().inc()
+            self.notice("clock_jump", f"the gateway's wall clock jumped by {jump_ns / 1e9:+.1f}s; ticks go on")
+
     # -- what the decision may ask (SensorFacts) ---------------------------------------------------------------
 
     @property
@@ -188,12 +198,6 @@ class Pipeline:
         return self.graph.window(sensor, ticks)
 
     # -- inside ------------------------------------------------------------------------------------------------
-
-    def _check_clock(self) -> None:
-        jump_ns = self.timeline.correct()
-        if jump_ns:
-            self.metrics.clock_jumps.labels().inc()
-            self.notice("clock_jump", f"the gateway's wall clock jumped by {jump_ns / 1e9:+.1f}s; ticks go on")
 
     def _forget(self, tick_ns: int) -> None:
         self._next_look_ns = tick_ns + self._look_every_ns

@@ -281,7 +281,16 @@ def test_a_small_deviation_that_lasts_is_found() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(812.34, "812.3"), (0.00012345, "0.0001234"), (5.0, "5"), (1234567.0, "1235000"), (float("nan"), "?"), (0.0, "0")],
+    [
+        (812.34, "812.3"),
+        (0.00012345, "0.0001234"),
+        (5.0, "5"),
+        (1234567.0, "1235000"),
+        (float("nan"), "?"),
+        (0.0, "0"),
+        (1e-300, "1e-300"),
+        (-2.5e15, "-2.5e+15"),
+    ],
 )
 def test_numbers_are_written_as_people_write_them(value: float, text: str) -> None:
     assert number(value) == text

@@ -257,6 +257,17 @@ def test_ticks_and_scores_go_on_when_the_wall_clock_jumps(tiny: Bundle, jump_s: 
     assert [report.scores.score.tobytes() for report in reports] == [report.scores.score.tobytes() for report in same]
 
 
+def test_a_clock_set_back_between_two_long_ticks_costs_no_reading_once_it_is_noticed() -> None:
+    plant = Plant(StatisticalDetector())
+    plant.give({"a": 1.0}, plant.clock.wall_ns())
+    plant.tick()
+    plant.clock.set_wall_ns(plant.clock.wall_ns() - 90 * NS_PER_S)
+    plant.pipeline.check_clock()
+    plant.give({"a": 2.0}, plant.clock.wall_ns())
+    assert plant.tick().snapshot.value.tolist() == [2.0]
+    assert plant.told == ["clock_jump"]
+
+
 # -- over a restart --------------------------------------------------------------------------------------------
 
 
