@@ -131,7 +131,11 @@ class Metrics:
             "Readings refused because `intake.max_sensors` sensors are known already.",
             ("source",),
         )
-        self.late = Family(Counter, "edge_agent_readings_late_total", "Readings too late for their tick, not scored.")
+        self.late = Family(
+            Counter,
+            "edge_agent_readings_late_total",
+            "Readings that came after their tick; used where nothing newer is known.",
+        )
         self.duplicate = Family(
             Counter, "edge_agent_readings_duplicate_total", "Readings with the source time of one already taken in."
         )

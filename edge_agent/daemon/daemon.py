@@ -99,6 +99,7 @@ class Daemon:
         self.pipeline = self._build_pipeline(self.model)
         for problem in self.models.problems:
             self.pipeline.notice("model", problem)
+        self.pipeline.calibrate(self.model.calibration)
         self._use(self.model)
         raw = await asyncio.to_thread(self._learned_file.load)
         if raw is not None and import_learned(self.pipeline, raw):
@@ -231,8 +232,6 @@ class Daemon:
     def _use(self, model: Model) -> None:
         assert self.pipeline is not None
         self.pipeline.graph.set_trained_edges(model.edges)
-        if not self.pipeline.decider.calibration.ready:
-            self.pipeline.calibrate(model.calibration)
         for labels, gauge in self.metrics.model_info.series():
             gauge.set(0)
             self.metrics.model_info.remove(*labels)
