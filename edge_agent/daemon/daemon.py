@@ -32,9 +32,10 @@ from edge_agent.delivery import SinkRunner
 from edge_agent.errors import ConfigError, StoreError
 from edge_agent.export.otlp import OtlpExporter
 from edge_agent.export.systemd import Notifier
-from edge_agent.export.trace import Stage, TickTrace
+from edge_agent.export.trace import ReadingTrace, Stage, TickTrace
 from edge_agent.history import History, StateFile
 from edge_agent.inference import StatisticalDetector
+from edge_agent.intake.intake import SourcePort
 from edge_agent.metrics import Metrics
 from edge_agent.pipeline.engine import STAGES, Pipeline, PipelineOptions, TickReport, sensor_options_by_pattern
 from edge_agent.pipeline.ulid import UlidMaker
@@ -76,6 +77,8 @@ class Daemon:
         self._new_id = UlidMaker(self._rng)
         self._learned_file = StateFile(data_dir / "learned.npz")
         self._listeners: list[Callable[[TickReport], None]] = []
+        self._follow = False
+        self._followed: ReadingTrace | None = None
         self._publish: Callable[[Event], None] | None = None
         self._next_tick_ns = 0
         self._ticking = False
@@ -128,6 +131,8 @@ class Daemon:
         server = None
         try:
             self.otlp.start()
+            if self.otlp.log_handler is not None:
+                logging.getLogger("edge_agent").addHandler(self.otlp.log_handler)
             server = await self._start_api()
             self._begin_ticking()
             async with self.parts as parts:
@@ -146,6 +151,8 @@ class Daemon:
         finally:
             if server is not None:
                 await server.stop()
+            if self.otlp.log_handler is not None:
+                logging.getLogger("edge_agent").removeHandler(self.otlp.log_handler)
             await self.otlp.stop()
             if self.history is not None:
                 await self.history.close()
@@ -161,7 +168,7 @@ class Daemon:
         options = self.config.sources[name]
         adapter = source_adapter(options.type)
         context = AdapterContext(name, self.clock, random.Random(self._rng.random()), self.metrics)
-        take = partial(self.pipeline.take, self.pipeline.port(name, options))
+        take = partial(self._take, self.pipeline, self.pipeline.port(name, options))
         runner = SourceRunner(
             name,
             partial(build_source, adapter, options, context),
@@ -273,7 +280,16 @@ class Daemon:
         for listener in self._listeners:
             listener(report)
         if self.otlp.samples(report.tick):
-            self.otlp.trace(_trace(report))
+            self.otlp.trace(_trace(report, self._followed))
+        self._followed, self._follow = None, self.otlp.samples(report.tick + 1)
+
+    def _take(self, pipeline: Pipeline, port: SourcePort, batch: Batch) -> None:
+        pipeline.take(port, batch)
+        if self._follow and len(batch):  # one reading of a tick that will be traced
+            self._follow = False
+            to_wall_ns = pipeline.timeline.to_wall_ns
+            arrival_ns, taken_ns = to_wall_ns(batch.arrival_ns), to_wall_ns(self.clock.monotonic_ns())
+            self._followed = ReadingTrace(batch.sensors[0], port.name, arrival_ns, taken_ns)
 
     def _tell(self, event: Event) -> None:
         event.body.setdefault("agent", self.config.agent.name)
@@ -428,7 +444,7 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _trace(report: TickReport) -> TickTrace:
+def _trace(report: TickReport, reading: ReadingTrace | None) -> TickTrace:
     stages, start_ns = [], report.time_ns
     for name, spent_ns in zip(STAGES, report.stages_ns, strict=True):
         stages.append(Stage(name, start_ns, spent_ns))
@@ -441,5 +457,6 @@ def _trace(report: TickReport) -> TickTrace:
         sensors=len(report.snapshot),
         score=decision.plant_score or 0.0,
         p_value=decision.p_value,
+        reading=reading,
         incidents=tuple(incident.id for incident in decision.changed),
     )
