@@ -126,7 +126,7 @@ class ApiClient:
         except (ConnectionRefusedError, FileNotFoundError) as error:
             raise ControlError(
                 f"no agent answers at {self._address}: start one with `edge-agent run -c FILE`, "
-                "or name the address it listens on (option api.listen)",
+                "or say where it listens, by its configuration (`-c FILE`) or by `--url`",
                 status=503,
             ) from error
         except TimeoutError as error:

@@ -35,7 +35,7 @@ _NONE_CONFIGURED = (
 )
 _UNAUTHORIZED = (
     "this needs the token of option api.token, or the one that the agent keeps in its data directory, "
-    "as 'Authorization: Bearer TOKEN'"
+    "as 'Authorization: Bearer TOKEN'; commands find it by the configuration (`-c FILE`), or in EDGE_AGENT_TOKEN"
 )
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

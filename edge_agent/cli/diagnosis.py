@@ -171,8 +171,7 @@ def _storage(data_dir: Path | None) -> Iterator[Finding]:
 
     folder = data_dir or AgentOptions().data_dir
     if not folder.is_dir():
-        advice = f"install -d -o edge-agent {folder} (the systemd unit does it by StateDirectory=)"
-        yield Finding(Level.WARN, "data folder", f"{folder} does not exist", advice)
+        yield _absent(folder)
         return
     free = shutil.disk_usage(folder).free
     level, advice = (
@@ -180,6 +179,15 @@ def _storage(data_dir: Path | None) -> Iterator[Finding]:
     )
     yield Finding(level, "disk space", f"{free // 2**20} MiB free in {folder}", advice)
     yield _write_test(folder)
+
+
+def _absent(folder: Path) -> Finding:
+    """The agent makes the folder at its start, where it may."""
+    existing = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    if os.access(existing, os.W_OK | os.X_OK):
+        return Finding(Level.OK, "data folder", f"{folder} does not exist yet; it is made at the first start")
+    advice = f"install -d -o edge-agent {folder} (the systemd unit does it by StateDirectory=)"
+    return Finding(Level.WARN, "data folder", f"{folder} does not exist, and {existing} is not writable", advice)
 
 
 def _write_test(folder: Path) -> Finding:

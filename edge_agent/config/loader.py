@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from edge_agent.config.checks import contradictions
 from edge_agent.config.document import MAX_BYTES, Document, Problem, read_document
 from edge_agent.config.document import Path as OptionPath
-from edge_agent.config.problems import found_in, kind_of, option_path
+from edge_agent.config.problems import MAPPING, found_in, kind_of, option_path
 from edge_agent.config.references import Resolver
 from edge_agent.config.schema import ADAPTER_SECTIONS, SECTION_NAMES, SECTIONS, AgentConfig
 from edge_agent.errors import ConfigError
@@ -153,7 +153,8 @@ class _Assembly:
         if value is None:
             value = {}
         if not isinstance(value, dict):
-            self._problem(path, f"got {value!r}, expected a mapping of options")
+            first = next(iter(options.model_fields))
+            self._problem(path, f"got {value!r}, expected {MAPPING} such as `{first}:`")
             return None
         try:
             folder = self._path.absolute().parent

@@ -15,6 +15,7 @@ from edge_agent.registry import nearest
 MAX_SHOWN = 80
 _MISSING = object()
 _HIDDEN = "***"
+MAPPING = "a mapping of options"
 Schema = Mapping[str, Any]
 
 
@@ -40,12 +41,20 @@ def found_in(
     by_path: dict[Path, list[str]] = {}
     for detail in error.errors(include_url=False):
         path = _path_in(value, detail["loc"], detail["type"] in ("missing", "extra_forbidden"))
+        if _long_enough(detail, _value_at(value, path)):
+            continue
         message = _message(detail, path, whole, value, hidden=path in secret)
         messages = by_path.setdefault(path, [])
         if message not in messages:
             messages.append(message)
     for path, messages in by_path.items():
         yield path, _joined(messages)
+
+
+def _long_enough(detail: ErrorDetails, written: Any) -> bool:
+    """Pydantic counts only the items without a mistake; those with one are told by themselves."""
+    too_short = detail["type"] == "too_short" and isinstance(written, list)
+    return too_short and len(written) >= detail["ctx"]["min_length"]
 
 
 def describe(schema: Schema, whole: Schema) -> str:
@@ -81,7 +90,7 @@ def _describe_type(schema: Schema, whole: Schema) -> str:
             items = schema.get("items") or {}
             return f"a list, each item {describe(items, whole)}" if items else "a list"
         case "object":
-            return "a mapping of options"
+            return MAPPING
     return "another value"
 
 
@@ -100,6 +109,8 @@ def _message(detail: ErrorDetails, path: Path, whole: Schema, value: Any, *, hid
         known = _known_names(schema_at(whole, path[:-1]), whole)
         return f"is not an option here{nearest(str(path[-1]), known) or _known(known)}"
     expected = describe(schema, whole) if schema is not None else detail["msg"].removeprefix("Input should be ")
+    if expected == MAPPING and (names := _known_names(schema, whole)):
+        expected += f" such as `{names[0]}:`"
     if detail["type"] == "missing":
         return f"is missing, expected {expected}"
     if detail["type"] in ("value_error", "assertion_error"):

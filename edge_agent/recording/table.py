@@ -27,7 +27,8 @@ class Recording:
 
     ``values``: float64 [T, N], NaN where a reading is missing. ``time_ns``: int64 [T], ns since 1970 UTC, or since
     the start when the file counts from there. ``timestamp``: that column as it is in the file, None without one.
-    ``run``: text [T] that tells independent runs apart, or None. ``label``: float64 [T], or None.
+    ``run``: [T], text or whole numbers as in the file, tells independent runs apart, or None. ``label``: float64 [T],
+    or None.
     ``warnings``: what is odd but does not keep the recording from being used.
     """
 
@@ -36,7 +37,7 @@ class Recording:
     values: NDArray[np.float64]
     time_ns: NDArray[np.int64]
     timestamp: NDArray[Any] | None
-    run: NDArray[np.str_] | None
+    run: NDArray[Any] | None
     label: NDArray[np.float64] | None
     warnings: tuple[str, ...]
 
@@ -55,7 +56,7 @@ class _Columns:
 
     names: list[str]
     numeric: dict[str, NDArray[np.float64]]
-    text: dict[str, NDArray[np.str_]]
+    runs: dict[str, NDArray[Any]]
     time_ns: NDArray[np.int64] | None
     timestamp: NDArray[Any] | None
 
@@ -90,7 +91,7 @@ def _checked(path: Path, columns: _Columns, runs: str, *, required: bool, tick_s
     if len(values) == 0:
         raise DataFileError(f"{path}: no rows, expected at least one below the header")
     warnings: list[str] = []
-    run = columns.text.get(runs)
+    run = columns.runs.get(runs)
     time_ns = columns.time_ns
     if time_ns is None:
         warnings.append(f"no column 'timestamp': rows are taken to be {tick_s:g} s apart")
@@ -102,13 +103,13 @@ def _checked(path: Path, columns: _Columns, runs: str, *, required: bool, tick_s
     return Recording(path, sensors, values, time_ns, columns.timestamp, run, label, tuple(warnings))
 
 
-def _stretches(run: NDArray[np.str_] | None, length: int) -> Iterator[tuple[int, int]]:
+def _stretches(run: NDArray[Any] | None, length: int) -> Iterator[tuple[int, int]]:
     cuts = [] if run is None else (np.flatnonzero(run[1:] != run[:-1]) + 1).tolist()
     starts = [0, *cuts, length]
     yield from pairwise(starts)
 
 
-def _odd_times(time_ns: NDArray[np.int64], run: NDArray[np.str_] | None) -> list[str]:
+def _odd_times(time_ns: NDArray[np.int64], run: NDArray[Any] | None) -> list[str]:
     back = same = 0
     first_back = -1
     for first, last in _stretches(run, len(time_ns)):
@@ -182,7 +183,7 @@ def _csv_columns(path: Path, file: Any, runs: str) -> _Columns:
     return _Columns(
         names=names,
         numeric={name: cells for name, cells in joined.items() if name not in ("timestamp", runs)},
-        text={name: np.char.strip(cells) for name, cells in joined.items() if name == runs and len(cells)},
+        runs={name: np.char.strip(cells) for name, cells in joined.items() if name == runs and len(cells)},
         time_ns=None if stamps is None else _csv_times(path, stamps),
         timestamp=stamps,
     )
@@ -228,7 +229,7 @@ def _read_parquet(path: Path, runs: str) -> _Columns:
     return _Columns(
         names=names,
         numeric={name: _parquet_numbers(path, table, name) for name in names if name not in ("timestamp", runs)},
-        text={name: _numpy(table, name).astype(np.str_) for name in names if name == runs},
+        runs={name: _parquet_runs(table, name) for name in names if name == runs},
         time_ns=None if stamps is None else _parquet_times(path, stamps),
         timestamp=stamps,
     )
@@ -236,6 +237,11 @@ def _read_parquet(path: Path, runs: str) -> _Columns:
 
 def _numpy(table: Any, name: str) -> NDArray[Any]:
     return np.asarray(table.column(name).to_numpy())
+
+
+def _parquet_runs(table: Any, name: str) -> NDArray[Any]:
+    column = _numpy(table, name)
+    return column if column.dtype.kind in "iu" else column.astype(np.str_)
 
 
 def _parquet_numbers(path: Path, table: Any, name: str) -> NDArray[np.float64]:

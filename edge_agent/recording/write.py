@@ -19,8 +19,9 @@ _CHUNK_ROWS = 4_096
 def write_table(path: Path | str, columns: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]) -> None:
     """Write ``columns`` (of equal length) as ``.csv`` or ``.parquet``.
 
-    ``datetime64`` columns are taken as UTC. In CSV a missing value (None, NaN, NaT) is an empty cell, and floats are
-    written so that reading gives the same number.
+    ``datetime64`` columns are taken as UTC. In Parquet a column of objects is text, even where every cell is None, so
+    that tables of one kind always have one schema. In CSV a missing value (None, NaN, NaT) is an empty cell, and floats
+    are written so that reading gives the same number.
 
     :raises DataFileError: it cannot be written. :raises ValueError: the columns differ in length.
     """
@@ -72,6 +73,8 @@ def _write_parquet(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray[
     arrays = {}
     for name, column in columns.items():
         array = np.asarray(column)
-        unit = pa.timestamp("ns", tz="UTC") if array.dtype.kind == "M" else None
-        arrays[name] = pa.array(array.astype("datetime64[ns]") if unit else array, type=unit)
+        if array.dtype.kind == "M":
+            arrays[name] = pa.array(array.astype("datetime64[ns]"), type=pa.timestamp("ns", tz="UTC"))
+        else:
+            arrays[name] = pa.array(array, type=pa.string() if array.dtype.kind == "O" else None)
     pq.write_table(pa.table(arrays), path)

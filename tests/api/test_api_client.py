@@ -112,7 +112,7 @@ def test_no_agent_on_the_port_is_said_with_what_to_do() -> None:
         ApiClient(address).status()
     assert str(caught.value) == (
         f"no agent answers at {address}: start one with `edge-agent run -c FILE`, "
-        "or name the address it listens on (option api.listen)"
+        "or say where it listens, by its configuration (`-c FILE`) or by `--url`"
     )
 
 

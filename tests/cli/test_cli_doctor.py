@@ -51,8 +51,17 @@ def test_data_folder_is_written_to(config: Path) -> None:
     assert list((config.parent / "data").iterdir()) == []
 
 
-def test_missing_data_folder_is_a_warning(config: Path) -> None:
-    assert found_in(diagnose(config), "data folder").found.endswith("does not exist")
+def test_data_folder_that_will_be_made_is_fine(config: Path) -> None:
+    finding = found_in(diagnose(config), "data folder")
+    assert finding.level is Level.OK
+    assert finding.found.endswith("does not exist yet; it is made at the first start")
+
+
+def test_data_folder_that_cannot_be_made_is_a_warning(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis.os, "access", lambda *_: False)  # root, who may run this, may write anywhere
+    finding = found_in(diagnose(config), "data folder")
+    assert finding.level is Level.WARN
+    assert finding.advice.startswith("install -d")
 
 
 def test_full_disk_is_a_warning(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

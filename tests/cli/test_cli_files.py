@@ -80,6 +80,16 @@ def test_detect_writes_one_row_for_each_row(run: Run, attacked: Path, bundle: Pa
     assert [row["timestamp"] for row in rows] == [row["timestamp"] for row in read_csv(attacked)]
 
 
+def test_detect_says_how_many_rows_were_not_judged(run: Run, normal: Path, bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.csv"
+    result = run("detect", normal, "--bundle", bundle, "--out", out)
+    waited = sum(row["p_value"] == "" for row in read_csv(out))
+    assert waited > 0
+    assert f"{waited} rows were taken as warm-up and not judged" in result.stderr
+    told = json.loads(run("detect", normal, "--bundle", bundle, "--out", out, "--json").stdout)
+    assert told["rows"] - told["judged"] == waited
+
+
 def test_detect_finds_the_fault(run: Run, attacked: Path, normal: Path, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores.csv"
     result = run("detect", attacked, "--bundle", bundle, "--warmup", normal, "--out", out, "--json")

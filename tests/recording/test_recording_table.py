@@ -66,9 +66,11 @@ def test_run_column_can_have_another_name(tmp_path: Path) -> None:
     assert [name for name, _ in recording.runs()] == ["x", "y"]
 
 
-def test_numbers_as_runs_are_names(tmp_path: Path) -> None:
+def test_numbers_as_runs_are_names_and_stay_numbers(tmp_path: Path) -> None:
     recording = read_recording(parquet_file(tmp_path, a=[1.0, 2.0], run=[10, 11]))
     assert [name for name, _ in recording.runs()] == ["10", "11"]
+    assert recording.run is not None
+    assert recording.run.tolist() == [10, 11]
 
 
 @pytest.mark.parametrize(
@@ -262,6 +264,14 @@ def test_table_of_scores_keeps_missing_values_and_text(tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "scores.parquet")
     assert table.column("incident").to_pylist() == ["01HX", None]
     assert table.column("timestamp")[0].as_py().replace(tzinfo=UTC) == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+
+
+def test_table_without_incidents_has_the_schema_of_one_with_some(tmp_path: Path) -> None:
+    schemas = []
+    for incident in (["01HX", None], [None, None]):
+        write_table(tmp_path / "scores.parquet", {"incident": np.array(incident, dtype=object)})
+        schemas.append(pq.read_schema(tmp_path / "scores.parquet"))
+    assert schemas[0] == schemas[1]
 
 
 def test_table_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

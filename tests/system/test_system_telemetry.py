@@ -54,7 +54,7 @@ telemetry: {{endpoint: "{receiver.endpoint}", interval: 500ms, trace_ratio: 1}}
             for s in r.scope_metrics
             for metric in s.metrics
         }
-        assert {"edge_agent_readings_total", "edge_agent_tick_seconds"} <= metrics
+        assert {"edge_agent_readings", "edge_agent_tick_seconds"} <= metrics  # exporters of Prometheus add `_total`
 
         def logged() -> str:
             return " ".join(

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from edge_adapters.modbus.options import Parity, Transport
 from edge_adapters.modbus.probe import ProbeOptions, ProbeRow, probe
@@ -88,8 +89,18 @@ def options_from(target: str, given: dict[str, Any]) -> ProbeOptions:
     try:
         return ProbeOptions.model_validate({**given, "stopbits": int(given["stopbits"]), **where})
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-        raise click.UsageError("\n".join(problem.removeprefix(": ") for problem in problems)) from error
+        problems = map(_told, error.errors())
+        raise click.UsageError("\n".join(problems)) from error
+
+
+def _told(problem: ErrorDetails) -> str:
+    """A mistake in the words of our other messages."""
+    if problem["type"] == "value_error":
+        message = str(problem["ctx"]["error"])
+    else:
+        expected = problem["msg"].replace("Input should be", "expected").replace("String should have", "expected")
+        message = f"got {problem['input']!r}, {expected}"
+    return ": ".join((*map(str, problem["loc"]), message))
 
 
 def _host_and_port(target: str) -> tuple[str, int]:

@@ -106,10 +106,14 @@ def _columns(recording: Recording, found: Detection) -> dict[str, Any]:
 
 def _report(out: Path, rows: int, found: Detection, as_json: bool) -> None:
     incidents = [incident.to_dict() for incident in found.incidents.values()]
+    alarms, judged = int(found.alarm.sum()), int((found.p_value == found.p_value).sum())  # NaN: not judged
     if as_json:
-        print_json({"rows": rows, "alarms": int(found.alarm.sum()), "out": str(out), "incidents": incidents})
+        print_json({"rows": rows, "judged": judged, "alarms": alarms, "out": str(out), "incidents": incidents})
         return
     for incident in incidents:
         closed = incident["closed"] or "still open"
         click.echo(f"{incident['opened']} to {closed}  {incident['severity']}  {incident['summary']}")
-    click.echo(f"{rows} rows, {int(found.alarm.sum())} with an alarm, {len(incidents)} incidents; scores in {out}")
+    click.echo(f"{rows} rows, {alarms} with an alarm, {len(incidents)} incidents; scores in {out}")
+    if judged < rows:
+        advice = "their p_value is empty; normal history by --warmup, or more of it, shortens that"
+        click.echo(f"{rows - judged} rows were taken as warm-up and not judged: {advice}", err=True)
