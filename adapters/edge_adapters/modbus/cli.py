@@ -24,7 +24,7 @@ _ORDERS = {
 }
 
 
-@click.group("modbus")
+@click.group("modbus", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
     """Look at Modbus devices. Nothing is ever written to them."""
 
