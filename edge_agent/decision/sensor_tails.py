@@ -23,7 +23,8 @@ _FIRST, _LAST = np.log(1e-2), np.log(1e6)  # log score at the lower edge of the 
 _WIDTH = (_LAST - _FIRST) / _BINS
 _SHORTEST, _LONGEST = 50.0, 20_000.0  # ticks over which the histogram remembers
 _ENOUGH = 100.0  # ticks before a quantile is believed
-_REFRESH_EVERY = 16  # ticks between two looks at the histogram
+_REFRESH_EVERY = 16  # ticks between two looks at a histogram
+_AT_ONCE = 1024  # with more sensors the looks are spread over the ticks
 
 
 class SensorTails:
@@ -61,9 +62,10 @@ class SensorTails:
         self._counts[rows, _bin(score[rows])] += 1.0
         self._total += valid
         self._ticks += 1
-        if self._ticks % _REFRESH_EVERY == 0:
-            self._forget()
-            self._refresh()
+        rows_now = self._turn()
+        if rows_now.start < rows_now.stop:
+            self._forget(rows_now)
+            self._refresh(rows_now)
 
     def load(self, sensors: tuple[str, ...], scores: NDArray[np.float32]) -> None:
         """Replace what is known by ``scores`` [T, S] on held-out normal data; 0 or NaN: not scored."""
@@ -74,7 +76,7 @@ class SensorTails:
             there = np.flatnonzero(np.isfinite(row) & (row > 0))
             self._counts[there, _bin(row[there])] += 1.0
         self._total = self._counts.sum(axis=1)
-        self._refresh()
+        self._refresh_all()
 
     def export(self) -> dict[str, NDArray[Any]]:
         """What was learned, for saving."""
@@ -96,24 +98,36 @@ class SensorTails:
         self.sensors = tuple(str(name) for name in state["names"])
         self._counts = counts
         self._total = total
-        self._refresh()
+        self._refresh_all()
 
-    def _forget(self) -> None:
-        memory = np.clip(self._total, _SHORTEST, _LONGEST)
-        self._counts *= np.exp(-_REFRESH_EVERY / memory).astype(np.float32)[:, None]
+    def _turn(self) -> slice:
+        """The rows to look at on this tick; few sensors all have the same turn."""
+        count, turn = len(self.sensors), self._ticks % _REFRESH_EVERY
+        if count <= _AT_ONCE:
+            return slice(0, count if turn == 0 else 0)
+        return slice(turn * count // _REFRESH_EVERY, (turn + 1) * count // _REFRESH_EVERY)
 
-    def _refresh(self) -> None:
+    def _forget(self, rows: slice) -> None:
+        memory = np.clip(self._total[rows], _SHORTEST, _LONGEST)
+        self._counts[rows] *= np.exp(-_REFRESH_EVERY / memory).astype(np.float32)[:, None]
+
+    def _refresh_all(self) -> None:
+        self._excess = np.ones(len(self.sensors), np.float32)
+        self._refresh(slice(0, len(self.sensors)))
+
+    def _refresh(self, rows: slice) -> None:
         """Quantiles by linear interpolation inside the bin in which the level is reached."""
-        seen = self._counts.sum(axis=1)
-        cumulative = np.cumsum(self._counts, axis=1)
+        counts = self._counts[rows]
+        seen = counts.sum(axis=1)
+        cumulative = np.cumsum(counts, axis=1)
         target = _LEVEL * seen
         bin_index = (cumulative < target[:, None]).sum(axis=1).clip(0, _BINS - 1)
-        inside = np.take_along_axis(self._counts, bin_index[:, None], axis=1)[:, 0]
+        inside = np.take_along_axis(counts, bin_index[:, None], axis=1)[:, 0]
         below = np.take_along_axis(cumulative, bin_index[:, None], axis=1)[:, 0] - inside
         part = np.where(inside > 0, (target - below) / np.maximum(inside, 1e-9), 0.0)
         quantile = np.exp(_FIRST + _WIDTH * (bin_index + part))
         quantile = np.where(seen >= _ENOUGH, quantile, _USUAL)
-        self._excess = np.maximum(quantile / _USUAL, self._least).astype(np.float32)
+        self._excess[rows] = np.maximum(quantile / _USUAL, self._least)
 
 
 def _bin(score: NDArray[np.float32]) -> NDArray[np.int64]:
