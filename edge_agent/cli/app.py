@@ -39,6 +39,8 @@ EXTRA_HELP = {
 
 NEEDED_EXTRAS = {"demo": "demo", "train": "train"}
 """Commands that cannot do anything without an extra, so that it is said before they begin."""
+QUESTIONS = {"--help", "-h", "--list-attacks"}
+"""Except for what can be answered without."""
 
 
 class OneSentenceError(click.ClickException):
@@ -77,7 +79,7 @@ class LazyGroup(click.Group):
 
             hint = nearest(args[0], self.list_commands(ctx)).removeprefix("; ")
             raise click.UsageError(f"{error.message.rstrip('.')}. {hint[:1].upper()}{hint[1:]}".strip(), ctx) from error
-        if not {"--help", "-h"} & set(rest):
+        if not QUESTIONS & set(rest):
             _check_extra(name or "")
         return name, command, rest
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
+
+from edge_agent.errors import DataFileError
 
 config_option = click.option(
     "-c",
@@ -18,7 +21,14 @@ config_option = click.option(
     envvar="EDGE_AGENT_CONFIG",
     help="Configuration file.",
 )
+TABLES = (".csv", ".parquet")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def check_table(path: Path) -> None:
+    """:raises DataFileError: tables are not written under such a name."""
+    if path.suffix.lower() not in TABLES:
+        raise DataFileError(f"{path}: got {path.suffix!r}, expected a .csv or .parquet file")
 
 
 def print_json(value: Any) -> None:

@@ -56,7 +56,7 @@ class Replay:
                 latest_ns = batch.arrival_ns
             latest_ns = max(latest_ns, batch.arrival_ns)
             arrival_ns = batch.arrival_ns - self._origin_ns
-            while self._next_tick_ns + self._lateness_ns <= arrival_ns:
+            while self._next_tick_ns + self._lateness_ns < arrival_ns:
                 yield self._tick()
             self._advance_to(arrival_ns)
             self._pipeline.take(self._port(source), replace(batch, arrival_ns=arrival_ns))

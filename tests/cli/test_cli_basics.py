@@ -107,7 +107,8 @@ def test_needed_extra_is_asked_for_before_the_command_begins(run: Run, monkeypat
     assert result.stderr == (
         "Error: `edge-agent demo` needs amqtt, paho-mqtt, not installed here: pip install 'edge-graph-agent[demo]'\n"
     )
-    assert run("demo", "--help").exit_code == 0
+    for question in ("--help", "--list-attacks"):
+        assert run("demo", question).exit_code == 0
 
 
 def test_module_missing_of_our_own_is_a_fault(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,7 +168,7 @@ def log(tmp_path: Path) -> Path:
     with ReadingLog(path) as out:
         for row, values in enumerate(plant(ROWS, fault=True)):
             arrival_ns = 5_000_000_000 + row * 1_000_000_000
-            out.write("plc", Batch(SENSORS, values, arrival_ns), 1_750_000_000_000_000_000 + row * 1_000_000_000)
+            out.write("plc", Batch(SENSORS, values, arrival_ns), 1_750_000_000_400_000_000 + row * 1_000_000_000)
     return path
 
 
@@ -189,6 +189,23 @@ def test_replay_counts_ticks(run: Run, log: Path, bundle: Path) -> None:
     assert result.exit_code == 0
     ticks = int(result.stdout.splitlines()[-1].split()[0])
     assert ROWS - 1 <= ticks <= ROWS + 1
+
+
+def test_replay_writes_a_table_that_detect_takes(run: Run, log: Path, bundle: Path, tmp_path: Path) -> None:
+    table, out = tmp_path / "table.csv", tmp_path / "scores.csv"
+    assert run("replay", log, "--bundle", bundle, "--table", table).exit_code == 0
+    rows = read_csv(table)
+    assert list(rows[0]) == ["timestamp", *SENSORS]
+    seen = [float(row["level"]) for row in rows if row["level"]]
+    assert seen == plant(ROWS, fault=True)[:, 0].tolist()
+    assert run("detect", table, "--bundle", bundle, "--out", out).exit_code == 0
+    assert len(read_csv(out)) == len(rows)
+
+
+def test_replay_refuses_a_table_of_another_kind(run: Run, log: Path, bundle: Path, tmp_path: Path) -> None:
+    result = run("replay", log, "--bundle", bundle, "--table", tmp_path / "table.xlsx")
+    assert result.exit_code == 2
+    assert "expected a .csv or .parquet file" in result.stderr
 
 
 def test_replay_of_something_else_is_refused(run: Run, attacked: Path, bundle: Path) -> None:

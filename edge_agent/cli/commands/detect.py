@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_agent.cli.output import json_option, print_json
-from edge_agent.errors import DataFileError
+from edge_agent.cli.output import check_table, json_option, print_json
 
 if TYPE_CHECKING:
     from edge_agent.pipeline.offline import Detection
     from edge_agent.recording import Recording
-
-TABLES = (".csv", ".parquet")
 
 
 @click.command()
@@ -47,8 +44,7 @@ def detect(
       timestamp, run (if FILE has runs), score (higher is more anomalous), p_value,
       alarm (0 or 1), incident (id or empty), score.SENSOR for each sensor
     """
-    if out.suffix.lower() not in TABLES:
-        raise DataFileError(f"{out}: got {out.suffix!r}, expected a .csv or .parquet file")
+    check_table(out)
     from rich.console import Console
     from rich.progress import Progress
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_agent.cli.exit_codes import ExitCode
-from edge_agent.cli.output import config_option, json_option, print_json
+from edge_agent.cli.output import check_table, config_option, json_option, print_json
 from edge_agent.errors import ConfigError, DataFileError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--keep", type=click.IntRange(0, 1000), default=4, show_default=True, help="Full files to keep.")
 @json_option
 def record(config_path: str, out: Path, duration: str | None, max_size: str, keep: int, as_json: bool) -> None:
-    """Write what the sources read to a log, for `edge-agent replay` and for training.
+    """Write what the sources read to a log, for `edge-agent replay`, which can make a table for training of it.
 
     Nothing is scored. Stop the daemon first where a source can be read by one client only (a serial line, a broker
     session): the readings would otherwise be missing there.
@@ -51,11 +51,22 @@ def record(config_path: str, out: Path, duration: str | None, max_size: str, kee
 @click.argument("log", type=click.Path(path_type=Path))
 @click.option("-c", "--config", "config_path", type=click.Path(path_type=Path), help="For sensors, graph and budget.")
 @click.option("--bundle", type=click.Path(exists=True, path_type=Path), help="Default: that of the configuration.")
+@click.option(
+    "--table",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the readings as a table (.csv or .parquet) for `train` and `detect`: one row a tick.",
+)
 @click.option("--fail-on-incident", is_flag=True, help="Exit code 1 when there was an incident.")
 @json_option
 @click.pass_context
 def replay(
-    ctx: click.Context, log: Path, config_path: Path | None, bundle: Path | None, fail_on_incident: bool, as_json: bool
+    ctx: click.Context,
+    log: Path,
+    config_path: Path | None,
+    bundle: Path | None,
+    table: Path | None,
+    fail_on_incident: bool,
+    as_json: bool,
 ) -> None:
     """Send LOG (written by `edge-agent record`) through the pipeline again, in virtual time.
 
@@ -64,16 +75,23 @@ def replay(
     """
     from edge_agent.cli.offline_model import load_model, pipeline_options
     from edge_agent.cli.replaying import Replay
+    from edge_agent.cli.tick_table import TickTable
     from edge_agent.config import load_config
-    from edge_agent.recording import ReadingLogReader
+    from edge_agent.recording import ReadingLogReader, write_table
 
+    if table is not None:
+        check_table(table)
     config = load_config(config_path, sources_required=False) if config_path is not None else None
     path = bundle or (config.model.path() if config is not None else None)
     readings = ReadingLogReader(log)
     player = Replay(load_model(path), pipeline_options(config), config)
-    ticks = incidents = 0
+    ticks = incidents = judged = 0
+    seen = TickTable()
     for report in player.play(readings):
         ticks += 1
+        judged += report.decision.p_value is not None
+        if table is not None:
+            seen.add(report.snapshot)
         for event in report.events:
             incidents += event.body.get("state") == "open"
             _show(event, as_json)
@@ -81,7 +99,11 @@ def replay(
         raise DataFileError(f"{log}: holds no readings")
     if readings.damaged:
         click.echo(f"note: {readings.damaged} damaged lines were left out", err=True)
+    if table is not None:
+        write_table(table, seen.columns())
     click.echo(f"{ticks} ticks, {incidents} incidents", err=as_json)
+    if judged < ticks:
+        click.echo(f"{ticks - judged} ticks were warm-up and not judged", err=True)
     if fail_on_incident and incidents:
         ctx.exit(int(ExitCode.FAILED))
 
