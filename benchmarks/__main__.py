@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-MODULES = ("process", "tick", "ingest")
+MODULES = ("process", "tick", "ingest", "detection")
 HERE = Path(__file__).parent
 
 
