@@ -28,16 +28,16 @@ from edge_agent.daemon.learned import export_learned, import_learned
 from edge_agent.daemon.memory import release_memory
 from edge_agent.daemon.models import Model, Models
 from edge_agent.daemon.parts import Parts
+from edge_agent.daemon.tracing import Tracer
 from edge_agent.delivery import SinkRunner
 from edge_agent.errors import ConfigError, StoreError
 from edge_agent.export.otlp import OtlpExporter
 from edge_agent.export.systemd import Notifier
-from edge_agent.export.trace import ReadingTrace, Stage, TickTrace
 from edge_agent.history import History, StateFile
 from edge_agent.inference import StatisticalDetector
 from edge_agent.intake.intake import SourcePort
 from edge_agent.metrics import Metrics
-from edge_agent.pipeline.engine import STAGES, Pipeline, PipelineOptions, TickReport, sensor_options_by_pattern
+from edge_agent.pipeline.engine import Pipeline, PipelineOptions, TickReport, sensor_options_by_pattern
 from edge_agent.pipeline.ulid import UlidMaker
 from edge_agent.registry import build_sink, build_source, sink_adapter, source_adapter
 from edge_agent.sample import Batch
@@ -77,8 +77,7 @@ class Daemon:
         self._new_id = UlidMaker(self._rng)
         self._learned_file = StateFile(data_dir / "learned.npz")
         self._listeners: list[Callable[[TickReport], None]] = []
-        self._follow = False
-        self._followed: ReadingTrace | None = None
+        self._tracer = Tracer(self.otlp)
         self._publish: Callable[[Event], None] | None = None
         self._next_tick_ns = 0
         self._ticking = False
@@ -279,17 +278,11 @@ class Daemon:
             self._tell(self._scores_event(report))
         for listener in self._listeners:
             listener(report)
-        if self.otlp.samples(report.tick):
-            self.otlp.trace(_trace(report, self._followed))
-        self._followed, self._follow = None, self.otlp.samples(report.tick + 1)
+        self._tracer.ticked(report)
 
     def _take(self, pipeline: Pipeline, port: SourcePort, batch: Batch) -> None:
         pipeline.take(port, batch)
-        if self._follow and len(batch):  # one reading of a tick that will be traced
-            self._follow = False
-            to_wall_ns = pipeline.timeline.to_wall_ns
-            arrival_ns, taken_ns = to_wall_ns(batch.arrival_ns), to_wall_ns(self.clock.monotonic_ns())
-            self._followed = ReadingTrace(batch.sensors[0], port.name, arrival_ns, taken_ns)
+        self._tracer.taken(pipeline, port, batch)
 
     def _tell(self, event: Event) -> None:
         event.body.setdefault("agent", self.config.agent.name)
@@ -442,21 +435,3 @@ def _make_folder(folder: Path) -> None:
         raise ConfigError(
             f"agent.data_dir: cannot make {folder}: {error.strerror}; expected a folder that the agent may write to"
         ) from error
-
-
-def _trace(report: TickReport, reading: ReadingTrace | None) -> TickTrace:
-    stages, start_ns = [], report.time_ns
-    for name, spent_ns in zip(STAGES, report.stages_ns, strict=True):
-        stages.append(Stage(name, start_ns, spent_ns))
-        start_ns += spent_ns
-    decision = report.decision
-    return TickTrace(
-        tick=report.tick,
-        start_ns=report.time_ns,
-        stages=tuple(stages),
-        sensors=len(report.snapshot),
-        score=decision.plant_score or 0.0,
-        p_value=decision.p_value,
-        reading=reading,
-        incidents=tuple(incident.id for incident in decision.changed),
-    )
