@@ -150,8 +150,9 @@ class Control:
             _log.info("model swap to %s asked for by %s", path, actor)
             try:
                 model = await self._daemon.models.prepare(path)
-            except BundleError:
+            except BundleError as error:
                 self.metrics.model_swaps.labels("refused").inc()
+                _log.warning("model swap refused: %s", error)  # whoever asked is told, but it may not be the operator
                 raise
             return await self._go_live(model, "swapped", partial(self._daemon.models.install, model))
 

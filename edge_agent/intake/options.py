@@ -59,7 +59,10 @@ class IntakeOptions(Options):
         default=20_000, ge=1, le=10_000_000, description="Frames buffered for each source between it and the tick."
     )
     max_sensors: int = Field(
-        default=20_000, ge=1, le=1_000_000, description="Sensors beyond this number are refused and counted."
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Sensors beyond this number are refused and counted. 10,000 take about 350 MB of memory.",
     )
     max_future: Duration = Field(
         default=300.0, description="A source time further ahead than this is not believed; arrival time is used."

@@ -216,7 +216,9 @@ async def test_ticks_that_could_not_be_made_are_counted_and_not_made_up_for(benc
 # -- models ----------------------------------------------------------------------------------------------------
 
 
-async def test_models_are_swapped_refused_and_rolled_back_between_ticks(bench: Bench) -> None:
+async def test_models_are_swapped_refused_and_rolled_back_between_ticks(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     good = bundle_folder(bench.folder / "good", make_files(version="2.0.0"))
     broken = bundle_folder(bench.folder / "broken", make_files(version="3.0.0") | {"model.onnx": b"\x00" * 100})
     blind = bundle_with(rewire("score", nan_when_value_is_below_minus_1000), version="4.0.0")
@@ -240,6 +242,7 @@ async def test_models_are_swapped_refused_and_rolled_back_between_ticks(bench: B
                 await daemon.control.swap_model(folder, "test")
             assert daemon.control.model()["version"] == "2.0.0"
         assert daemon.metrics.model_swaps.labels("refused").value == 3
+        assert caplog.text.count("model swap refused: ") == 3
         answer = await daemon.control.rollback_model("test")
         assert answer["model"]["version"] == "1.0.0"
         await bench.tick(daemon, 2)
