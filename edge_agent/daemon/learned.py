@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 
 _DETECTOR, _DECISION, _SENSORS, _LEARNED = "detector.", "decision.", "sensors", "learned_edges"
 _LIMIT = 256 * 2**20
+SETTLING_TICKS = 10
+"""Usable ticks before a sensor is judged again: the plant went on meanwhile, and to a model it seems to have jumped."""
 
 
 def export_learned(pipeline: Pipeline) -> dict[str, NDArray[Any]]:
@@ -31,9 +33,10 @@ def export_learned(pipeline: Pipeline) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def import_learned(pipeline: Pipeline, raw: bytes) -> bool:
+def import_learned(pipeline: Pipeline, raw: bytes, settling_ticks: int = SETTLING_TICKS) -> bool:
     """Take over what was exported, if it fits the detector in use; False when it does not.
 
+    Sensors are judged again after ``settling_ticks``; 0 is for a plant that did not go on meanwhile.
     For a pipeline that knows no sensors yet: learned edges are by the order of the sensors.
     """
     try:
@@ -42,6 +45,8 @@ def import_learned(pipeline: Pipeline, raw: bytes) -> bool:
         _log.warning("learned state not used: %s", error)
         return False
     state, sensors, edges = _part(arrays, _DETECTOR), arrays.get(_SENSORS), arrays.get(_LEARNED)
+    if "seen" in state:
+        state["seen"] = np.minimum(state["seen"], pipeline.detector.warmup_ticks - settling_ticks)
     if sensors is None or "sensors" not in state or not pipeline.detector.import_state(state):
         _log.info("learned state not used: it belongs to another model")
         return False

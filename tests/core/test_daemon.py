@@ -17,6 +17,7 @@ from edge_agent import registry
 from edge_agent.clock import NS_PER_S, VirtualClock
 from edge_agent.config import parse_config
 from edge_agent.daemon import Daemon
+from edge_agent.daemon.learned import SETTLING_TICKS
 from edge_agent.errors import BundleError, ConfigError, ControlError
 from edge_agent.inference import StatisticalDetector
 
@@ -366,6 +367,10 @@ async def test_what_was_learned_is_there_after_a_restart(bench: Bench) -> None:
         await bench.tick(daemon)
         assert daemon.pipeline is not None
         assert daemon.pipeline.last_report is not None
+        assert daemon.pipeline.last_report.scores.valid.tolist() == [False]  # how long it was off is not known
+        for value in range(26, 26 + SETTLING_TICKS):
+            probe.sources["press"].give(a=float(value))
+            await bench.tick(daemon)
         assert daemon.pipeline.last_report.scores.valid.tolist() == [True]
 
 

@@ -281,7 +281,7 @@ def test_scores_go_on_after_a_restart_as_if_there_had_been_none(tiny: Bundle, ki
     before.run(600)
     assert before.pipeline.graph.edges()
     raw = write_npz(export_learned(before.pipeline))
-    assert import_learned(after.pipeline, raw)
+    assert import_learned(after.pipeline, raw, settling_ticks=0)
     after.pipeline.ticks = 600
     expected = whole.run(40)
     backwards = NAMES[::-1]
