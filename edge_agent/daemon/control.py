@@ -150,6 +150,7 @@ class Control:
             _log.info("model swap to %s asked for by %s", path, actor)
             try:
                 model = await self._daemon.models.prepare(path)
+                _check_fits(model, self._pipeline.graph.sensors)
             except BundleError as error:
                 self.metrics.model_swaps.labels("refused").inc()
                 _log.warning("model swap refused: %s", error)  # whoever asked is told, but it may not be the operator
@@ -223,6 +224,16 @@ class Control:
             "scale": float(scores.scale[i]) if valid else None,
             "score": round(float(scores.score[i]), 4) if valid else None,
         }
+
+
+def _check_fits(model: Model, sensors: tuple[str, ...]) -> None:
+    """:raises BundleError: a site model was trained on another site: it knows none of the sensors here."""
+    trained = [] if model.bundle is None else [sensor.name for sensor in model.bundle.manifest.sensors]
+    if trained and sensors and not set(trained) & set(sensors):
+        raise BundleError(
+            f"the model was trained on {len(trained)} sensors such as {trained[0]!r}, and none of the {len(sensors)} "
+            f"sensors here, such as {sensors[0]!r}, is among them; expected a model of this plant or a universal one"
+        )
 
 
 def _named(bundle: Bundle | None) -> str:

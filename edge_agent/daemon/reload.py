@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,7 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
         "applied": [name for name in difference.sections if name in _LIVE],
         "restart_required": restart,
     }
-    _log.info("configuration reloaded: %s", result)
+    _log.info("configuration reloaded: %s", json.dumps(result))
     return result
 
 

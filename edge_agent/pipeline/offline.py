@@ -177,15 +177,3 @@ def period_s(recording: Recording) -> float:
     positive = positive[positive > 0]
     median = float(np.median(positive)) / NS_PER_S if len(positive) else 1.0
     return min(max(median, 0.01), 3600.0)
-
-
-def columns(recording: Recording, found: Detection) -> dict[str, Any]:
-    """The table that ``edge-agent detect`` writes: one row per input row, in order."""
-    table: dict[str, Any] = {}
-    if recording.timestamp is not None:
-        table["timestamp"] = recording.timestamp
-    if recording.run is not None:
-        table["run"] = recording.run
-    table |= {"score": found.score, "p_value": found.p_value, "alarm": found.alarm, "incident": found.incident}
-    table |= {f"score.{name}": found.sensor_score[:, i] for i, name in enumerate(found.sensors)}
-    return table

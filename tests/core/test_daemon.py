@@ -267,6 +267,16 @@ async def test_the_same_model_again_carries_its_state_over_as_it_is_at_the_excha
         }
 
 
+async def test_a_site_model_of_another_plant_is_refused(bench: Bench) -> None:
+    foreign = bundle_folder(bench.folder / "foreign", make_files(sensors=("elsewhere",), version="9.0.0"))
+    async with running(bench.make()) as daemon:
+        probe.sources["press"].give(a=1.0, b=2.0)
+        await bench.tick(daemon, 2)
+        with pytest.raises(BundleError, match="none of the 2 sensors here, such as 'a'"):
+            await daemon.control.swap_model(foreign, "test")
+        assert daemon.control.model()["version"] == "1.0.0"
+
+
 async def test_a_model_swapped_in_outlives_a_configured_one_that_is_gone(bench: Bench) -> None:
     good = bundle_folder(bench.folder / "good", make_files(version="2.0.0"))
     async with running(bench.make()) as daemon:
