@@ -16,6 +16,7 @@ from edge_agent.decision.options import DecisionOptions
 from edge_agent.decision.persistence import Persistence
 from edge_agent.decision.process import ProcessIncidents
 from edge_agent.decision.quality import QualityIncidents
+from edge_agent.decision.returning import Returning
 from edge_agent.decision.sensor_tails import SensorTails
 from edge_agent.decision.statistics import SMOOTHED, WIDTH, PlantStatistics
 from edge_agent.decision.suspects import Suspects
@@ -79,7 +80,8 @@ class Decider:
         self.tails.align(snapshot.sensors)
         self.lasting_tails.align(snapshot.sensors)
         raw = scores.score
-        scores = replace(scores, score=self.tails.usual(raw))
+        settled = self._returning.settled(snapshot)
+        scores = replace(scores, score=self.tails.usual(raw), valid=scores.valid & settled)
         mean = self._persistence.update(snapshot.sensors, scores.score, scores.valid)
         lasting = self.lasting_tails.usual(mean)
         row = self._statistics.update(scores.score, lasting, scores.valid & facts.monitored)
@@ -143,12 +145,14 @@ class Decider:
         self._waiting.clear()
         self._statistics = PlantStatistics()
         self._suspects = Suspects()
+        self._returning = Returning()
 
     def new_run(self, snapshot: Snapshot, facts: SensorFacts) -> tuple[Incident, ...]:
         """The stream starts anew: what carries over ticks is forgotten, the calibration stays."""
         self._statistics.reset()
         self._suspects.reset()
         self._persistence.reset()
+        self._returning.reset()
         return (*self.process.close_all(snapshot, facts), *self.quality.close_all(snapshot))
 
     def _learn(self, seen: _Seen, *, alarm: bool) -> None:

@@ -54,13 +54,15 @@ class Bench:
         # A chain: 0-1-2 ... and, apart from it, 5-6.
         self.neighbour = np.array([[1, -1], [0, 2], [1, 3], [2, 4], [3, -1], [6, -1], [5, -1], [-1, -1]])
 
-    def step(self, raised: dict[int, float] | None = None, quality: dict[int, Quality] | None = None) -> bool:
+    def step(
+        self, raised: dict[int, float] | None = None, quality: dict[int, Quality] | None = None, age: float = 0.0
+    ) -> bool:
         flags = np.zeros(N, np.int32)
         for i, flag in (quality or {}).items():
             flags[i] = flag
         usable = flags == 0
         snapshot = Snapshot(
-            self.tick, self.tick * 10**9, 1, NAMES, np.full(N, 5.0), np.zeros(N, np.float32), flags, usable,
+            self.tick, self.tick * 10**9, 1, NAMES, np.full(N, 5.0), np.full(N, age, np.float32), flags, usable,
             self.neighbour,
         )  # fmt: skip
         score = self.rng.chisquare(1, N).astype(np.float32)
@@ -137,6 +139,29 @@ def test_a_sensor_next_to_an_open_incident_joins_it() -> None:
         bench.step({0: 300.0, 1: 300.0})
     assert bench.states() == [IncidentState.OPEN, IncidentState.UPDATED]
     assert {part.sensor for part in bench.incidents[-1].contributions} >= {"s0", "s1"}
+
+
+@pytest.mark.parametrize(("gap", "incidents"), [(0, 1), (4, 1), (12, 0), (60, 0)])
+def test_readings_that_return_after_a_gap_are_not_judged_at_once(gap: int, incidents: int) -> None:
+    bench = Bench()
+    bench.warm()
+    for age in range(1, gap + 1):
+        bench.step(age=float(age))
+    for _ in range(5):  # forecasts from before the gap
+        bench.step({2: 300.0, 3: 300.0})
+    for _ in range(60):
+        bench.step()
+    assert bench.states().count(IncidentState.OPEN) == incidents
+
+
+def test_a_sensor_is_judged_again_soon_after_its_return() -> None:
+    bench = Bench()
+    bench.warm()
+    for age in range(1, 61):
+        bench.step(age=float(age))
+    for _ in range(20):
+        bench.step({2: 300.0})
+    assert bench.states() == [IncidentState.OPEN]
 
 
 def test_one_glitch_is_not_an_incident() -> None:

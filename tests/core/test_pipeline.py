@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bundle_factory import bundle_with, make_files, nan_when_value_is_below_minus_1000, rewire
 
-from edge_agent.bundle import Bundle, Calibration, verify_bundle, write_npz
+from edge_agent.bundle import Bundle, Calibration, universal_bundle, verify_bundle, write_npz
 from edge_agent.clock import NS_PER_S, VirtualClock
 from edge_agent.contract import SourceOptions
 from edge_agent.daemon.learned import export_learned, import_learned
@@ -324,3 +324,19 @@ def test_learned_state_of_another_model_is_not_used(tiny: Bundle) -> None:
     assert not import_learned(after.pipeline, write_npz(export_learned(before.pipeline)))
     assert not import_learned(after.pipeline, b"no archive")
     assert len(after.pipeline.graph) == 0
+
+
+def waves(tick: int, rng: np.random.Generator) -> dict[str, float]:
+    return {f"s{i}": float(np.sin(tick / (30 + 10 * i)) + 0.01 * rng.normal()) for i in range(8)}
+
+
+def test_a_sensor_that_speaks_rarely_is_judged_all_the_same() -> None:
+    rng = np.random.default_rng(0)
+    plant = Plant(OnnxDetector(universal_bundle()), PipelineOptions())
+    for tick in range(3000):
+        values = waves(tick, rng)
+        if tick % 20:
+            del values["s3"]
+        report = plant.tick(values)
+    assert report.scores.valid.all()
+    assert plant.pipeline.decider._returning._rest.tolist() == [0] * 8
