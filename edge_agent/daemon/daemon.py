@@ -274,6 +274,9 @@ class Daemon:
         if self.history is not None:
             for incident in report.decision.changed:
                 await self.history.record(incident)
+            for event in report.events:
+                if event.kind is EventKind.STATUS:
+                    await self.history.record_event(event)
         if any(EventKind.SCORES in sink.options.events for sink in self.sinks.values()):
             self._tell(self._scores_event(report))
         for listener in self._listeners:

@@ -15,6 +15,8 @@ Weissman, Journal of the Royal Statistical Society B 56, 1994).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,16 @@ _SHAPE_MIN, _SHAPE_MAX = 0.0, 0.1
 _SMALLEST_SCALE = 0.02  # log units; a plant without any noise must not alarm at the first one
 _SMALLEST_P = 1e-300
 _APART = 10  # exceedances with so many quiet ticks between them belong to different clusters
+
+
+class Judgement(NamedTuple):
+    """How often normal operation gives a row at least this extreme.
+
+    ``p_value``: the probability at a tick. ``event_rate``: events a tick, a cluster of ticks being one event.
+    """
+
+    p_value: float
+    event_rate: float
 
 
 class Calibration:
@@ -78,15 +90,10 @@ class Calibration:
             return self._rows[: self._count].copy()
         return np.roll(self._rows, -(self._count % len(self._rows)), axis=0)
 
-    def p_value(self, row: Floats) -> float | None:
-        """Probability of a row at least this extreme in normal operation; None until :attr:`ready`."""
+    def judge(self, row: Floats) -> Judgement | None:
+        """How unusual ``row`` is; None until :attr:`ready`."""
         p = self._each(row)
-        return None if p is None else _smallest(p)
-
-    def event_rate(self, row: Floats) -> float | None:
-        """Events a tick at least this extreme in normal operation, a cluster of ticks being one event."""
-        p = self._each(row)
-        return None if p is None else _smallest(p * self._extremal_index)
+        return None if p is None else Judgement(_smallest(p), _smallest(p * self._extremal_index))
 
     def _each(self, row: Floats) -> Floats | None:
         if self._sorted is None:

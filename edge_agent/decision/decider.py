@@ -45,7 +45,7 @@ class Decision:
     """What was decided at one tick.
 
     ``plant_score``: smoothed log score of the plant, None while no sensor could be scored; about 0 is normal.
-    ``p_value``: None while warming up. ``alarm``: an incident of the process is open or opening.
+    ``p_value``: None then too, and while warming up. ``alarm``: an incident of the process is open or opening.
     ``incident``: id of the process incident active last. ``changed``: incidents to tell people about.
     """
 
@@ -86,9 +86,10 @@ class Decider:
         lasting = self.lasting_tails.usual(mean)
         row = self._statistics.update(scores.score, lasting, scores.valid & facts.monitored)
         if row is None:
-            return Decision(None, None, False, None, tuple(changed), not self.calibration.ready)
+            alarm, incident = self.process.open_count > 0, self.process.latest_id()
+            return Decision(None, None, alarm, incident, tuple(changed), not self.calibration.ready)
         self._suspects.update(snapshot, scores, lasting, facts.monitored)
-        p_value, event_rate = self.calibration.p_value(row), self.calibration.event_rate(row)
+        p_value, event_rate = self.calibration.judge(row) or (None, None)
         plant_score = float(row[SMOOTHED])
         alarm, incidents = self.process.update(
             snapshot, scores, self._suspects, p_value, event_rate, plant_score, facts, degraded
@@ -102,13 +103,11 @@ class Decider:
     def calibrate(self, sensors: tuple[str, ...], scores: NDArray[np.float32]) -> None:
         """Learn from per-sensor scores [T, S] of held-out normal data that came with a bundle."""
         self.tails.load(sensors, scores)
-        self.tails.align(sensors)
         valid = np.isfinite(scores) & (scores > 0)
         usual = [self.tails.usual(np.where(there, row, 0.0)) for row, there in zip(scores, valid, strict=True)]
         persistence = Persistence(self._persistence_ticks)
         means = [persistence.update(sensors, row, there) for row, there in zip(usual, valid, strict=True)]
         self.lasting_tails.load(sensors, np.array(means))
-        self.lasting_tails.align(sensors)
         statistics = PlantStatistics()
         found = [
             statistics.update(row, self.lasting_tails.usual(mean), there)
@@ -164,7 +163,7 @@ class Decider:
             self._learn_now(seen)
             return
         self._waiting.append(seen)
-        if len(self._waiting) * len(seen.raw) > _MOST_WAITING or len(self._waiting) > self._delay:
+        while len(self._waiting) > max(1, min(self._delay, _MOST_WAITING // max(1, len(seen.raw)))):
             self._learn_now(self._waiting.popleft())
 
     def _learn_now(self, seen: _Seen) -> None:

@@ -267,6 +267,21 @@ async def test_the_same_model_again_carries_its_state_over_as_it_is_at_the_excha
         }
 
 
+async def test_status_events_are_kept_in_the_history_and_survive_a_restart(bench: Bench) -> None:
+    def with_history(text: str) -> str:
+        return text.replace("history: {enabled: false}", "history: {enabled: true}")
+
+    async with running(bench.make(with_history)) as daemon:
+        assert daemon.pipeline is not None
+        daemon.pipeline.notice("proof", "said once")
+        await bench.tick(daemon, 2)
+    probe.log.clear()
+    async with running(bench.make(with_history)) as daemon:
+        assert daemon.history is not None
+        kept = [event for event in await daemon.history.events() if event.get("what") == "proof"]
+    assert [event["message"] for event in kept] == ["said once"]
+
+
 async def test_a_site_model_of_another_plant_is_refused(bench: Bench) -> None:
     foreign = bundle_folder(bench.folder / "foreign", make_files(sensors=("elsewhere",), version="9.0.0"))
     async with running(bench.make()) as daemon:
