@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_agent.bundle import Bundle, Calibration, ModelSlots, read_bundle, universal_bundle
 from edge_agent.errors import BundleError, StoreError
-from edge_agent.inference import Detector, OnnxDetector, SelfTestReport, StatisticalDetector, self_test
+from edge_agent.inference import Detector, OnnxDetector, StatisticalDetector, self_test
 from edge_agent.pipeline.options import ModelOptions
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,6 @@ class Model:
 
     detector: Detector
     bundle: Bundle | None
-    report: SelfTestReport | None
 
     @property
     def calibration(self) -> Calibration | None:
@@ -58,12 +57,9 @@ class Model:
 
 
 class Models:
-    """The models of one gateway: current, previous, universal, fallback.
+    """The models of one gateway: current, previous, universal, fallback. Installed ones are kept in ``data_dir``."""
 
-    ``data_dir`` is None for a run that keeps nothing (tests, one-off replay).
-    """
-
-    def __init__(self, options: ModelOptions, data_dir: Path | None) -> None:
+    def __init__(self, options: ModelOptions, data_dir: Path) -> None:
         self._options = options
         self._data_dir = data_dir
         self._slots: ModelSlots | None = None
@@ -131,25 +127,22 @@ class Models:
             except (BundleError, StoreError) as error:
                 self._tell(str(error))
         self._tell("no model can run: the statistical detector is used instead, incidents are flagged as degraded")
-        return Model(StatisticalDetector(), None, None)
+        return Model(StatisticalDetector(), None)
 
     def _tested_once(self, bundle: Bundle) -> Model:
         """The self-test is about a bundle on a runtime and machine: what has passed need not pass at each start."""
         mark = f"{bundle.sha256} {metadata.version('onnxruntime')} {platform.machine()}"
-        passed = None if self._data_dir is None else self._data_dir / "models" / "self-tested"
-        if passed is not None and passed.is_file() and passed.read_text() == mark:
-            return Model(OnnxDetector(bundle), bundle, None)
+        passed = self._data_dir / "models" / "self-tested"
+        if passed.is_file() and passed.read_text() == mark:
+            return Model(OnnxDetector(bundle), bundle)
         model = _tested(bundle)
-        if passed is not None:
-            with contextlib.suppress(OSError):  # only a saving of time
-                passed.parent.mkdir(parents=True, exist_ok=True)
-                passed.write_text(mark)
+        with contextlib.suppress(OSError):  # only a saving of time
+            passed.parent.mkdir(parents=True, exist_ok=True)
+            passed.write_text(mark)
         return model
 
     def _current(self) -> Bundle | None:
         configured = self._options.path()
-        if self._data_dir is None:
-            return read_bundle(configured) if configured else None
         self._slots = ModelSlots(self._data_dir)
         for message in self._slots.quarantined:
             self._tell(message)
@@ -187,5 +180,5 @@ class Models:
 
 
 def _tested(bundle: Bundle) -> Model:
-    report = self_test(bundle)
-    return Model(OnnxDetector(bundle), bundle, report)
+    self_test(bundle)
+    return Model(OnnxDetector(bundle), bundle)
