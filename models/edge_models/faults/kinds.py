@@ -194,24 +194,24 @@ class Kind:
 
 
 CATALOGUE: dict[str, Kind] = {
-    "spike": Kind(offset, (1.0, 4.0), ticks=(1, 4)),
-    "bias": Kind(offset, (0.5, 2.0)),
-    "drift": Kind(drift, (1.0, 4.0)),
-    "stuck": Kind(stuck, (0.3, 1.0), least=True),
-    "noise": Kind(noise, (0.3, 1.0)),
-    "gain": Kind(gain, (0.5, 2.0)),
-    "delay": Kind(delay, (0.5, 1.5), Needs.RELATED, relation_only=True),
-    "replay": Kind(replay, (0.3, 1.0), Needs.RELATED, least=True, relation_only=True),
+    "spike": Kind(offset, (2.0, 6.0), ticks=(1, 4)),
+    "bias": Kind(offset, (1.0, 3.0)),
+    "drift": Kind(drift, (2.0, 6.0)),
+    "stuck": Kind(stuck, (0.5, 1.5), least=True),
+    "noise": Kind(noise, (0.5, 2.0)),
+    "gain": Kind(gain, (1.0, 4.0)),
+    "delay": Kind(delay, (0.7, 1.5), Needs.RELATED, relation_only=True),
+    "replay": Kind(replay, (0.5, 1.0), Needs.RELATED, least=True, relation_only=True),
     "swap": Kind(swap, (0.3, 1.0), Needs.RELATED, group=2, least=True, relation_only=True),
     "dropout": Kind(dropout, (0.3, 0.9), Needs.HEARD, most=1.0, unit="share of readings lost"),
-    "clipping": Kind(clipping, (0.5, 2.0)),
-    "oscillation": Kind(oscillation, (0.3, 1.0)),
-    "time_warp": Kind(time_warp, (0.5, 1.5), Needs.RELATED, relation_only=True),
-    "quantisation": Kind(quantisation, (0.5, 2.0)),
+    "clipping": Kind(clipping, (1.0, 4.0)),
+    "oscillation": Kind(oscillation, (0.5, 2.0)),
+    "time_warp": Kind(time_warp, (1.0, 2.0), Needs.RELATED, relation_only=True),
+    "quantisation": Kind(quantisation, (1.0, 4.0)),
     "common_shift": Kind(offset, (0.3, 1.0), group=2, share=0.25),
-    "decorrelation": Kind(decorrelation, (0.3, 1.0), Needs.RELATED, least=True, relation_only=True),
-    "intermittent": Kind(intermittent, (0.5, 2.0)),
-    "stealthy": Kind(stealthy, (0.5, 2.0), longer=4),
+    "decorrelation": Kind(decorrelation, (0.5, 1.0), Needs.RELATED, least=True, relation_only=True),
+    "intermittent": Kind(intermittent, (1.0, 3.0)),
+    "stealthy": Kind(stealthy, (1.0, 3.0), longer=4),
 }
 KINDS: tuple[str, ...] = tuple(CATALOGUE)
 RELATION_ONLY: tuple[str, ...] = tuple(name for name, kind in CATALOGUE.items() if kind.relation_only)
@@ -231,7 +231,7 @@ def _lag(stretch: Stretch) -> int:
 
 def _late(stretch: Stretch, lag: NDArray[np.int64]) -> Values:
     rows = np.arange(stretch.start, stretch.stop) - lag
-    return stretch.values[rows][:, list(stretch.sensors)]
+    return np.asarray(stretch.values[rows][:, list(stretch.sensors)], np.float64)
 
 
 def _on(ticks: int, share: float, generator: np.random.Generator) -> Flags:
