@@ -35,6 +35,7 @@ class Detection:
 
     ``score``, ``p_value``: NaN while nothing could be said. ``sensor_score``: [rows, sensors], NaN where not valid.
     ``incident``: id of the process incident that was open, or None. ``incidents``: each as it stood last.
+    ``warmup``: the same for the warm-up, None without one.
     """
 
     sensors: tuple[str, ...]
@@ -44,6 +45,20 @@ class Detection:
     incident: list[str | None]
     sensor_score: NDArray[np.float32]
     incidents: dict[str, Incident] = field(default_factory=dict)
+    warmup: Detection | None = None
+
+    @classmethod
+    def nothing_yet(cls, recording: Recording) -> Detection:
+        """Room for the rows of ``recording``."""
+        rows, sensors = len(recording.values), recording.sensors
+        return cls(
+            sensors,
+            np.full(rows, np.nan),
+            np.full(rows, np.nan),
+            np.zeros(rows, np.int8),
+            [None] * rows,
+            np.full((rows, len(sensors)), np.nan, np.float32),
+        )
 
 
 def detect(
@@ -58,7 +73,8 @@ def detect(
 ) -> Detection:
     """Score every row of ``recording``. State is reset where its run changes.
 
-    ``warmup`` is normal history that is run through first; each run then starts from what was learned in it.
+    ``warmup`` is normal history that is run through first. Each run then starts from what was learned in it, detector,
+    calibration and edges, and nothing else, so that what is found in a run does not depend on the runs before it.
     :raises DataFileError: ``warmup`` shares no sensor with the recording.
     """
     options = _fitted(options or PipelineOptions(), recording, warmup)
@@ -66,19 +82,23 @@ def detect(
     before = 0 if warmup is None else len(warmup)
     start_ns = int(recording.time_ns[0]) - (before + 1) * period_ns
     clock = VirtualClock(start_ns if start_ns > _EPOCH_NS else _EPOCH_NS)
-    pipeline = Pipeline(options, detector, StatisticalDetector, clock, Metrics(), UlidMaker(random.Random(0)))
-    pipeline.graph.set_trained_edges(trained_edges)
-    pipeline.calibrate(calibration)
-    player = _Player(pipeline, clock)
-    learned = None
-    if warmup is not None:
-        if not set(warmup.sensors) & set(recording.sensors):
-            raise DataFileError("the warm-up file shares no sensor with the recording; expected the same columns")
-        for _, rows in warmup.runs():
-            for _ in player.play(warmup, rows):
-                pass
-        learned = pipeline.detector.export_state()
-    return _collect(recording, player, learned, progress)
+    metrics, new_id = Metrics(), UlidMaker(random.Random(0))
+
+    def player(detector: Detector) -> _Player:
+        pipeline = Pipeline(options, detector, StatisticalDetector, clock, metrics, new_id)
+        pipeline.graph.set_trained_edges(trained_edges)
+        return _Player(pipeline, clock)
+
+    first = player(detector)
+    first.pipeline.calibrate(calibration)
+    found = Detection.nothing_yet(recording)
+    if warmup is None:
+        return _collect(recording, found, lambda at: first.anew() if at else first, progress)
+    if not set(warmup.sensors) & set(recording.sensors):
+        raise DataFileError("the warm-up file shares no sensor with the recording; expected the same columns")
+    found.warmup = _collect(warmup, Detection.nothing_yet(warmup), lambda _at: first, lambda _rows: None)
+    learned = _Learned.by(first.pipeline)
+    return _collect(recording, found, lambda _at: learned.give(player(first.pipeline.detector)), progress)
 
 
 class _Player:
@@ -102,6 +122,11 @@ class _Player:
             self.pipeline.take(self._port, Batch(names, values, now_ns, source_time_ns=self._clock.wall_ns()))
             yield self.pipeline.tick(now_ns)
 
+    def anew(self) -> _Player:
+        """Itself, for another run: what is carried over ticks is forgotten, what was learned stays."""
+        self.pipeline.new_run()
+        return self
+
     def _layout(self, sensors: tuple[str, ...], known: NDArray[np.bool_]) -> tuple[str, ...]:
         if known.all():
             return sensors
@@ -111,30 +136,45 @@ class _Player:
         return self._layouts[key]
 
 
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """What a warm-up leaves. ``edges`` are by the order of ``sensors``."""
+
+    sensors: tuple[str, ...]
+    detector: dict[str, NDArray[Any]]
+    decision: dict[str, NDArray[Any]]
+    edges: NDArray[np.int64] | None
+
+    @classmethod
+    def by(cls, pipeline: Pipeline) -> _Learned:
+        learner = pipeline.graph.learner
+        edges = None if learner is None else learner.export()
+        return cls(pipeline.graph.sensors, pipeline.detector.export_state(), pipeline.decider.export(), edges)
+
+    def give(self, player: _Player) -> _Player:
+        """``player``, new, with all this."""
+        pipeline = player.pipeline
+        pipeline.detector.reset()
+        pipeline.detector.import_state(self.detector)
+        pipeline.decider.restore(self.decision)
+        pipeline.intake.expect(self.sensors)
+        if self.edges is not None:
+            pipeline.graph.restore_learned(self.edges)
+        return player
+
+
 def _collect(
-    recording: Recording, player: _Player, learned: dict[str, NDArray[Any]] | None, progress: Callable[[int], None]
+    recording: Recording, found: Detection, begin: Callable[[int], _Player], progress: Callable[[int], None]
 ) -> Detection:
-    rows, sensors = len(recording.values), recording.sensors
-    found = Detection(
-        sensors,
-        np.full(rows, np.nan),
-        np.full(rows, np.nan),
-        np.zeros(rows, np.int8),
-        [None] * rows,
-        np.full((rows, len(sensors)), np.nan, np.float32),
-    )
+    """Play every run of ``recording`` by the player that ``begin`` gives for its first row."""
     at = 0
     for _, run in recording.runs():
-        if at or learned is not None:
-            player.pipeline.new_run()
-        if learned is not None:
-            player.pipeline.detector.import_state(learned)
-        for report in player.play(recording, run):
+        for report in begin(at).play(recording, run):
             _note(found, at, report)
             at += 1
             if at % 256 == 0:
                 progress(at)
-    progress(rows)
+    progress(at)
     return found
 
 

@@ -1,4 +1,4 @@
-"""The commands ``edge-agent train`` and ``edge-agent evaluate``. PyTorch is imported when one of them runs."""
+"""The command ``edge-agent train``. PyTorch is imported when it runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _NEEDED = ("torch", "torch_geometric", "onnx", "onnxscript", "pyarrow", "sklearn
 _HINT = "pip install 'edge-graph-agent[train]'"
 
 
-class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic in stubs only
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in stubs only
+    """Seconds from text such as ``30s``."""
+
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -47,9 +49,9 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic in stubs 
     help="CSV with two columns of sensor names that belong together; they come before learned neighbours.",
 )
 @click.option("--run-column", help="Column that tells independent runs apart (default: `run` where there is one).")
-@click.option("--tick", type=_Duration(), help="Time between rows, such as 1s (default: from the timestamps).")
+@click.option("--tick", type=Duration(), help="Time between rows, such as 1s (default: from the timestamps).")
 @click.option(
-    "--time-budget", type=_Duration(), default="5m", show_default=True, help="About how long training may take."
+    "--time-budget", type=Duration(), default="5m", show_default=True, help="About how long training may take."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--name", default="site", show_default=True, help="Name of the model in manifest and events.")
@@ -99,64 +101,6 @@ def train_command(
         if names:
             click.echo(f"{len(names)} sensors {what}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}")
     click.echo(f"Next: edge-agent detect FILE --bundle {report.out} --out scores.parquet")
-
-
-@click.command("evaluate", short_help="Measure a model on labelled recordings.")
-@click.option(
-    "--data",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar="EDGE_AGENT_DATA",
-    required=True,
-    help="Folder of recordings (asd/, smd/, tep/, skab/, batadal/, lbnl_ahu/, wsn_suthaharan/, swat/, wadi/).",
-)
-@click.option(
-    "--bundle",
-    type=click.Path(exists=True, path_type=Path),
-    help="Bundle to measure (default: the universal model of this installation).",
-)
-@click.option(
-    "--set", "sets", multiple=True, help="Only this set; may be given several times (default: all but swat and wadi)."
-)
-@click.option("--site", is_flag=True, help="Also train a site model on each plant's normal part, and measure it.")
-@click.option("--time-budget", type=_Duration(), default="1m", show_default=True, help="For each site model.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the site models.")
-@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
-def evaluate_command(
-    data: Path, bundle: Path | None, sets: tuple[str, ...], site: bool, time_budget: float, seed: int, as_json: bool
-) -> None:
-    """Measure a model on labelled recordings, beside random, max |z|, PCA and a ridge VAR(5).
-
-    AUROC, AUC-PR and VUS-PR (window 20 ticks, 100 for smd), means over the tests of each set. Scores are causal; no
-    threshold is involved and nothing is chosen by looking at labels. Each test starts afresh after the normal part.
-
-    \b
-    Example:
-      edge-agent evaluate --data recordings --set asd --set tep --site
-
-    Exit codes: 0 measured, 1 the model failed, 2 wrong arguments or recordings that cannot be used.
-    """
-    _require_training()
-    import torch
-
-    from edge_agent.bundle.store import read_bundle, universal_bundle
-    from edge_models.datasets import OPEN_SETS, SETS
-    from edge_models.evaluate import evaluate, with_bundle, with_site_training
-
-    torch.set_num_threads(1)
-    unknown = sorted(set(sets) - set(SETS))
-    if unknown:
-        raise click.BadParameter(f"got {unknown[0]!r}, expected one of {', '.join(SETS)}", param_hint="--set")
-    shown = read_bundle(bundle) if bundle is not None else universal_bundle()
-    models = {shown.manifest.name: with_bundle(shown)}
-    if site:
-        models["site model"] = with_site_training(time_budget, seed)
-    rows = evaluate(data, sets or OPEN_SETS, models, lambda name, plant: click.echo(f"{name}: {plant}", err=True))
-    if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
-        return
-    click.echo(f"{'set':16}{'detector':16}{'tests':>6}{'AUROC':>8}{'AUC-PR':>8}{'VUS-PR':>8}")
-    for row in rows:
-        click.echo(f"{row.set:16}{row.detector:16}{row.tests:6d}{row.auroc:8.3f}{row.auc_pr:8.3f}{row.vus_pr:8.3f}")
 
 
 def _require_training() -> None:

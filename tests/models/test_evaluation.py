@@ -1,64 +1,199 @@
-"""Evaluation on recordings, and the baselines beside it."""
+"""The harness: what is run, what is judged, and the command."""
 
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from edge_agent.cli.app import cli
 from edge_agent.errors import DataFileError
-from edge_models.baselines import BASELINES
-from edge_models.cli import evaluate_command
 from edge_models.datasets import OPEN_SETS, Entity, LabelledRun, data_folder, load
-from edge_models.evaluate import run_tests
-from edge_models.replay import with_replays
+from edge_models.evaluation.agent import Agent
+from edge_models.evaluation.baselines import BASELINES, Baseline
+from edge_models.evaluation.baselines.simple import max_z
+from edge_models.evaluation.cache import Cache
+from edge_models.evaluation.cli import evaluate_command
+from edge_models.evaluation.harness import Scorer, judged_as_one, measure
+from edge_models.evaluation.streams import causal_mean
+from edge_models.evaluation.suites import Case, Cause, read_causes
+from edge_models.evaluation.summary import OVERALL, summarise
 from edge_models.streaming import plant_score
+
+
+def made_entity(seed=0):
+    rng = np.random.default_rng(seed)
+    common = rng.normal(size=(1_600, 1))
+    values = common + rng.normal(0, 0.2, (1_600, 4))
+    values[1_100:1_150, 1] += 8.0
+    values[1_430:1_460, 2] -= 8.0
+    label = np.zeros(300, np.int8)
+    label[100:150] = 1
+    second = np.zeros(300, np.int8)
+    second[130:160] = 1
+    tests = (LabelledRun("one", values[1_000:1_300], label), LabelledRun("two", values[1_300:], second))
+    return Entity(f"made-{seed}", ("a", "b", "c", "d"), values[:1_000], tests)
 
 
 @pytest.fixture(scope="module")
 def entity():
-    rng = np.random.default_rng(0)
-    common = rng.normal(size=(1_300, 1))
-    values = common + rng.normal(0, 0.2, (1_300, 4))
-    values[1_100:1_150, 1] += 4.0
-    label = np.zeros(300, np.int8)
-    label[100:150] = 1
-    return Entity("made", ("a", "b", "c", "d"), values[:1_000], (LabelledRun("one", values[1_000:], label),))
+    return made_entity()
 
 
-@pytest.mark.parametrize("name", [name for name in BASELINES if name != "random"])
-def test_baseline_sees_an_obvious_fault(entity, name):
-    squares = BASELINES[name](entity.normal, entity.tests[0].values)
-    label = entity.tests[0].label
-    assert squares[label == 1].mean() > 2 * squares[label == 0].mean()
+@pytest.fixture(scope="module")
+def case(entity):
+    causes = {"one": (Cause(100, 149, (1,)),), "two": (Cause(130, 159, (2,)),)}
+    return Case("made", entity, 60.0, causes)
 
 
-def test_replay_repeats_normal_readings_of_one_related_sensor_at_a_time(entity):
-    clean = entity.normal[600:]
-    made = with_replays("made", entity.sensors, entity.normal[:600], clean, 0)
-    run = made.tests[0]
-    changed = run.values != clean
-    assert run.label.any()
-    assert (changed.sum(1) <= 1).all()
-    np.testing.assert_array_equal(changed.any(1), run.label == 1)
-    assert np.isin(run.values[changed], entity.normal[:600]).all()
+SEEING = [b for b in BASELINES if b.name not in ("random", "clock", "half-space trees", "ECOD", "isolation forest")]
 
 
-def test_nothing_is_replayed_where_nothing_is_related():
-    noise = np.random.default_rng(0).normal(size=(900, 3))
-    assert not with_replays("noise", ("a", "b", "c"), noise[:500], noise[500:], 0).tests[0].label.any()
+@pytest.mark.parametrize("baseline", SEEING, ids=lambda b: b.name)
+def test_baseline_sees_an_obvious_fault(case, baseline):
+    streams = baseline.run(case, 0)
+    for test in case.entity.tests:
+        plant = streams.tests[test.name].plant
+        assert plant[test.label == 1].max() > np.quantile(plant[test.label == 0], 0.95)
 
 
-def test_scores_are_causal(bundle, entity):
-    """What comes later must not change what was said before."""
-    test = entity.tests[0]
-    table = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
-    table = np.concatenate((table, np.full((4, 5), -1)), 1)
-    cut = Entity("made", entity.sensors, entity.normal, (LabelledRun("one", test.values[:120], test.label[:120]),))
-    whole = run_tests(bundle, entity, table, entity.normal)["one"]
-    part = run_tests(bundle, cut, table, entity.normal)["one"]
-    np.testing.assert_array_equal(whole[:120], part)
+@pytest.mark.parametrize("baseline", [b for b in BASELINES if b.name != "random"], ids=lambda b: b.name)
+def test_baseline_is_causal_and_starts_each_test_afresh(case, baseline):
+    """What comes later, or was tested before, must not change what is said."""
+    entity = case.entity
+    _, two = entity.tests
+    cut = LabelledRun("two", two.values[:120], two.label[:120])
+    alone = Case("made", Entity(entity.name, entity.sensors, entity.normal, (cut,)), 60.0)
+    whole = baseline.run(case, 0)
+    part = baseline.run(alone, 0)
+    np.testing.assert_allclose(whole.tests["two"].plant[:120], part.tests["two"].plant, rtol=1e-9)
+    assert np.isfinite(whole.calm).all()
+
+
+def test_a_score_does_not_depend_on_the_order_of_tests(case):
+    entity = case.entity
+    turned = Case("made", Entity(entity.name, entity.sensors, entity.normal, entity.tests[::-1]), 60.0)
+    there, back = Agent("ours").run(case, 0), Agent("ours").run(turned, 0)
+    np.testing.assert_array_equal(there.calm, back.calm)
+    for name in ("one", "two"):
+        for what in ("plant", "sensor", "p_value", "alarm"):
+            np.testing.assert_array_equal(getattr(there.tests[name], what), getattr(back.tests[name], what))
+
+
+@pytest.fixture(scope="module")
+def results(case):
+    other = Case("other", made_entity(1), 60.0)
+    chosen = [b for b in BASELINES if b.name in ("random", "VAR(5) ridge")]
+    return measure([case, other], [Agent("ours")], chosen, seeds=2)
+
+
+def test_every_detector_is_shown_raw_and_smoothed_and_ours_by_its_own_decision(results):
+    assert list(dict.fromkeys(r.detector for r in results)) == [
+        "ours",
+        "ours, own decision",
+        "random",
+        "random, mean of 5",
+        "VAR(5) ridge",
+        "VAR(5) ridge, mean of 5",
+    ]
+
+
+def test_only_what_is_random_runs_with_every_seed(results):
+    assert {r.seed for r in results if r.detector == "random"} == {0, 1}
+    assert {r.seed for r in results if r.detector in ("ours", "VAR(5) ridge")} == {0}
+
+
+def test_rows_sum_up_plants_and_sets(results):
+    rows = {(row.set, row.detector): row for row in summarise(results)}
+    ours = rows["made", "ours, own decision"]
+    assert (ours.plants, ours.streams, ours.operating.events) == (1, 2, 2)
+    assert ours.operating.found == 2
+    assert ours.operating.median_delay_s == 60.0 * ours.operating.median_delay_ticks
+    assert ours.causes.top_1 == 1.0
+    assert rows["made", "random"].ranking.spread > 0
+    mean = rows[OVERALL, "VAR(5) ridge"].ranking.vus_pr
+    assert mean == pytest.approx(np.mean([rows[s, "VAR(5) ridge"].ranking.vus_pr for s in ("made", "other")]))
+    assert rows[OVERALL, "random"].ranking.difference.high < 0
+    assert rows[OVERALL, "VAR(5) ridge, mean of 5"].ranking.difference is None
+
+
+def test_others_are_matched_to_the_false_alarms_of_our_own_decision(results):
+    ours = sum(r.false_alarms for r in results if r.detector == "ours, own decision")
+    assert ours == 0
+    matched = {r.detector: r.matched for r in results if r.set == "made"}
+    assert matched["VAR(5) ridge"] == 2
+    assert matched["random"] == 0
+
+
+def test_a_function_is_measured_like_a_detector(case):
+    def largest(normal, test):
+        return np.log(np.abs(test).max(1))
+
+    (raw, smooth) = measure([case], [Scorer("largest", largest)], [])
+    baseline = measure([case], [], [Baseline("max |z|", max_z)])[0]
+    assert raw.ranking["one"].auroc == pytest.approx(baseline.ranking["one"].auroc)
+    assert smooth.detector == "largest, mean of 5"
+
+
+def test_cached_scores_are_those_of_the_same_content_only(case, tmp_path):
+    class Counting:
+        name, random, key = "counting", False, "1"
+        runs = 0
+
+        def run(self, case, seed):
+            self.runs += 1
+            return BASELINES[1].run(case, seed)
+
+    subject, cache = Counting(), Cache(tmp_path / "scores")
+    first, again = (cache.streams(subject, case, 0) for _ in range(2))
+    assert subject.runs == 1
+    np.testing.assert_array_equal(first.tests["two"].plant, again.tests["two"].plant)
+    assert again.tests["two"].sensor is None
+    cache.streams(subject, case, 1)
+    cache.streams(subject, Case("made", made_entity(2), 60.0), 0)
+    assert subject.runs == 3
+
+
+def test_processes_give_the_same(case):
+    chosen = [b for b in BASELINES if b.name == "max |z|"]
+    alone, together = (measure([case], [], chosen, processes=n) for n in (1, 2))
+    assert [r.ranking for r in alone] == [r.ranking for r in together]
+
+
+def test_tests_with_one_class_are_judged_after_the_faultless_ones():
+    values, calm, fault = np.zeros((10, 2)), np.zeros(10, np.int8), np.ones(10, np.int8)
+    tests = (LabelledRun("calm", values, calm), LabelledRun("a", values, fault), LabelledRun("b", values, fault))
+    apart = Case("made", Entity("plant", ("x", "y"), values, tests), 1.0)
+    by_test = {"calm": np.zeros(10), "a": np.full(10, 1.0), "b": np.full(10, 2.0)}
+    found = {name: (label, score) for name, label, score in judged_as_one(apart, by_test)}
+    assert found.keys() == {"a", "b"}
+    assert found["b"][0].sum() == 10
+    np.testing.assert_array_equal(found["b"][1], np.repeat((0.0, 2.0), 10))
+    pooled = Case("made", Entity("plant", ("x", "y"), values, tests, pooled=True), 1.0)
+    assert [(name, len(score)) for name, _, score in judged_as_one(pooled, by_test)] == [("plant", 30)]
+
+
+def test_budget_is_a_week_where_tests_last_two():
+    def of(ticks):
+        values, label = np.zeros((ticks, 1)), np.zeros(ticks, np.int8)
+        return Case("made", Entity("plant", ("x",), values, (LabelledRun("t", values, label),)), 3600.0)
+
+    assert of(14 * 24).false_alarms_per_s == pytest.approx(1 / 604_800)
+    assert of(14 * 24 - 1).false_alarms_per_s == pytest.approx(1 / 86_400)
+
+
+def test_causes_are_read_from_one(tmp_path):
+    path = tmp_path / "interpretation_label.txt"
+    path.write_text("760-765:4,5\n1064-1298:1\n")
+    assert read_causes(path, 5) == (Cause(760, 765, (3, 4)), Cause(1064, 1298, (0,)))
+    path.write_text("760-765:4,6\n")
+    with pytest.raises(DataFileError, match="line 1: got '760-765:4,6', expected sensors from 1 to 5"):
+        read_causes(path, 5)
+    path.write_text("760:4\n")
+    with pytest.raises(DataFileError, match="expected such as 760-765:4,5,7"):
+        read_causes(path, 5)
 
 
 def test_plant_score_is_a_causal_mean_of_logarithms():
@@ -66,6 +201,7 @@ def test_plant_score_is_a_causal_mean_of_logarithms():
     scores[4] = np.e**5
     expected = [0, 0, 0, 0, 1, 1, 1, 1]
     np.testing.assert_allclose(plant_score(scores), expected, atol=1e-5)
+    np.testing.assert_allclose(causal_mean(np.log(scores.mean(1, dtype=np.float64)), 5), expected, atol=1e-5)
 
 
 def test_folder_must_be_given_and_exist(tmp_path, monkeypatch):
@@ -76,16 +212,18 @@ def test_folder_must_be_given_and_exist(tmp_path, monkeypatch):
         data_folder(tmp_path / "gone")
 
 
-def test_unknown_set_is_refused(tmp_path):
-    result = CliRunner().invoke(evaluate_command, ["--data", str(tmp_path), "--set", "nothing"])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--set", "nothing"), "got 'nothing', expected one of wsn_suthaharan"),
+        (("--set", "asd"), "no recordings of 'asd'"),
+        (("--detector", "crystal ball"), "got 'crystal ball', expected one of random"),
+    ],
+)
+def test_command_says_what_is_wrong(tmp_path, given, said):
+    result = CliRunner().invoke(cli, ["evaluate", "--data", str(tmp_path), *given])
     assert result.exit_code == 2
-    assert "expected one of wsn_suthaharan" in result.stderr
-
-
-def test_folder_without_the_set_is_refused(tmp_path):
-    result = CliRunner().invoke(cli, ["evaluate", "--data", str(tmp_path), "--set", "asd"])
-    assert result.exit_code == 2
-    assert "no recordings of 'asd'" in result.stderr
+    assert said in result.stderr
 
 
 @pytest.mark.parametrize("name", OPEN_SETS)
@@ -97,9 +235,25 @@ def test_every_set_is_read(recordings, name):
             assert test.values.shape == (len(test.label), len(entity.sensors))
 
 
-def test_command_measures_model_and_baselines(recordings):
-    result = CliRunner().invoke(evaluate_command, ["--data", str(recordings), "--set", "wsn_suthaharan", "--json"])
+@pytest.fixture
+def small_recordings(tmp_path, entity):
+    """A folder with one made plant."""
+    place = tmp_path / "data" / "wsn_suthaharan" / "made"
+    place.mkdir(parents=True)
+    test = entity.tests[0]
+    for name, values, more in (("train", entity.normal, {}), ("test", test.values, {"label": test.label})):
+        columns = dict(zip(entity.sensors, values.T, strict=True))
+        pq.write_table(pa.table({"timestamp": np.arange(len(values)) * 5} | columns | more), place / f"{name}.parquet")
+    return tmp_path / "data"
+
+
+def test_command_measures_model_and_baselines(small_recordings, tmp_path):
+    out = tmp_path / "rows.json"
+    arguments = ["--data", str(small_recordings), "--set", "wsn_suthaharan", "--detector", "random"]
+    result = CliRunner().invoke(evaluate_command, [*arguments, "--json", str(out)])
     assert result.exit_code == 0, result.output
-    rows = {row["detector"]: row for row in json.loads(result.stdout)}
-    assert rows.keys() == {"universal", *BASELINES}
-    assert rows["universal"]["auroc"] > rows["random"]["auroc"]
+    assert "wsn_suthaharan: at the budget" in result.stdout
+    rows = {row["detector"]: row for row in json.loads(out.read_text())}
+    assert rows["universal"]["ranking"]["auroc"] > rows["random"]["ranking"]["auroc"]
+    shown = CliRunner().invoke(evaluate_command, [*arguments, "--warmup", "700", "--markdown"])
+    assert "| detector | VUS-PR |" in shown.stdout

@@ -1,4 +1,4 @@
-"""Measures of a score against labels; none of them needs a threshold, and none adjusts points.
+"""Measures of scores, and of alarms, against labels; none adjusts points.
 
 ``vus_pr`` follows the definition of TSB-AD ("The Elephant in the Room", NeurIPS 2024, and Paparrizos et al., "Volume
 Under the Surface", VLDB 2022): labels get sloping flanks of up to half a window, and the area under the
@@ -35,6 +35,28 @@ def quality(label: NDArray[np.int8], score: Floats, window: int = 20) -> Quality
         auc_pr=float(average_precision_score(label, score)),
         vus_pr=vus_pr(label, score, window),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmQuality:
+    """How well alarms agree with labels at one operating point; each between 0 and 1, 0 without any alarm."""
+
+    range_f1: float
+    affiliation_f1: float
+    event_f1: float
+
+
+def alarm_quality(label: NDArray[np.int8], alarm: NDArray[np.int8]) -> AlarmQuality:
+    """Range-based (Tatbul et al., 2018), affiliation (Huet et al., 2022) and event-wise F1 (Sehili and Zhang, 2023).
+
+    All by dtaianomaly, with its defaults. There must be an event in ``label``.
+    """
+    from dtaianomaly.evaluation import AffiliationFBeta, EventWiseFBeta, RangeBasedFBeta
+
+    if not alarm.any():
+        return AlarmQuality(0.0, 0.0, 0.0)
+    found = (float(metric().compute(label, alarm)) for metric in (RangeBasedFBeta, AffiliationFBeta, EventWiseFBeta))
+    return AlarmQuality(*found)
 
 
 def vus_pr(label: NDArray[np.int8], score: Floats, window: int = 20, thresholds: int = 250) -> float:

@@ -1,0 +1,260 @@
+"""Results to one row for each detector and set: means, sums, spreads over seeds, confidence intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_models.evaluation.alarms import Outcome
+from edge_models.evaluation.baselines import REFERENCE
+from edge_models.evaluation.harness import Result
+from edge_models.evaluation.intervals import paired_bootstrap, poisson_interval
+from edge_models.evaluation.root_cause import CauseQuality
+from edge_models.evaluation.streams import SMOOTH_TICKS
+from edge_models.evaluation.suites import DAY_S
+
+REFERENCE_ROW = f"{REFERENCE}, mean of {SMOOTH_TICKS}"
+OVERALL = "mean of sets"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """VUS-PR minus that of the reference on the same streams, and its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Threshold-free measures: means over streams, then over seeds. ``spread``: standard deviation over seeds.
+
+    ``worst``: the plant with the lowest mean VUS-PR, None over all sets. ``difference``: None without the reference.
+    """
+
+    vus_pr: float
+    spread: float
+    auc_pr: float
+    auroc: float
+    difference: Difference | None
+    worst: str | None
+    worst_vus_pr: float
+
+
+@dataclass(frozen=True, slots=True)
+class Operating:
+    """What people would have seen at the budget. Counts are sums over plants, means over seeds.
+
+    ``matched``: events found with no more false alarms than ours. ``median_delay_*``: over events found, None without
+    one. ``mean_delay_s`` (ADD): over all events, one that was missed counts its whole length. ``per_day``: false
+    alarms, with the exact 95 % Poisson interval. ``alarmed``: share of normal ticks under alarm. ``worst``: the plant
+    with most false alarms a day.
+    """
+
+    events: int
+    found: float
+    matched: float | None
+    median_delay_ticks: float | None
+    median_delay_s: float | None
+    mean_delay_s: float
+    false_alarms: float
+    per_day: float
+    per_day_low: float
+    per_day_high: float
+    budget_per_day: float
+    alarmed: float
+    worst: str
+    worst_per_day: float
+    range_f1: float
+    affiliation_f1: float
+    event_f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Causes:
+    """Root cause, mean over events of all plants, then over seeds."""
+
+    events: int
+    hit_rate_100: float
+    hit_rate_150: float
+    top_1: float
+    top_3: float
+    top_5: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One detector on one set (or, ``set`` being ``OVERALL``, the mean over sets, which has a ranking only)."""
+
+    set: str
+    detector: str
+    plants: int
+    streams: int
+    seeds: int
+    ranking: Ranking
+    operating: Operating | None
+    causes: Causes | None
+
+
+def summarise(results: Sequence[Result]) -> list[Row]:
+    """A row for each set and detector in order of appearance, then the means over sets where there are several."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.set, result.detector), []).append(result)
+    sets = list(dict.fromkeys(name for name, _ in groups))
+    by_stream = {key: _vus_by_stream(chosen) for key, chosen in groups.items()}
+    rows = [
+        _row(groups[name, detector], _difference([name], detector, by_stream))
+        for name in sets
+        for group, detector in groups
+        if group == name
+    ]
+    if len(sets) > 1:
+        for detector in dict.fromkeys(detector for _, detector in groups):
+            own = [row for row in rows if row.detector == detector]
+            if len(own) == len(sets):
+                rows.append(_overall(own, _difference(sets, detector, by_stream)))
+    return rows
+
+
+def _row(results: Sequence[Result], difference: Difference | None) -> Row:
+    first, seeds = results[0], _seeds(results)
+    return Row(
+        set=first.set,
+        detector=first.detector,
+        plants=len({result.plant for result in results}),
+        streams=sum(len(result.ranking) for result in results) // seeds,
+        seeds=seeds,
+        ranking=_ranking(results, difference),
+        operating=_operating(results),
+        causes=_causes([quality for result in results for quality in result.causes.values()], seeds),
+    )
+
+
+def _overall(rows: Sequence[Row], difference: Difference | None) -> Row:
+    def mean(of: Callable[[Ranking], float]) -> float:
+        return float(np.mean([of(row.ranking) for row in rows]))
+
+    ranking = Ranking(
+        vus_pr=mean(lambda r: r.vus_pr),
+        spread=mean(lambda r: r.spread),
+        auc_pr=mean(lambda r: r.auc_pr),
+        auroc=mean(lambda r: r.auroc),
+        difference=difference,
+        worst=None,
+        worst_vus_pr=min(row.ranking.worst_vus_pr for row in rows),
+    )
+    plants, streams = sum(row.plants for row in rows), sum(row.streams for row in rows)
+    return Row(OVERALL, rows[0].detector, plants, streams, rows[0].seeds, ranking, None, None)
+
+
+def _ranking(results: Sequence[Result], difference: Difference | None) -> Ranking:
+    every = [quality for result in results for quality in result.ranking.values()]
+    seeds = {result.seed for result in results}
+    by_seed = [_mean_vus(r for r in results if r.seed == seed) for seed in seeds]
+    by_plant = {plant: _mean_vus(r for r in results if r.plant == plant) for plant in {r.plant for r in results}}
+    worst = min(by_plant, key=lambda plant: by_plant[plant])
+    return Ranking(
+        vus_pr=float(np.mean(by_seed)),
+        spread=float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else 0.0,
+        auc_pr=float(np.mean([quality.auc_pr for quality in every])),
+        auroc=float(np.mean([quality.auroc for quality in every])),
+        difference=difference,
+        worst=worst,
+        worst_vus_pr=by_plant[worst],
+    )
+
+
+def _operating(results: Sequence[Result]) -> Operating:
+    seeds = _seeds(results)
+    outcomes = [(result, outcome) for result in results for outcome in result.outcomes.values()]
+    days = sum(_days(result) for result in results)
+    false_alarms = sum(result.false_alarms for result in results)
+    low, high = poisson_interval(false_alarms, days)
+    plants = {
+        plant: sum(r.false_alarms for r in own) / sum(map(_days, own))
+        for plant in sorted({r.plant for r in results})
+        if (own := [r for r in results if r.plant == plant])
+    }
+    worst = max(plants, key=lambda plant: plants[plant])
+    delays = [(d, d * r.tick_s) for r, outcome in outcomes for d in outcome.delays if d is not None]
+    median = np.median(delays, axis=0) if delays else None
+    alarms = [quality for result in results for quality in result.alarms.values()]
+    return Operating(
+        events=sum(len(outcome.delays) for _, outcome in outcomes) // seeds,
+        found=sum(outcome.found for _, outcome in outcomes) / seeds,
+        matched=_matched(results, seeds),
+        median_delay_ticks=None if median is None else float(median[0]),
+        median_delay_s=None if median is None else float(median[1]),
+        mean_delay_s=float(np.mean([delay for r, outcome in outcomes for delay in _charged(outcome, r.tick_s)])),
+        false_alarms=false_alarms / seeds,
+        per_day=false_alarms / days,
+        per_day_low=low,
+        per_day_high=high,
+        budget_per_day=float(np.mean([result.budget_per_day for result in results])),
+        alarmed=sum(o.alarmed_normal_ticks for _, o in outcomes) / sum(o.normal_ticks for _, o in outcomes),
+        worst=worst,
+        worst_per_day=plants[worst],
+        range_f1=float(np.mean([quality.range_f1 for quality in alarms])),
+        affiliation_f1=float(np.mean([quality.affiliation_f1 for quality in alarms])),
+        event_f1=float(np.mean([quality.event_f1 for quality in alarms])),
+    )
+
+
+def _causes(found: Sequence[CauseQuality], seeds: int) -> Causes | None:
+    if not found:
+        return None
+    weights = [quality.events for quality in found]
+
+    def mean(what: str) -> float:
+        return float(np.average([getattr(quality, what) for quality in found], weights=weights))
+
+    means = (mean(what) for what in ("hit_rate_100", "hit_rate_150", "top_1", "top_3", "top_5"))
+    return Causes(sum(weights) // seeds, *means)
+
+
+def _difference(
+    sets: Sequence[str], detector: str, by_stream: dict[tuple[str, str], dict[str, float]]
+) -> Difference | None:
+    """Streams are paired by name; None where the reference (or the detector on one of the sets) was not measured."""
+    groups = []
+    for name in sets:
+        own, reference = by_stream.get((name, detector)), by_stream.get((name, REFERENCE_ROW))
+        if own is None or reference is None or detector == REFERENCE_ROW:
+            return None
+        groups.append(np.array([own[stream] - reference[stream] for stream in reference]))
+    return Difference(*paired_bootstrap(groups))
+
+
+def _vus_by_stream(results: Sequence[Result]) -> dict[str, float]:
+    """Mean over seeds."""
+    found: dict[str, list[float]] = {}
+    for result in results:
+        for stream, quality in result.ranking.items():
+            found.setdefault(f"{result.plant}/{stream}", []).append(quality.vus_pr)
+    return {stream: float(np.mean(values)) for stream, values in found.items()}
+
+
+def _mean_vus(results: Iterable[Result]) -> float:
+    return float(np.mean([quality.vus_pr for result in results for quality in result.ranking.values()]))
+
+
+def _matched(results: Sequence[Result], seeds: int) -> float | None:
+    counts = [result.matched for result in results if result.matched is not None]
+    return sum(counts) / seeds if len(counts) == len(results) else None
+
+
+def _charged(outcome: Outcome, tick_s: float) -> Iterator[float]:
+    for delay, length in zip(outcome.delays, outcome.lengths, strict=True):
+        yield tick_s * (length if delay is None else delay)
+
+
+def _days(result: Result) -> float:
+    return sum(outcome.normal_ticks for outcome in result.outcomes.values()) * result.tick_s / DAY_S
+
+
+def _seeds(results: Sequence[Result]) -> int:
+    return len({result.seed for result in results})
