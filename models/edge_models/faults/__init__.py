@@ -11,5 +11,6 @@ detector sees these faults, not how well it sees those of the plant.
 
 from edge_models.faults.injection import Fault, Injected, inject
 from edge_models.faults.kinds import KINDS, RELATION_ONLY, SEVERITIES
+from edge_models.faults.quality import Detection, detection
 
-__all__ = ["KINDS", "RELATION_ONLY", "SEVERITIES", "Fault", "Injected", "inject"]
+__all__ = ["KINDS", "RELATION_ONLY", "SEVERITIES", "Detection", "Fault", "Injected", "detection", "inject"]
