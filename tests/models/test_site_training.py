@@ -45,7 +45,7 @@ def trained(history, tmp_path_factory):
     edges.write_text(f"src,dst\n{NAMES[0]},{NAMES[5]}\n")
     said = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("edge_models.site._MOST_STEPS", 2)  # the steps end it, not the clock
+        patch.setattr("edge_models.site.fitting.MOST_STEPS", 2)  # the steps end it, not the clock
         options = SiteOptions(seed=1)
         report = train_site(history, edges, place / "site", options, lambda what, share: said.append(share))
     assert said == sorted(said)
@@ -94,7 +94,7 @@ def test_site_model_scores_from_its_first_ticks(trained, plant_values):
 
 
 def test_same_seed_gives_the_same_numbers(history, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("edge_models.site._MOST_STEPS", 2)
+    monkeypatch.setattr("edge_models.site.fitting.MOST_STEPS", 2)
     edges = tmp_path / "edges.csv"
     edges.write_text(f"{NAMES[0]},{NAMES[5]}\n")
     train_site(history, edges, tmp_path / "again", SiteOptions(seed=1))

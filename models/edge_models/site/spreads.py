@@ -1,0 +1,68 @@
+"""How far off the model usually is, measured on readings that nothing was fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_models.hybrid import HybridStep, Tick
+from edge_models.site.plant import Plant
+from edge_models.site.running import ticks
+from edge_models.site.sample import SKIPPED_TICKS, Values
+from edge_models.state import CONTEXT, VIEWS, State
+
+_WINSOR = 5.0
+_LEAST_HELD_OUT = 8
+
+
+@torch.no_grad()
+def with_spreads(
+    step: HybridStep, parts: Sequence[Values], plant: Plant, context: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Context with spreads from held-out parts: of the linear residuals first, then of what the network leaves."""
+    context = context.copy()
+    for first, pick in ((CONTEXT.spreads.start, _residual), (CONTEXT.spreads.start + VIEWS, _corrected)):
+        left, fresh = _measured(step, parts, plant, context, pick)
+        enough = (context[:, CONTEXT.known] > 0.5) & (fresh.sum(0)[:, 0] >= _LEAST_HELD_OUT)
+        context[enough, first : first + VIEWS] = winsorised_rms(left, fresh)[enough]
+    return context
+
+
+def _residual(tick: Tick) -> NDArray[np.float32]:
+    return np.asarray(tick.residual.numpy(), np.float32)
+
+
+def _corrected(tick: Tick) -> NDArray[np.float32]:
+    return np.asarray(tick.corrected.numpy(), np.float32)
+
+
+def _measured(
+    step: HybridStep,
+    parts: Sequence[Values],
+    plant: Plant,
+    context: NDArray[np.float32],
+    pick: Callable[[Tick], NDArray[np.float32]],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """What is left [T, N, V] at all ticks of all parts but their first ones, and where it counts [T, N, 1]."""
+    sensors = len(plant.sensors)
+    left, fresh = [], []
+    start = State.start(sensors * len(parts))
+    for count, (tick, _) in enumerate(ticks(step, parts, plant.neighbour, context, start)):
+        if count >= SKIPPED_TICKS:
+            left.append(pick(tick).reshape(len(parts), sensors, VIEWS))
+            fresh.append(tick.fresh.numpy().reshape(len(parts), sensors, 1) > 0.5)
+    return np.concatenate(left), np.concatenate(fresh)
+
+
+def winsorised_rms(values: NDArray[np.float32], counts: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Root mean square over time [T, N, V] -> [N, V]; what is beyond a few spreads is pulled in, since histories
+    hold faults too."""
+    share = np.maximum(counts.sum(0), 1)
+    square = np.where(counts, values.astype(np.float64) ** 2, 0.0)
+    mean = square.sum(0) / share
+    for _ in range(3):
+        mean = np.minimum(square, _WINSOR**2 * mean).sum(0) / share
+    return np.asarray(np.sqrt(mean), np.float32)
