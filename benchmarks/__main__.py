@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-MODULES = ("process", "tick", "ingest", "detection")
+MODULES = ("process", "tick", "ingest", "detection", "drift", "training")
 HERE = Path(__file__).parent
 
 

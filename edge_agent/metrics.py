@@ -169,6 +169,24 @@ class Metrics:
             "edge_agent_detector_failures_total",
             "Ticks on which the detector failed or gave non-finite scores.",
         )
+        # Drift
+        self.drift_signals = Family(
+            Counter, "edge_agent_drift_signals_total", "Status events about slow changes, by what they say.", ("what",)
+        )
+        self.drift_sensors = Family(
+            Gauge,
+            "edge_agent_drift_sensors",
+            "Sensors away from what they used to be, by statistic (level, spread, residual).",
+            ("statistic",),
+        )
+        self.drift_evidence = Family(
+            Gauge,
+            "edge_agent_drift_model_evidence",
+            "Evidence that the model no longer fits the plant: 1 for none, 10,000 is convincing.",
+        )
+        self.drift_model_stale = Family(
+            Gauge, "edge_agent_drift_model_stale", "1 while the model is thought not to fit the plant, else 0."
+        )
         # Model
         self.model_info = Family(
             Gauge, "edge_agent_model_info", "1 for the model in use.", ("name", "version", "sha256")

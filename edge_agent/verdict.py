@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -22,6 +23,8 @@ class Scores:
     ``expected``, ``scale``: the value the detector expected and its usual deviation, in the sensor's unit.
     ``valid``: False where the sensor had no usable value or the detector is not ready for it yet.
     ``neighbour``, ``attention``: indices of the K neighbours and the weight given to each (rows sum to 1, or 0).
+    ``plant``: log score of the whole plant by all members of the ensemble, about 0 on normal data; None where a single
+    detector says nothing of it. ``members``: how far each member is above what is usual for it, in its usual deviations.
     """
 
     score: Floats
@@ -30,6 +33,8 @@ class Scores:
     valid: Bools
     neighbour: Ints
     attention: Floats
+    plant: float | None = None
+    members: Mapping[str, float] = field(default_factory=dict)
 
 
 class Severity(StrEnum):
@@ -54,6 +59,13 @@ class IncidentState(StrEnum):
     OPEN = "open"
     UPDATED = "updated"
     CLOSED = "closed"
+
+
+class Feedback(StrEnum):
+    """What a person says of an incident."""
+
+    TRUE_ALARM = "true_alarm"
+    FALSE_ALARM = "false_alarm"
 
 
 @dataclass(frozen=True, slots=True)

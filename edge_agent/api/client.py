@@ -56,6 +56,11 @@ class ApiClient:
         """One incident."""
         return self._get("/api/v1/incidents/" + quote(incident_id, safe=""))
 
+    def judge_incident(self, incident_id: str, verdict: str, note: str = "") -> dict[str, Any]:
+        """Say whether an incident was a ``true_alarm`` or a ``false_alarm``."""
+        body = json.dumps({"verdict": verdict, "note": note}).encode()
+        return self._post(f"/api/v1/incidents/{quote(incident_id, safe='')}/feedback", body)
+
     def model(self) -> dict[str, Any]:
         """The bundle in use and the one before."""
         return self._get("/api/v1/model")

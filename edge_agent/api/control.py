@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edge_agent.metrics import Metrics
+from edge_agent.verdict import Feedback
 
 
 class AgentControl(Protocol):
@@ -49,6 +50,13 @@ class AgentControl(Protocol):
 
     def model(self) -> dict[str, Any]:
         """The bundle in use (``name, version, sha256, …``) and under ``previous`` what a rollback would bring back."""
+        ...
+
+    async def judge_incident(self, incident_id: str, verdict: Feedback, note: str, actor: str) -> dict[str, Any] | None:
+        """Keep what a person says of an incident (``incident, verdict, note, by, time``); None: there is none such.
+
+        Said again it changes nothing.
+        """
         ...
 
     async def swap_model(self, path: Path, actor: str) -> dict[str, Any]:

@@ -18,11 +18,13 @@ from edge_agent.api.stream import EventStream, missed
 from edge_agent.api.upload import received_bundle
 from edge_agent.channel import Channel
 from edge_agent.errors import ControlError
-from edge_agent.verdict import EventKind
+from edge_agent.verdict import EventKind, Feedback
 
 RenderMetrics = Callable[[str], tuple[bytes, str]]
 """From the ``Accept`` header to body and content type; called in a thread."""
 
+MOST_NOTE = 1000
+"""Characters in the note that comes with feedback."""
 _HEARTBEAT_S = 15.0
 _FRAMES = 64
 
@@ -86,6 +88,14 @@ class Handlers:
     async def incident(self, request: web.Request) -> web.StreamResponse:
         incident_id = request.match_info["id"]
         found = await self._control.incident(incident_id)
+        if found is None:
+            raise ControlError(f"no incident has the id {incident_id!r}; /api/v1/incidents lists all", status=404)
+        return as_json(found)
+
+    async def judge_incident(self, request: web.Request) -> web.StreamResponse:
+        incident_id = request.match_info["id"]
+        verdict, note = _feedback(await _json_object(request))
+        found = await self._control.judge_incident(incident_id, verdict, note, actor(request))
         if found is None:
             raise ControlError(f"no incident has the id {incident_id!r}; /api/v1/incidents lists all", status=404)
         return as_json(found)
@@ -217,6 +227,16 @@ async def _json_object(request: web.Request) -> dict[str, Any]:
 def _no_keys(body: dict[str, Any]) -> None:
     if body:
         raise ControlError(f"body: got key {next(iter(body))[:50]!r}, expected an empty JSON object", status=400)
+
+
+def _feedback(body: dict[str, Any]) -> tuple[Feedback, str]:
+    verdict, note = body.get("verdict"), body.get("note", "")
+    if not set(body) <= {"verdict", "note"} or verdict not in tuple(Feedback):
+        expected = " or ".join(f'{{"verdict": "{one}"}}' for one in Feedback)
+        raise ControlError(f"body: expected {expected}, with a note if you like", status=400)
+    if not isinstance(note, str) or len(note) > MOST_NOTE:
+        raise ControlError(f"note: expected text of at most {MOST_NOTE} characters", status=400)
+    return Feedback(verdict), note
 
 
 def _bundle_path(body: dict[str, Any]) -> Path:

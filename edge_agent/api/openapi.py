@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from edge_agent.api.routes import JSON, Query, Route
-from edge_agent.verdict import IncidentKind, IncidentState, Severity
+from edge_agent.verdict import Feedback, IncidentKind, IncidentState, Severity
 
 _TIME = {"type": "string", "format": "date-time"}
 _NUMBER_OR_NULL = {"type": ["number", "null"]}
@@ -75,6 +75,18 @@ _SCHEMAS: dict[str, Any] = {
             "summary": {"type": "string"},
             "first_mover": _TEXT_OR_NULL,
             "sensors": {"type": "array", "items": {"type": "object"}, "description": "Largest share first."},
+            "feedback": {"$ref": "#/components/schemas/Feedback"},
+        },
+    },
+    "Feedback": {
+        "type": "object",
+        "required": ["incident", "verdict", "note", "by", "time"],
+        "properties": {
+            "incident": {"type": "string"},
+            "verdict": {"type": "string", "enum": [verdict.value for verdict in Feedback]},
+            "note": {"type": "string"},
+            "by": {"type": "string", "description": "Who said it."},
+            "time": _TIME,
         },
     },
 }

@@ -8,8 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
-from edge_agent.api.handlers import Handlers
-from edge_agent.verdict import EventKind
+from edge_agent.api.handlers import MOST_NOTE, Handlers
+from edge_agent.verdict import EventKind, Feedback
 
 Schema = dict[str, Any]
 Handler = Callable[[Handlers, web.Request], Awaitable[web.StreamResponse]]
@@ -60,6 +60,15 @@ _PATH: Schema = {
     "additionalProperties": False,
     "properties": {"path": {"type": "string", "description": "Absolute path of a bundle on the gateway."}},
 }
+_FEEDBACK: Schema = {
+    "type": "object",
+    "required": ["verdict"],
+    "additionalProperties": False,
+    "properties": {
+        "verdict": {"type": "string", "enum": [verdict.value for verdict in Feedback]},
+        "note": {"type": "string", "maxLength": MOST_NOTE},
+    },
+}
 _INCIDENT_QUERY = (
     Query("limit", "Most incidents to return.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
     Query("state", "Only incidents in this state.", {"type": "string", "enum": ["open", "closed"]}),
@@ -104,6 +113,16 @@ ROUTES: tuple[Route, ...] = (
         query=_INCIDENT_QUERY,
     ),
     Route("GET", "/api/v1/incidents/{id}", Handlers.incident, "One incident.", _named("Incident"), statuses=(404,)),
+    Route(
+        "POST",
+        "/api/v1/incidents/{id}/feedback",
+        Handlers.judge_incident,
+        "Say whether an incident was a true or a false alarm. Said again it changes nothing.",
+        _named("Feedback"),
+        bodies=((JSON, _FEEDBACK),),
+        statuses=(404, 507),
+        changes=True,
+    ),
     Route("GET", "/api/v1/model", Handlers.model, "The model in use and the one before it.", _ANY),
     Route(
         "POST",

@@ -24,6 +24,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("edge_agent.cli.commands.control:status", "What the running daemon is doing."),
     "reload": ("edge_agent.cli.commands.control:reload", "Make the running daemon read its configuration again."),
     "model": ("edge_agent.cli.commands.control:model", "Show, exchange or roll back the model of the running daemon."),
+    "incidents": (
+        "edge_agent.cli.commands.incidents:incidents",
+        "Incidents of the running daemon, and what you say of them.",
+    ),
     "schema": ("edge_agent.cli.commands.schema:schema", "Print the JSON Schema of the configuration file."),
     "completion": ("edge_agent.cli.commands.completion:completion", "Print a shell completion script."),
 }

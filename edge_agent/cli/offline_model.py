@@ -47,6 +47,7 @@ def pipeline_options(config: AgentConfig | None) -> PipelineOptions:
         intake=config.intake,
         graph=config.graph,
         decision=config.decision,
+        drift=config.drift,
         sensor_options=sensor_options_by_pattern(config.sensors.items()),
         edges=edges,
     )

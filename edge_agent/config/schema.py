@@ -11,6 +11,7 @@ from edge_agent.api.options import ApiOptions
 from edge_agent.config.agent import AgentOptions
 from edge_agent.contract import SinkOptions, SourceOptions
 from edge_agent.decision.options import DecisionOptions
+from edge_agent.drift import DriftOptions
 from edge_agent.export.options import TelemetryOptions
 from edge_agent.graph.options import GraphOptions
 from edge_agent.history import HistoryOptions
@@ -39,6 +40,7 @@ class AgentConfig:
     graph: GraphOptions
     model: ModelOptions
     decision: DecisionOptions
+    drift: DriftOptions
     sinks: Mapping[str, SinkOptions]
     api: ApiOptions
     telemetry: TelemetryOptions
@@ -66,8 +68,9 @@ SECTION_SUMMARIES: Mapping[str, str] = {
     "graph": "Which sensors belong together.",
     "model": "Which model scores the sensors.",
     "decision": "When to disturb people.",
+    "drift": "When to say that sensors, plant or model have changed for good.",
     "sinks": "Where incidents go: a name of yours, then the adapter's `type` and its options.",
     "api": "Local HTTP interface: status, incidents, metrics for Prometheus.",
     "telemetry": "Metrics, traces and logs of the agent itself, over OTLP.",
-    "history": "Incidents and events kept over restarts.",
+    "history": "Incidents, events and, if wanted, readings kept over restarts.",
 }

@@ -19,7 +19,7 @@ from edge_agent.errors import BundleError, ControlError, StoreError
 from edge_agent.pipeline.engine import Pipeline, TickReport
 from edge_agent.pipeline.rewarm import rewarm
 from edge_agent.sample import Quality
-from edge_agent.verdict import IncidentState, rfc3339
+from edge_agent.verdict import Feedback, IncidentState, rfc3339
 
 if TYPE_CHECKING:
     from edge_agent.daemon.daemon import Daemon
@@ -65,6 +65,7 @@ class Control:
                 "degraded": pipeline.detector.degraded,
                 "incidents_open": pipeline.decider.process.open_count + pipeline.decider.quality.open_count,
             },
+            "drift": None if pipeline.drift is None else pipeline.drift.status(),
             "sensors": {
                 "known": len(pipeline.graph),
                 "usable": 0 if report is None else int(report.snapshot.usable.sum()),
@@ -121,6 +122,18 @@ class Control:
     async def incident(self, incident_id: str) -> dict[str, Any] | None:
         history = self._daemon.history
         return None if history is None else await history.incident(incident_id)
+
+    async def judge_incident(self, incident_id: str, verdict: Feedback, note: str, actor: str) -> dict[str, Any] | None:
+        history, pipeline = self._daemon.history, self._pipeline
+        if history is None:
+            raise ControlError("incidents are not kept: history.enabled is false", status=404)
+        said = await history.judge(incident_id, verdict, note, actor)
+        if said is not None:
+            _log.info("incident %s called a %s by %s: %s", incident_id, verdict.value, actor, note)
+            pipeline.notice("feedback", f"incident {incident_id} was called a {verdict.value} by {actor}", said)
+            if pipeline.drift is not None and verdict is Feedback.FALSE_ALARM:
+                pipeline.drift.exonerate(incident_id)
+        return said
 
     def model(self) -> dict[str, Any]:
         model = self._daemon.model

@@ -272,6 +272,7 @@ class Daemon:
         for event in report.events:
             self._tell(event)
         if self.history is not None:
+            self.history.observe(report.snapshot, alarm=report.decision.incident is not None)
             for incident in report.decision.changed:
                 await self.history.record(incident)
             for event in report.events:
@@ -321,6 +322,7 @@ class Daemon:
             intake=config.intake,
             graph=config.graph,
             decision=config.decision,
+            drift=config.drift,
             sensor_options=sensor_options_by_pattern(config.sensors.items()),
             edges=_declared_edges(config),
         )

@@ -17,7 +17,8 @@ from edge_agent.pipeline.engine import Pipeline
 
 _log = logging.getLogger(__name__)
 
-_DETECTOR, _DECISION, _SENSORS, _LEARNED = "detector.", "decision.", "sensors", "learned_edges"
+_DETECTOR, _DECISION, _DRIFT, _COMPANIONS = "detector.", "decision.", "drift.", "companions."
+_SENSORS, _LEARNED = "sensors", "learned_edges"
 _LIMIT = 256 * 2**20
 SETTLING_TICKS = 10
 """Usable ticks before a sensor is judged again: the plant went on meanwhile, and to a model it seems to have jumped."""
@@ -27,6 +28,10 @@ def export_learned(pipeline: Pipeline) -> dict[str, NDArray[Any]]:
     """Everything learned, as copies; :func:`~edge_agent.bundle.write_npz` makes a file of it, best in a thread."""
     arrays = {_DETECTOR + name: array for name, array in pipeline.detector.export_state().items()}
     arrays |= {_DECISION + name: array for name, array in pipeline.decider.export().items()}
+    if pipeline.drift is not None:
+        arrays |= {_DRIFT + name: array for name, array in pipeline.drift.export().items()}
+    if pipeline.companions is not None:
+        arrays |= {_COMPANIONS + name: array for name, array in pipeline.companions.export().items()}
     arrays[_SENSORS] = np.array(pipeline.graph.sensors, dtype=np.str_)
     if pipeline.graph.learner is not None:
         arrays[_LEARNED] = pipeline.graph.learner.export()
@@ -55,10 +60,30 @@ def import_learned(pipeline: Pipeline, raw: bytes, settling_ticks: int = SETTLIN
     except (KeyError, ValueError) as error:
         _log.warning("learned calibration not used: %s", error)
         pipeline.decider.recalibrate()
+    _restore_drift(pipeline, _part(arrays, _DRIFT))
+    _restore_companions(pipeline, _part(arrays, _COMPANIONS))
     pipeline.intake.expect(tuple(str(name) for name in sensors.ravel()))
     if edges is not None and edges.ndim == 2 and edges.dtype.kind == "i":
         pipeline.graph.restore_learned(edges)
     return True
+
+
+def _restore_drift(pipeline: Pipeline, saved: dict[str, NDArray[Any]]) -> None:
+    if pipeline.drift is None or not saved:
+        return
+    try:
+        pipeline.drift.restore(saved)
+    except (KeyError, ValueError) as error:
+        _log.warning("learned drift reference not used: %s", error)
+
+
+def _restore_companions(pipeline: Pipeline, saved: dict[str, NDArray[Any]]) -> None:
+    if pipeline.companions is None or not saved:
+        return
+    try:
+        pipeline.companions.restore(saved)
+    except (KeyError, ValueError) as error:
+        _log.warning("learned companions not used: %s", error)
 
 
 def _part(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

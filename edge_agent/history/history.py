@@ -15,16 +15,20 @@ import orjson
 from pydantic import Field
 
 from edge_agent.clock import NS_PER_S, Clock
+from edge_agent.errors import StoreError
+from edge_agent.graph.snapshot import Snapshot
 from edge_agent.history.quarantine import quarantine
-from edge_agent.history.store import COMPANIONS, EventRow, IncidentRow, RingStore, split_by_size
+from edge_agent.history.readings import ReadingRows, ReadingSampler, ReadingsOptions
+from edge_agent.history.store import COMPANIONS, EventRow, FeedbackRow, IncidentRow, RingStore, split_by_size
 from edge_agent.metrics import Metrics
 from edge_agent.options import ByteSize, Duration, Options
-from edge_agent.verdict import Event, Incident, IncidentState
+from edge_agent.verdict import Event, Feedback, Incident, IncidentState, rfc3339
 
 T = TypeVar("T")
 
 _WAITING = 1_000
 """Incidents, and as many events, kept in memory while they cannot be written."""
+_WAITING_BLOCKS = 4
 _RETRY_MAX_S = 300.0
 _CORRUPT = ("malformed", "not a database", "another version", "no such table", "no such column", "disk image")
 
@@ -47,6 +51,9 @@ class HistoryOptions(Options):
         gt=0,
         le=60,
         description="Longest time until an incident is on the disk; what comes meanwhile is written with it.",
+    )
+    readings: ReadingsOptions = Field(
+        default=ReadingsOptions(), description="Readings kept in the same file, to train a model of this plant from."
     )
 
 
@@ -71,6 +78,10 @@ class History:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
         self._store: RingStore | None = None
         self._largest = options.max_bytes // 16
+        every_s = options.readings.every
+        self._sampler = None if every_s is None else ReadingSampler(options.readings, every_s, self._largest)
+        self._readings: list[ReadingRows] = []
+        self._feedback: dict[str, FeedbackRow] | None = None
         self._failing = False
         self._flusher: asyncio.Task[None] | None = None
 
@@ -101,6 +112,29 @@ class History:
         self._events[event.id] = EventRow(event.id, event.time_ns, content)
         self._added(self._events)
 
+    def observe(self, snapshot: Snapshot, *, alarm: bool) -> None:
+        """Keep the readings of this tick, if that is wanted and it is time. Does not wait for the disk."""
+        rows = None if self._sampler is None else self._sampler.take(snapshot, alarm=alarm)
+        if rows is not None:
+            self._keep(rows)
+
+    async def judge(self, incident_id: str, verdict: Feedback, note: str, actor: str) -> dict[str, Any] | None:
+        """Keep what a person says of an incident, durable on return; None: there is no such incident.
+
+        Said again it changes nothing, not even the time; another verdict or note replaces the first.
+        :raises StoreError: it could not be written.
+        """
+        if await self.incident(incident_id) is None:
+            return None
+        known = (await self._all_feedback()).get(incident_id)
+        row = FeedbackRow(incident_id, verdict.value, note, actor, self._clock.wall_ns())
+        if known is not None and (known.verdict, known.note) == (row.verdict, row.note):
+            return _told(known)
+        if not await self._on_disk(lambda store: store.write_feedback(row)):
+            raise StoreError(f"{self._path}: feedback on {incident_id} could not be written; say it again later")
+        (await self._all_feedback())[incident_id] = row
+        return _told(row)
+
     async def incidents(
         self, limit: int = 100, state: IncidentState | None = None, since_ns: int | None = None
     ) -> list[dict[str, Any]]:
@@ -118,14 +152,18 @@ class History:
             if row.state in states and row.updated_ns >= since
         ]
         known = [(opened_ns, body) for opened_ns, body in stored if body.get("id") not in waiting]
-        return [body for _, body in sorted(known + fresh, key=lambda item: item[0], reverse=True)[:limit]]
+        found = sorted(known + fresh, key=lambda item: item[0], reverse=True)[:limit]
+        feedback = await self._all_feedback()
+        return [_with_feedback(body, feedback) for _, body in found]
 
     async def incident(self, incident_id: str) -> dict[str, Any] | None:
         """One incident as it stands, or None."""
         waiting = self._incidents.get(incident_id)
         if waiting is not None:
-            return dict(orjson.loads(waiting.body))
-        return await self._on_disk(lambda store: store.incident(incident_id))
+            body: dict[str, Any] | None = orjson.loads(waiting.body)
+        else:
+            body = await self._on_disk(lambda store: store.incident(incident_id))
+        return None if body is None else _with_feedback(body, await self._all_feedback())
 
     async def events(self, limit: int = 100, since_ns: int | None = None) -> list[dict[str, Any]]:
         """Bodies of events with their ``id`` and ``kind``, latest first."""
@@ -143,14 +181,12 @@ class History:
         async with self._writing:
             incidents, events = dict(self._incidents), dict(self._events)
             rows: list[IncidentRow | EventRow] = [*incidents.values(), *events.values()]
-            if not rows:
-                return True
-            if await self._on_disk(lambda store: self._write(store, rows)) is None:
+            if rows and await self._on_disk(lambda store: self._write(store, rows)) is None:
                 return False
             # What has changed while it was being written stays.
             _remove_written(self._incidents, incidents)
             _remove_written(self._events, events)
-            return True
+            return await self._flush_readings()
 
     async def close(self) -> None:
         """Write what is waiting and close the file."""
@@ -158,6 +194,9 @@ class History:
             self._flusher.cancel()
             with suppress(asyncio.CancelledError):
                 await self._flusher
+        rest = None if self._sampler is None else self._sampler.finish()
+        if rest is not None:
+            self._keep(rest)
         if not await self.flush():
             self._log.error(
                 "%s: %d incidents and events could not be written and are lost",
@@ -168,6 +207,30 @@ class History:
             await self._on_disk(RingStore.close)
             self._store = None
         self._thread.shutdown(wait=False)
+
+    def _keep(self, rows: ReadingRows) -> None:
+        self._readings.append(rows)
+        if len(self._readings) > _WAITING_BLOCKS:
+            del self._readings[0]
+            self._failures.inc()
+        self._something.set()
+
+    async def _flush_readings(self) -> bool:
+        while self._readings:
+            rows = self._readings[0]
+            written = await self._on_disk(lambda store, rows=rows: store.write_readings(rows))  # type: ignore[misc]
+            if written is None:
+                return False
+            if not written:
+                self._failures.inc()  # incidents and events fill the file
+            if self._readings and self._readings[0] is rows:
+                del self._readings[0]
+        return True
+
+    async def _all_feedback(self) -> dict[str, FeedbackRow]:
+        if self._feedback is None:
+            self._feedback = await self._on_disk(RingStore.feedback)
+        return {} if self._feedback is None else self._feedback
 
     def _added(self, waiting: dict[str, Any]) -> None:
         while len(waiting) > _WAITING:
@@ -255,6 +318,22 @@ def _remove_written(waiting: dict[str, Any], written: dict[str, Any]) -> None:
     for key, row in written.items():
         if waiting.get(key) is row:
             del waiting[key]
+
+
+def _told(row: FeedbackRow) -> dict[str, Any]:
+    """Feedback as the API gives it out."""
+    return {
+        "incident": row.incident,
+        "verdict": row.verdict,
+        "note": row.note,
+        "by": row.actor,
+        "time": rfc3339(row.time_ns),
+    }
+
+
+def _with_feedback(body: dict[str, Any], feedback: dict[str, FeedbackRow]) -> dict[str, Any]:
+    row = feedback.get(body["id"])
+    return body if row is None else {**body, "feedback": _told(row)}
 
 
 def _json(body: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""Incidents and events in SQLite: a ring with a hard size cap. Blocking; used from one thread.
+"""Incidents, events, feedback and readings in SQLite: a ring with a hard size cap. Blocking; used from one thread.
 
 WAL and ``synchronous=FULL``: what is committed survives power loss. Checkpoints are made here and not by SQLite, so
 that every byte written is known, and database and WAL together stay below the cap.
@@ -7,12 +7,15 @@ that every byte written is known, and database and WAL together stay below the c
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from edge_agent.history.readings import ReadingRows, encode
 
 PAGE = 4096
 _FRAME = PAGE + 24
@@ -28,6 +31,28 @@ CREATE INDEX incident_by_time ON incident (opened_ns);
 CREATE TABLE event (id TEXT PRIMARY KEY, time_ns INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE INDEX event_by_time ON event (time_ns);
 """
+# Came later; an older agent does not look at them, so the version stays.
+_ADDED = """
+CREATE TABLE IF NOT EXISTS feedback (
+    incident TEXT PRIMARY KEY, verdict TEXT NOT NULL, note TEXT NOT NULL, actor TEXT NOT NULL, time_ns INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS layout (id TEXT PRIMARY KEY, sensors BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS reading (
+    first_ns INTEGER PRIMARY KEY, last_ns INTEGER NOT NULL, layout TEXT NOT NULL, count INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
+"""
+_MOST_FEEDBACK = 10_000
+
+
+_OLDEST_READINGS = ("reading", "1", "first_ns")
+_VICTIMS = (
+    _OLDEST_READINGS,
+    ("incident", "closed = 1", "updated_ns"),
+    ("event", "1", "time_ns"),
+    ("incident", "1", "updated_ns"),
+)
+"""What makes room for incidents and events, in this order: table, condition, and the column by which it is old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +74,17 @@ class EventRow:
     id: str
     time_ns: int
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackRow:
+    """What ``actor`` said of an incident at ``time_ns``."""
+
+    incident: str
+    verdict: str
+    note: str
+    actor: str
+    time_ns: int
 
 
 class RingStore:
@@ -82,6 +118,9 @@ class RingStore:
             self.bytes_written += max(0, self._wal_size() - before)
         elif version != _VERSION:
             raise sqlite3.DatabaseError(f"made by another version (schema {version}, expected {_VERSION})")
+        before = self._wal_size()
+        self._database.executescript(_ADDED)
+        self.bytes_written += max(0, self._wal_size() - before)
         run("SELECT count(*) FROM incident WHERE closed = 0").fetchone()
         self._shrink()
         run(f"PRAGMA max_page_count={self._max_pages}")
@@ -99,6 +138,7 @@ class RingStore:
             if forget_before_ns is not None:
                 run("DELETE FROM incident WHERE closed = 1 AND updated_ns < ?", (forget_before_ns,))
                 run("DELETE FROM event WHERE time_ns < ?", (forget_before_ns,))
+                run("DELETE FROM reading WHERE last_ns < ?", (forget_before_ns,))
             self._database.executemany(
                 "INSERT OR REPLACE INTO incident VALUES (?, ?, ?, ?, ?, ?)",
                 [(r.id, r.opened_ns, r.updated_ns, int(r.closed), r.state, r.body) for r in incidents],
@@ -112,9 +152,54 @@ class RingStore:
             if self._database.in_transaction:
                 run("ROLLBACK")
             raise
-        self.bytes_written += max(0, self._wal_size() - before)
-        if self._wal_size() > self._wal_limit:
-            self.checkpoint()
+        self._wrote_since(before)
+
+    def write_readings(self, rows: ReadingRows) -> bool:
+        """Append a block; older blocks make room for it, incidents and events never do. False: there is no room."""
+        body = encode(rows)
+        names = zlib.compress(orjson.dumps(rows.sensors))
+        if not self._make_room(len(body) + len(names), (_OLDEST_READINGS,)):
+            return False
+        before = self._wal_size()
+        run = self._database.execute
+        run("BEGIN IMMEDIATE")
+        try:
+            run("INSERT OR IGNORE INTO layout VALUES (?, ?)", (rows.layout, names))
+            span = int(rows.time_ns[0]), int(rows.time_ns[-1])
+            run("INSERT OR REPLACE INTO reading VALUES (?, ?, ?, ?, ?)", (*span, rows.layout, len(rows), body))
+            run("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                run("ROLLBACK")
+            raise
+        self._wrote_since(before)
+        return True
+
+    def write_feedback(self, row: FeedbackRow) -> bool:
+        """Insert or replace, durable on return; the newest 10,000 are kept. Always True."""
+        self._make_room(len(row.note) + 200)
+        before = self._wal_size()
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            values = (row.incident, row.verdict, row.note, row.actor, row.time_ns)
+            self._database.execute("INSERT OR REPLACE INTO feedback VALUES (?, ?, ?, ?, ?)", values)
+            self._database.execute(
+                "DELETE FROM feedback WHERE rowid IN "
+                "(SELECT rowid FROM feedback ORDER BY time_ns DESC LIMIT -1 OFFSET ?)",
+                (_MOST_FEEDBACK,),
+            )
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+        self._wrote_since(before)
+        return True
+
+    def feedback(self) -> dict[str, FeedbackRow]:
+        """What was said, by incident."""
+        rows = self._database.execute("SELECT incident, verdict, note, actor, time_ns FROM feedback")
+        return {row[0]: FeedbackRow(*row) for row in rows}
 
     def checkpoint(self) -> None:
         """Move the WAL into the database and empty it."""
@@ -155,17 +240,19 @@ class RingStore:
         """Close without writing: the file is damaged."""
         self._database.close()
 
-    def _make_room(self, coming_bytes: int) -> None:
-        """Delete until ``coming_bytes`` fit: closed incidents, then events, then open incidents, the oldest first."""
+    def _wrote_since(self, wal_bytes: int) -> None:
+        self.bytes_written += max(0, self._wal_size() - wal_bytes)
+        if self._wal_size() > self._wal_limit:
+            self.checkpoint()
+
+    def _make_room(self, coming_bytes: int, victims: Sequence[tuple[str, str, str]] = _VICTIMS) -> bool:
+        """Delete from ``victims``, the oldest first, until ``coming_bytes`` fit; False when they do not even then."""
         needed = coming_bytes // PAGE * 5 // 4 + 8 + self._max_pages // 20
-        for table, condition, order in (
-            ("incident", "closed = 1", "updated_ns"),
-            ("event", "1", "time_ns"),
-            ("incident", "1", "updated_ns"),
-        ):
+        for table, condition, order in victims:
             while self._max_pages - self._used_pages() < needed:
                 if not self._delete_oldest(table, condition, order):
                     break
+        return self._max_pages - self._used_pages() >= needed
 
     def _shrink(self) -> None:
         """Meet a cap that has been made smaller."""
@@ -183,9 +270,7 @@ class RingStore:
             f"(SELECT rowid FROM {table} WHERE {condition} ORDER BY {order} LIMIT "
             f"(SELECT 1 + count(*) / 20 FROM {table}))"
         )
-        self.bytes_written += max(0, self._wal_size() - before)
-        if self._wal_size() > self._wal_limit:
-            self.checkpoint()
+        self._wrote_since(before)
         return cursor.rowcount
 
     def _used_pages(self) -> int:

@@ -11,15 +11,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.bundle import Calibration
 from edge_agent.clock import Clock, Timeline
+from edge_agent.companions import CompanionOptions, Companions
 from edge_agent.contract import SourceOptions
-from edge_agent.decision.decider import Decider, Decision
+from edge_agent.decision.decider import UNSUSPICIOUS, Decider, Decision
 from edge_agent.decision.options import DecisionOptions
+from edge_agent.drift import DriftMonitor, DriftOptions
 from edge_agent.graph.learning import EdgeLearner
 from edge_agent.graph.options import GraphOptions
 from edge_agent.graph.rolling import RollingGraph
@@ -50,6 +53,8 @@ class PipelineOptions:
     intake: IntakeOptions = field(default_factory=IntakeOptions)
     graph: GraphOptions = field(default_factory=GraphOptions)
     decision: DecisionOptions = field(default_factory=DecisionOptions)
+    drift: DriftOptions = field(default_factory=DriftOptions)
+    companions: CompanionOptions = field(default_factory=CompanionOptions)
     sensor_options: Callable[[str], SensorOptions] = lambda _name: SensorOptions()
     edges: tuple[tuple[str, str], ...] = ()
 
@@ -88,7 +93,9 @@ class Pipeline:
         self.graph = RollingGraph(detector.neighbours, self.timeline.period_ns, options.graph.window, learner)
         self.graph.declare_edges(options.edges)
         self.intake = Intake(self.graph, self.timeline, options.intake, options.sensor_options, metrics)
+        self.companions = Companions(options.companions) if options.companions.enabled else None
         self.decider = Decider(options.decision, options.tick.period, new_id)
+        self.drift = DriftMonitor(options.drift, options.tick.period) if options.drift.enabled else None
         self.ticks = 0
         self.last_report: TickReport | None = None
         self._fallback = fallback
@@ -96,7 +103,7 @@ class Pipeline:
         self._failures = 0
         self._warm = False
         self._topology = 0
-        self._notices: list[tuple[str, str]] = []
+        self._notices: list[tuple[str, str, dict[str, Any]]] = []
         self._look_every_ns = round(options.intake.forget_after * 1e9) // _FORGET_LOOKS
         self._next_look_ns = self.timeline.now_ns() + self._look_every_ns
         self._stage_seconds = [metrics.tick_seconds.labels(stage) for stage in (*STAGES, "all")]
@@ -128,8 +135,15 @@ class Pipeline:
         snapshot = self.graph.snapshot(self.ticks, tick_ns, self.timeline.to_wall_ns(tick_ns))
         times.append(time.perf_counter_ns())
         scores = self._score(snapshot)
+        if self.companions is not None:
+            scores = self.companions.score(snapshot, scores, self.monitored)
         times.append(time.perf_counter_ns())
         decision = self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded)
+        if self.companions is not None:
+            suspicious = decision.p_value is not None and decision.p_value < 0.05
+            self.companions.settle(snapshot, alarm=decision.alarm, suspicious=suspicious, delay=self.decider.delay)
+        if self.drift is not None:
+            self._watch_drift(self.drift, snapshot, scores)
         events = self._events(snapshot, decision)
         times.append(time.perf_counter_ns())
         stages = tuple(after - before for before, after in pairwise(times))
@@ -144,6 +158,10 @@ class Pipeline:
     def new_run(self) -> tuple[Event, ...]:
         """The stream starts anew (another recording): carried state is forgotten, calibration and edges stay."""
         self.detector.reset()
+        if self.companions is not None:
+            self.companions.forget_recent()
+        if self.drift is not None:
+            self.drift.new_run()
         changed: tuple[Incident, ...] = ()
         if self.last_report is not None:
             changed = self.decider.new_run(self.last_report.snapshot, self)
@@ -156,6 +174,10 @@ class Pipeline:
         self._failures = 0
         self.graph.set_neighbours(detector.neighbours)
         self.decider.recalibrate()
+        if self.companions is not None:
+            self.companions.forget_model()
+        if self.drift is not None:
+            self.drift.model_replaced()
         self._warm = False
         self.calibrate(calibration)
 
@@ -164,9 +186,9 @@ class Pipeline:
         if calibration is not None and calibration.scores.size:
             self.decider.calibrate(calibration.sensor_names, calibration.scores)
 
-    def notice(self, what: str, message: str) -> None:
-        """Put a status event into the next tick's report."""
-        self._notices.append((what, message))
+    def notice(self, what: str, message: str, details: dict[str, Any] | None = None) -> None:
+        """Put a status event into the next tick's report; ``details`` come beside its message."""
+        self._notices.append((what, message, details or {}))
 
     def check_clock(self) -> None:
         """Follow the wall clock. Each tick does it; with long ticks it is worth doing more often.
@@ -227,13 +249,23 @@ class Pipeline:
         self.notice("degraded", message)
         self.replace_detector(self._fallback(), calibration=None)
 
+    def _watch_drift(self, drift: DriftMonitor, snapshot: Snapshot, scores: Scores) -> None:
+        for finding in drift.observe(snapshot, scores, self.decider.process.latest_id()):
+            self.metrics.drift_signals.labels(finding.kind.value).inc()
+            self.notice(finding.kind.value, finding.message, finding.details())
+        if drift.block_ended:
+            for statistic, count in drift.counts().items():
+                self.metrics.drift_sensors.labels(statistic).set(count)
+            self.metrics.drift_evidence.labels().set(drift.evidence)
+            self.metrics.drift_model_stale.labels().set(float(drift.stale))
+
     def _events(self, snapshot: Snapshot, decision: Decision) -> tuple[Event, ...]:
         if not self._warm and not decision.warming_up:
             self._warm = True
             self.notice("calibrated", "enough normal data was seen; incidents are now raised")
         events = [self._incident_event(incident) for incident in decision.changed]
-        for what, message in self._notices:
-            body = {"what": what, "message": message}
+        for what, message, details in self._notices:
+            body = {"what": what, "message": message, **details}
             events.append(Event(self._new_id(snapshot.time_ns), EventKind.STATUS, snapshot.time_ns, body))
         self._notices.clear()
         return tuple(events)

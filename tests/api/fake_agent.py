@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_agent.errors import BundleError, ConfigError, ControlError
 from edge_agent.metrics import Metrics
+from edge_agent.verdict import Feedback
 
 HOSTILE_NAME = "</td><script>document.title='owned'</script>"
 
@@ -78,6 +79,17 @@ class FakeAgent:
 
     async def incident(self, incident_id: str) -> dict[str, Any] | None:
         return incident(1) if incident_id == incident(1)["id"] else None
+
+    async def judge_incident(self, incident_id: str, verdict: Feedback, note: str, actor: str) -> dict[str, Any] | None:
+        self.calls.append(("judge", incident_id, verdict.value, note, actor))
+        said = {
+            "incident": incident_id,
+            "verdict": verdict.value,
+            "note": note,
+            "by": actor,
+            "time": "2026-11-20T10:45:00Z",
+        }
+        return said if incident_id == incident(1)["id"] else None
 
     def model(self) -> dict[str, Any]:
         return {"name": "universal", "version": "1.0.0", "sha256": "ab" * 32, "previous": None}

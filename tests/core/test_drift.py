@@ -1,0 +1,313 @@
+"""Drift detectors on simulated streams: what they call a change, what they hold back, and how often they speak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_agent.drift import DriftFinding, DriftMonitor, DriftOptions
+from edge_agent.drift.cusum import Cusum, Reference, limit
+from edge_agent.drift.findings import DriftKind, Statistic
+from edge_agent.drift.rule import Change, Verdict, judge
+from edge_agent.drift.staleness import Staleness, bet
+from edge_agent.graph.snapshot import Snapshot
+from edge_agent.verdict import Scores
+
+BLOCK = 20
+OPTIONS = DriftOptions.model_validate({"block": f"{BLOCK}s", "reference_blocks": 24, "false_signals": "1 per week"})
+
+
+class Stream:
+    """A plant of ``count`` sensors of unit noise; what is changed by the test stays changed."""
+
+    def __init__(self, count: int = 20, options: DriftOptions = OPTIONS) -> None:
+        self.monitor = DriftMonitor(options, 1.0)
+        self.rng = np.random.default_rng(0)
+        self.names = tuple(f"S{i}" for i in range(count))
+        self.level, self.spread, self.score = np.zeros(count), np.ones(count), np.ones(count)
+        self.usable = np.ones(count, np.bool_)
+        self.tick = 0
+
+    def blocks(self, count: int, incident: str | None = None) -> list[DriftFinding]:
+        return [finding for _ in range(count * BLOCK) for finding in self.step(incident)]
+
+    def step(self, incident: str | None = None) -> tuple[DriftFinding, ...]:
+        n = len(self.names)
+        value = self.level + self.spread * self.rng.normal(size=n)
+        neighbour = np.full((n, 1), -1, np.int64)
+        zeros = np.zeros(n, np.float32)
+        snapshot = Snapshot(self.tick, 0, 0, self.names, value, zeros, np.zeros(n, np.int32), self.usable, neighbour)
+        score = (self.score * self.rng.exponential(size=n)).astype(np.float32)
+        scores = Scores(score, zeros, zeros + 1, self.usable, neighbour, zeros[:, None])
+        self.tick += 1
+        return self.monitor.observe(snapshot, scores, incident)
+
+
+def warmed(count: int = 20) -> Stream:
+    stream = Stream(count)
+    assert stream.blocks(40) == []
+    assert stream.monitor.ready
+    return stream
+
+
+def test_a_change_of_many_sensors_that_settles_is_the_plants() -> None:
+    stream = warmed()
+    stream.level[:8] += 3.0
+    (finding,) = stream.blocks(15)
+    assert finding.kind is DriftKind.PLANT_CHANGED
+    assert finding.count == 8
+    assert {shift.sensor for shift in finding.shifts} == {f"S{i}" for i in range(8)}
+    first = finding.shifts[0]
+    assert first.statistic is Statistic.LEVEL
+    assert first.now - first.before == pytest.approx(3.0, abs=0.6)
+    assert finding.details()["sensors"][0]["sensor"] == first.sensor
+
+
+def test_one_sensor_that_settles_elsewhere_is_a_matter_of_the_sensor() -> None:
+    stream = warmed()
+    stream.level[3] -= 3.0
+    (finding,) = stream.blocks(15)
+    assert (finding.kind, finding.count, finding.shifts[0].sensor) == (DriftKind.SENSOR_DRIFT, 1, "S3")
+
+
+def test_a_noisier_sensor_is_found_by_its_spread() -> None:
+    stream = warmed()
+    stream.spread[5] = 4.0
+    finding = stream.blocks(20)[0]
+    assert (finding.shifts[0].sensor, finding.shifts[0].statistic) == ("S5", Statistic.SPREAD)
+    assert finding.shifts[0].now == pytest.approx(4.0, rel=0.3)
+
+
+def test_what_was_accepted_is_the_new_reference() -> None:
+    stream = warmed()
+    stream.level[:8] += 3.0
+    assert len(stream.blocks(15)) == 1
+    assert stream.blocks(60) == []
+
+
+def test_a_change_under_an_incident_is_held_and_then_suspected_with_its_incident() -> None:
+    stream = warmed()
+    stream.level[:8] += 3.0
+    assert stream.blocks(4, incident="INC") == []
+    assert stream.blocks(1, incident="INC") == []
+    assert stream.monitor.verdict is Verdict.HELD
+    (finding,) = stream.blocks(40)
+    assert (finding.kind, finding.incident) == (DriftKind.SENSOR_DRIFT, "INC")
+    assert "edge-agent incidents feedback INC" in finding.message
+    assert stream.monitor.status()["suspected"] == "INC"
+
+
+def test_an_incident_judged_false_frees_the_change() -> None:
+    stream = warmed()
+    stream.level[:8] += 3.0
+    stream.blocks(5, incident="INC")
+    stream.monitor.exonerate("INC")
+    (finding,) = stream.blocks(15)
+    assert (finding.kind, finding.incident) == (DriftKind.PLANT_CHANGED, None)
+
+
+def test_a_change_that_shows_soon_after_an_incident_is_suspected() -> None:
+    stream = warmed()
+    stream.blocks(1, incident="INC")
+    stream.level[:8] += 3.0
+    assert [finding.incident for finding in stream.blocks(20)] == ["INC"]
+
+
+def test_what_comes_back_after_an_incident_was_no_change() -> None:
+    stream = warmed()
+    stream.level[:8] += 3.0
+    stream.blocks(6, incident="INC")
+    stream.level[:8] -= 3.0
+    assert stream.blocks(40) == []
+    assert stream.monitor.counts() == {"level": 0, "spread": 0, "residual": 0}
+
+
+def test_residuals_that_stay_high_hold_a_change_back() -> None:
+    stream = warmed()
+    stream.level[:8] += 3.0
+    stream.score[:8] = 30.0
+    assert not {finding.kind for finding in stream.blocks(30)} & {DriftKind.PLANT_CHANGED, DriftKind.SENSOR_DRIFT}
+    assert stream.monitor.verdict is Verdict.HELD
+
+
+def test_residuals_that_grow_everywhere_make_the_model_stale_until_it_is_replaced() -> None:
+    stream = warmed()
+    stream.score[:] = 2.0
+    findings = stream.blocks(30)
+    assert [finding.kind for finding in findings] == [DriftKind.MODEL_STALE]
+    assert findings[0].shifts[0].statistic is Statistic.RESIDUAL
+    assert stream.monitor.stale
+    stream.monitor.model_replaced()
+    assert not stream.monitor.stale
+    assert stream.blocks(60) == []
+
+
+def test_blocks_under_an_incident_never_make_the_model_stale() -> None:
+    stream = warmed()
+    stream.score[:] = 5.0
+    assert stream.blocks(40, incident="INC") == []
+    assert not stream.monitor.stale
+
+
+def test_stationary_noise_is_never_called_a_drift() -> None:
+    assert warmed(50).blocks(400) == []
+
+
+def test_a_slowly_wandering_sensor_is_not_called_a_drift_again_and_again() -> None:
+    stream = Stream()
+    wander, found = np.zeros(20), 0
+    for _ in range(600):
+        wander = 0.9 * wander + stream.rng.normal(size=20)
+        stream.level = wander
+        found += len(stream.blocks(1))
+    assert found <= 3
+
+
+def test_events_of_one_kind_are_an_hour_apart_even_when_everything_changes_all_the_time() -> None:
+    stream = warmed()
+    found = 0
+    for _ in range(40):
+        stream.level += stream.rng.normal(size=20) * 50
+        found += len(stream.blocks(8))
+    assert found <= 3 * 40 * 8 / 12
+
+
+def test_missing_readings_are_no_change() -> None:
+    stream = warmed()
+    stream.usable[:5] = False
+    assert stream.blocks(20) == []
+    stream.usable[:5] = True
+    assert stream.blocks(20) == []
+
+
+def test_what_is_known_follows_the_sensors() -> None:
+    stream = warmed()
+    keep = [*range(10, 20), *range(5)]
+    stream.names = (*(stream.names[i] for i in keep), "new")
+    stream.level, stream.spread, stream.score = np.zeros(16), np.ones(16), np.ones(16)
+    stream.usable = np.ones(16, np.bool_)
+    stream.level[0] = 3.0
+    (finding,) = stream.blocks(15)
+    assert finding.shifts[0].sensor == "S10"
+
+
+def test_the_reference_survives_a_restart() -> None:
+    stream = warmed()
+    saved = stream.monitor.export()
+    stream.monitor = DriftMonitor(OPTIONS, 1.0)
+    stream.monitor.restore(saved)
+    stream.level[:8] += 3.0
+    assert [finding.kind for finding in stream.blocks(15)] == [DriftKind.PLANT_CHANGED]
+
+
+@pytest.mark.parametrize("damage", ["mean", "staleness"])
+def test_a_reference_of_another_form_is_refused(damage: str) -> None:
+    saved = warmed().monitor.export()
+    saved[damage] = saved[damage][:0]
+    with pytest.raises(ValueError, match="saved drift reference"):
+        DriftMonitor(OPTIONS, 1.0).restore(saved)
+
+
+def test_a_block_begun_is_dropped_with_its_run() -> None:
+    stream = warmed()
+    stream.level += 100.0
+    for _ in range(BLOCK - 1):
+        stream.step()
+    stream.monitor.new_run()
+    stream.level -= 100.0
+    assert stream.blocks(20) == []
+
+
+# -- parts ---------------------------------------------------------------------------------------------------------
+
+USUAL = Change(moved=8, watched=20, settled=8, strained=0, strained_moved=0, quiet_blocks=9, steady_blocks=9)
+
+
+def changed(**fields: int | bool) -> Change:
+    return Change(**{**{name: getattr(USUAL, name) for name in Change.__slots__}, **fields})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        (changed(moved=0), Verdict.NONE),
+        (USUAL, Verdict.PLANT),
+        (changed(moved=2, settled=2), Verdict.PLANT),
+        (changed(moved=1, settled=1), Verdict.SENSOR),
+        (changed(moved=2, settled=2, watched=21), Verdict.SENSOR),
+        (changed(quiet_blocks=2), Verdict.HELD),
+        (changed(strained=3), Verdict.HELD),
+        (changed(strained=1, strained_moved=1), Verdict.HELD),
+        (changed(settled=6), Verdict.PENDING),
+        (changed(steady_blocks=2), Verdict.PENDING),
+        (changed(suspected=True), Verdict.SUSPECTED),
+        (changed(suspected=True, quiet_blocks=0), Verdict.HELD),
+    ],
+)
+def test_the_rule(change: Change, verdict: Verdict) -> None:
+    assert judge(change, OPTIONS) is verdict
+
+
+def normals(streams: int, blocks: int, correlation: float = 0.0) -> Iterator[NDArray[np.float64]]:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(1, streams))
+    for _ in range(blocks):
+        x = correlation * x + np.sqrt(1 - correlation**2) * rng.normal(size=(1, streams))
+        yield x
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6])
+def test_scores_are_standard_normal_once_something_was_learned(correlation: float) -> None:
+    reference = Reference((1, 500))
+    everything = np.ones((1, 500), np.bool_)
+    found = []
+    for x in normals(500, 80, correlation):
+        found.append(reference.score(x))
+        reference.learn(x, everything)
+    late = np.concatenate(found[20:])
+    assert abs(late.mean()) < 0.05
+    assert late.std() == pytest.approx(1 / np.sqrt((1 + correlation) / (1 - correlation)), rel=0.35)
+
+
+def test_false_signals_of_the_sums_stay_below_what_was_allowed() -> None:
+    streams, allowed = 1000, 0.5  # signals a block, over all streams
+    cusum, signals = Cusum((1, streams)), 0
+    bound = limit(streams, allowed)
+    for x in normals(streams, 200):
+        cusum.add(x, np.full((1, streams), np.inf))
+        over = cusum.sum > bound
+        signals += int(over.sum())
+        cusum.forget(over)
+    assert 0.3 * allowed * 200 < signals <= 1.5 * allowed * 200
+
+
+def test_bets_on_chance_never_gain_on_average() -> None:
+    p = (np.arange(200_000) + 0.5) / 200_000
+    assert 0.9 < np.mean([bet(float(one)) for one in p]) <= 1.0
+
+
+def test_staleness_goes_away_with_its_cause() -> None:
+    staleness, rng = Staleness(24), np.random.default_rng(0)
+    assert not any(staleness.add(float(rng.normal())) for _ in range(200))
+    assert any(staleness.add(float(rng.normal() + 4)) for _ in range(30))
+    assert staleness.stale
+    for _ in range(60):
+        staleness.add(float(rng.normal()))
+    assert not staleness.stale
+
+
+def test_staleness_is_told_rarely_of_a_plant_that_does_not_change() -> None:
+    staleness = Staleness(24)
+    assert sum(staleness.add(float(x)) for x in np.random.default_rng(2).normal(size=20_000)) <= 2
+
+
+def test_staleness_survives_a_restart() -> None:
+    staleness = Staleness(24)
+    for x in np.random.default_rng(0).normal(size=50):
+        staleness.add(float(x))
+    again = Staleness(24)
+    again.restore(staleness.export())
+    np.testing.assert_array_equal(again.export(), staleness.export())
