@@ -1,15 +1,21 @@
 """Synthetic faults: each kind changes what it says, where it says, and nothing else."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_models.faults import KINDS, RELATION_ONLY, SEVERITIES, inject
+from edge_models.datasets import Entity, LabelledRun
+from edge_models.evaluation.suites import Case
+from edge_models.faults import KINDS, RELATION_ONLY, SEVERITIES, detection, inject
+from edge_models.faults.kinds import CATALOGUE
+from edge_models.faults.measure import DETECTORS, table, visibility
 
 ROWS = 3_000
+PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 
 
 def plant(rows=ROWS, seed=0):
@@ -261,6 +267,23 @@ def test_decorrelation_keeps_the_very_readings():
     assert not np.array_equal(faulty, clean)
 
 
+def test_decorrelation_keeps_how_fast_the_readings_change():
+    """Correlation of each reading with the one before; shuffled readings would have none."""
+
+    def persistence(column):
+        centred = column - column.mean()
+        return (centred[1:] * centred[:-1]).sum() / (centred**2).sum()
+
+    found = inject(plant(9_000), "decorrelation", np.random.default_rng(0), normal=plant())
+    clean = plant(9_000)
+    pairs = [
+        (persistence(values[f.start : f.stop, f.sensors[0]]) for values in (clean, found.values)) for f in found.faults
+    ]
+    before, after = np.mean([tuple(pair) for pair in pairs], axis=0)
+    assert before > 0.2
+    assert after == pytest.approx(before, abs=0.1)
+
+
 def test_intermittent_bias_comes_and_goes():
     clean, faulty, fault = one("intermittent", 2.0)
     change = np.abs(faulty - clean)[:, 0] / spread_of(fault)[0]
@@ -367,3 +390,59 @@ def test_change_is_proportional_to_severity(kind, severity):
     clean, faulty, _ = one(kind, severity)
     _, unit, _ = one(kind, 1.0)
     np.testing.assert_allclose(faulty - clean, severity * (unit - clean), rtol=1e-6, atol=1e-9)
+
+
+def deviation(values):
+    """A detector: squared deviation of each sensor from its mean in spreads, missing readings 0."""
+    clean = plant()
+    alive = np.where(clean.std(0) > 0, clean.std(0), 1.0)
+    return np.nan_to_num(((values - clean.mean(0)) / alive) ** 2).astype(np.float32)
+
+
+def test_detection_tells_what_a_detector_sees_and_names(normal):
+    found = {one.kind: one for one in detection(deviation, normal, plant(), 0)}
+    assert tuple(found) == KINDS
+    assert found["spike"].auroc > 0.7
+    assert found["spike"].named > 0.5
+    assert abs(found["decorrelation"].auroc - 0.5) < 0.15
+    assert all(one.faults > 0 for one in found.values())
+
+
+def test_detection_on_a_short_held_out_part_uses_short_faults(normal):
+    assert all(one.faults > 0 for one in detection(deviation, normal, plant(300), 0, kinds=("bias", "stealthy")))
+    assert detection(deviation, normal, plant(119), 0) == ()
+
+
+def test_detection_says_when_no_fault_could_be_put_in():
+    still = np.full((400, 3), 5.0)
+    (one,) = detection(deviation, still, still, 0, kinds=("bias",))
+    assert (one.faults, one.auroc, one.named) == (0, None, None)
+
+
+def test_visibility_is_measured_for_every_kind_and_detector(normal):
+    clean = plant(900)
+    calm = LabelledRun("calm", clean, np.zeros(len(clean), np.int8))
+    found = visibility(Case("made", Entity("made", tuple("abcde"), normal, (calm,)), 60.0), (0, 1))
+    assert tuple(found) == DETECTORS
+    assert all(tuple(kinds) == KINDS for kinds in found.values())
+    assert np.mean(found["cross-linear lag 2"]["replay"]) > np.mean(found["max |z|"]["replay"]) + 0.1
+    assert np.mean(found["max |z|"]["spike"]) > 0.7
+
+
+def test_page_lists_every_kind_with_its_severities():
+    rows = {line.split("`")[1]: line for line in PAGE.read_text().splitlines() if line.startswith("| `")}
+    page = PAGE.read_text()
+    for kind, spec in CATALOGUE.items():
+        low, high = spec.severity
+        assert f"| `{kind}` | {low:g} to {high:g} |" in page
+    assert set(rows) == set(KINDS)
+
+
+def test_page_shows_about_what_the_command_prints(recordings):
+    """Six of the thirty seeds, on one of the two sets: alike in the mean over kinds."""
+    _, measured = PAGE.read_text().split("<!-- measured -->\n")
+    shown = [line.split(" | ") for line in measured.splitlines() if line.startswith("| `")]
+    printed = [line.split(" | ") for line in list(table(recordings, ("tep",), range(6)))[2:]]
+    assert [row[0] for row in shown] == [row[0] for row in printed] == [f"| `{kind}`" for kind in KINDS]
+    means = [np.mean([float(row[-1].strip(" |")) for row in rows]) for rows in (shown, printed)]
+    assert means[0] == pytest.approx(means[1], abs=0.05)

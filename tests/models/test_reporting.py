@@ -249,8 +249,23 @@ def run_of(uri, run):
     return MlflowClient(tracking_uri=uri).get_run(run), MlflowClient(tracking_uri=uri)
 
 
+@pytest.fixture
+def hasty_sqlite():
+    """No waiting for the disk: MLflow creates its database in fifty transactions."""
+    sqlalchemy = pytest.importorskip("sqlalchemy", reason="needs the train extra")
+
+    def hurry(connection, _record):
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("PRAGMA journal_mode=MEMORY")
+
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "connect", hurry)
+    yield
+    sqlalchemy.event.remove(sqlalchemy.engine.Engine, "connect", hurry)
+
+
 @pytest.mark.parametrize("store", ["folder", "sqlite"])
 @pytest.mark.filterwarnings("ignore")  # mlflow uses what sqlalchemy deprecates
+@pytest.mark.usefixtures("hasty_sqlite")
 def test_tracking_in_a_local_store(tmp_path, monkeypatch, store):
     pytest.importorskip("mlflow", reason="needs the mlflow extra")
     monkeypatch.chdir(tmp_path)
