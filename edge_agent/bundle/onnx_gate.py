@@ -23,13 +23,13 @@ MAX_FIELDS = 1_000_000
 """Protobuf fields looked at in one file; keeps hostile files from burning minutes in this walk."""
 
 _ALLOWED = """
-    Abs Add And ArgMax ArgMin Atan BatchNormalization Cast CastLike Ceil Clip Concat Constant Conv Cos CumSum Div
-    Einsum Elu Equal Erf Exp Expand Flatten Floor GRU Gather GatherElements GatherND Gelu Gemm Greater GreaterOrEqual
-    HardSigmoid HardSwish Identity IsInf IsNaN LSTM LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax MatMul
-    Max Mean Min Mod Mul Neg Not Or Pad Pow Range Reciprocal ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean
-    ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round Scatter ScatterElements ScatterND Shape Sigmoid
-    Sign Sin Size Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unsqueeze
-    Where Xor
+    Abs Add And ArgMax ArgMin Atan BatchNormalization Cast CastLike Ceil Clip Concat Constant Conv Cos CumSum
+    DequantizeLinear Div Einsum Elu Equal Erf Exp Expand Flatten Floor GRU Gather GatherElements GatherND Gelu Gemm
+    Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN LSTM LayerNormalization LeakyRelu Less
+    LessOrEqual Log LogSoftmax MatMul Max Mean Min Mod Mul Neg Not Or Pad Pow Range Reciprocal ReduceL1 ReduceL2
+    ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round Scatter
+    ScatterElements ScatterND Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub Sum
+    Tanh Tile TopK Transpose Trilu Unsqueeze Where Xor
     """
 ALLOWED_OPERATORS = frozenset(_ALLOWED.split())
 """No control flow, no randomness, no strings, no sequences, no `ConstantOfShape` (use `Expand`), no custom domain."""
