@@ -42,7 +42,8 @@ def read_header(
     columns = tuple(name for name in names if name not in (*NOT_SENSORS, runs))
     split = [split_unit(name) for name in columns]
     sensors = tuple(name for name, _ in split)
-    _check_names(where, [name for name in names if name not in columns] + list(sensors), names)
+    others = [name for name in names if name in (*NOT_SENSORS, runs)]
+    _check_names(where, [*others, *sensors], names)
     if not sensors:
         raise DataFileError(f"{where}: no column of readings beside {', '.join(names) or 'nothing'}")
     given = units or {}

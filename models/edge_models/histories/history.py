@@ -37,7 +37,7 @@ class History:
     def __init__(self, table: Table, tick_s: float | None) -> None:
         self._table = table
         self.where, self.sensors, self.units, self.notes = table.where, table.sensors, table.units, table.notes
-        first = next(iter(table.rows(_MOST_ROWS)), None)
+        first = next(iter(table.rows(self._most_rows)), None)
         if first is None:
             raise DataFileError(f"{self.where}: no rows, expected at least one below the header")
         self.timed = first.time_ns is not None

@@ -24,10 +24,9 @@ class ParquetTable:
         self.where = str(path)
         self._path = path
         with _opened(path) as file:
-            schema = file.schema_arrow
-        names = [name for name in schema.names if not name.startswith("__index_level_")]
-        described = {name: unit for name in names if (unit := _unit(schema.field(schema.names.index(name))))}
-        self._names = names
+            fields = [field for field in file.schema_arrow if not field.name.startswith("__index_level_")]
+        names = self._names = [field.name for field in fields]
+        described = {field.name: unit for field in fields if (unit := _unit(field))}
         self._header = read_header(self.where, names, run_column, described | dict(units))
         self.sensors, self.units = self._header.sensors, self._header.units
 

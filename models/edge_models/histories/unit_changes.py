@@ -30,8 +30,11 @@ _CONVERSIONS: tuple[tuple[str, float, float], ...] = (
 _LEAST_KNOWN = 32
 _FAR_SPREADS = 5.0
 _OTHER_SPREAD = 5.0
-_SAME_MEDIAN = 1.5
-_SAME_SPREAD = math.log(1.6)
+_LOOSE = (1.5, math.log(1.6))
+"""How far median (in spreads) and spread (as a ratio) may be off for a conversion that load can hardly imitate."""
+_TIGHT = (0.5, math.log(1.15))
+"""For a mere factor of some tens: a plant under more load has larger medians and spreads, too."""
+_LARGE = 50.0
 _NORMAL_IQR = 1.349
 
 
@@ -60,11 +63,12 @@ def scale_changes(train: Values, test: Values) -> ScaleChange | None:
     far = abs(m2 - m1) > _FAR_SPREADS * max(s1, s2) or not 1.0 / _OTHER_SPREAD < s2 / s1 < _OTHER_SPREAD
     if not far:
         return None
-    fitting = [
-        (abs(m2 - a * m1 - b) / (a * s1) + abs(math.log(s2 / (a * s1))), name)
-        for name, a, b in _CONVERSIONS
-        if abs(m2 - a * m1 - b) <= _SAME_MEDIAN * a * s1 and abs(math.log(s2 / (a * s1))) <= _SAME_SPREAD
-    ]
+    fitting = []
+    for name, a, b in _CONVERSIONS:
+        level, spread = abs(m2 - a * m1 - b) / (a * s1), abs(math.log(s2 / (a * s1)))
+        most = _LOOSE if b or not 1.0 / _LARGE < a < _LARGE else _TIGHT
+        if level <= most[0] and spread <= most[1]:
+            fitting.append((level + spread, name))
     return ScaleChange(min(fitting)[1] if fitting else None, m1, s1, m2, s2)
 
 
