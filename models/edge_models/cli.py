@@ -39,10 +39,13 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in stubs o
 @click.command("train", short_help="Train a site model from a plant's own history.")
 @click.option(
     "--data",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     required=True,
-    help="History of normal operation, CSV or Parquet: one row a tick, one column a sensor.",
+    metavar="FILE|URL",
+    help="History of normal operation: CSV, JSON lines, Parquet, HDF5, line protocol, or a database URL.",
 )
+@click.option("--select", help="Group or dataset of an HDF5 file; table or SELECT statement of a database.")
+@click.option("--units", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV of sensor and unit.")
+@click.option("--names", help="Names for the sensors of a line protocol export, such as {machine}.{field}.")
 @click.option(
     "--edges",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -59,7 +62,10 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in stubs o
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Bundle folder to write; new or empty.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def train_command(
-    data: Path,
+    data: str,
+    select: str | None,
+    units: Path | None,
+    names: str | None,
     edges: Path | None,
     run_column: str | None,
     tick: float | None,
@@ -72,9 +78,9 @@ def train_command(
 ) -> None:
     """Train a site model: the universal model fine-tuned on a plant's own history, with constants for each sensor.
 
-    The history should be of normal operation. Columns named `timestamp`, `run` and `label` are no sensors. The last
-    quarter is held out: residual spreads and calibration are measured on it. A day at one row a second is plenty; of a
-    longer file the last 20,000 rows are used.
+    The history should be of normal operation. Columns named `timestamp`, `run` and `label` are no sensors. A
+    quarter is held out: residual spreads and calibration are measured on it. Of a history of more than some ten
+    thousand ticks, windows from all over it are used; memory does not grow with its length.
 
     \b
     Example:
@@ -89,7 +95,7 @@ def train_command(
     from edge_models.site import SiteOptions, train_site
 
     torch.set_num_threads(threads)
-    options = SiteOptions(run_column, tick, time_budget, seed, name)
+    options = SiteOptions(run_column, tick, time_budget, seed, name, select, units, names)
     with _progress(as_json) as say:
         report = train_site(data, edges, out, options, say)
     if as_json:
@@ -97,9 +103,8 @@ def train_command(
         return
     click.echo(f"Wrote {report.out}: {report.sensors} sensors, {report.edges} edges, from {report.used_rows} rows.")
     click.echo(f"Held-out loss {report.held_out_loss:.3f} of the linear experts alone; {report.elapsed_s:.0f} s.")
-    for what, names in (("never changed", report.constant), ("never had a value", report.empty)):
-        if names:
-            click.echo(f"{len(names)} sensors {what}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}")
+    for warning in report.warnings:
+        click.echo(f"note: {warning}", err=True)
     click.echo(f"Next: edge-agent detect FILE --bundle {report.out} --out scores.parquet")
 
 
