@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_agent.errors import DataFileError
 from edge_models.datasets import Entity, LabelledRun, Values, data_folder
 from edge_models.evaluation.baselines import BASELINES
 from edge_models.evaluation.streams import smoothed
@@ -72,8 +73,11 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--seeds", type=int, default=30)
     given = parser.parse_args()
-    for line in table(data_folder(given.data), given.sets, range(given.seeds)):
-        print(line)
+    try:
+        for line in table(data_folder(given.data), given.sets, range(given.seeds)):
+            print(line)
+    except DataFileError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
