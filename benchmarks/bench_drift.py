@@ -87,8 +87,6 @@ _WARMER = _wander("raw", "temperature", 18.0, 28.0, 0.5, 900.0)
 _WATER = _wander("dosing", "raw_conductivity", 420.0, 600.0, 8.0, 600.0)
 
 CASES = (
-    *(Case(f"{name} (long)", "attack", attack=name, duration_s=CASE_S) for name in ATTACKS),
-    *(Case(name, "attack", attack=name) for name in ATTACKS),
     Case("warmer water", "changed", process=_WARMER),
     Case("colder water", "changed", process=_wander("raw", "temperature", 18.0, 8.0, 0.5, 900.0)),
     Case("saltier water", "changed", process=_WATER),
@@ -104,6 +102,8 @@ CASES = (
     Case("AIT201 replaced", "changed", report=_calibrated("AIT201", 1.05, 0.0)),
     Case("PIT501 replaced", "changed", report=_calibrated("PIT501", 1.03, 0.0)),
     Case("nothing", "normal"),
+    *(Case(f"{name} (long)", "attack", attack=name, duration_s=CASE_S) for name in ATTACKS),
+    *(Case(name, "attack", attack=name) for name in ATTACKS),
 )
 
 
@@ -181,7 +181,10 @@ def outcomes() -> Iterator[Outcome]:
     bench_detection.WARM_UP = WARM_S
     for seed in SEEDS:
         watch = Watch(seed, "1 per week")
-        yield from (watch.in_fork(case) for case in CASES)
+        for case in CASES:
+            outcome = watch.in_fork(case)
+            print(seed, outcome, file=sys.stderr, flush=True)
+            yield outcome
 
 
 def run() -> Iterator[Result]:
@@ -211,5 +214,4 @@ def table(found: list[Outcome]) -> str:
         judged = sum(bool(_ACCEPTED & set(one.judged)) for one in rows)
         cells = [len(rows), sum(one.incident for one in rows), *(counts[kind] for kind in kinds), judged]
         lines.append(f"| {truth} | " + " | ".join(map(str, cells)) + " |")
-    lines += [f"{one.truth:12} {one.case:32} {one.verdict:14} {one.said} {one.judged}" for one in found]
     return "\n".join(lines)
