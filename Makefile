@@ -2,6 +2,7 @@
 # make test    all tests (installs torch and some Debian programs that the tests talk to)
 # make check   format, lint, types, layers, generated docs
 # make bench   benchmarks, into benchmarks/results/
+# make bench-detection  detectors on the recordings in EDGE_AGENT_DATA, three seeds, into benchmarks/results/
 # make docs    render the generated pages again
 # make venv    everything for development, into .venv
 
@@ -14,7 +15,7 @@ TORCH := torch==2.13.0
 ARGS ?=
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench docs venv clean
+.PHONY: help run test check bench bench-detection docs venv clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +37,10 @@ check: $(VENV)/.for-development
 bench: $(VENV)/.for-development
 	@.ci/system-packages test
 	PATH="$$PATH:/usr/sbin" $(BIN)/python -m benchmarks $(ARGS)
+
+bench-detection: $(VENV)/.for-development
+	$(BIN)/edge-agent evaluate --set labelled --set faults --seeds 3 --recipe hybrid --cache .cache/evaluation \
+		--json benchmarks/results/recordings.json --plots benchmarks/results/recordings $(ARGS)
 
 docs: $(VENV)/.for-development
 	$(BIN)/python -m edge_agent.cli.docs

@@ -209,19 +209,6 @@ def _itrust(name: str) -> Callable[[Path], list[Entity]]:
     return read
 
 
-def _replay(folder: Path) -> list[Entity]:
-    """Replay faults in the last quarter of each normal part of asd, and in the faultless test run of tep."""
-    from edge_models.replay import with_replays  # imports this module
-
-    found = []
-    for seed, entity in enumerate(load(folder, "asd")):
-        border = len(entity.normal) * 3 // 4
-        found.append(with_replays(entity.name, entity.sensors, entity.normal[:border], entity.normal[border:], seed))
-    (tep,) = load(folder, "tep")
-    calm = next(run for run in tep.tests if not run.label.any())
-    return [*found, with_replays("tep", tep.sensors, tep.normal, calm.values, len(found))]
-
-
 _LOADERS: dict[str, Callable[[Path], list[Entity]]] = {
     "wsn_suthaharan": _folders("wsn_suthaharan"),
     "tep": _tep,
@@ -230,7 +217,6 @@ _LOADERS: dict[str, Callable[[Path], list[Entity]]] = {
     "skab": _skab,
     "batadal": _batadal,
     "lbnl": _lbnl,
-    "replay": _replay,
     "swat": _itrust("swat"),
     "wadi": _itrust("wadi"),
 }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge_models.evaluation.alarms import Layer, Threshold, as_ticks, judge, most_found, threshold_for
-from edge_models.evaluation.intervals import paired_bootstrap, poisson_interval
+from edge_models.evaluation.intervals import bootstrap, poisson_interval
 from edge_models.evaluation.root_cause import cause_quality
 from edge_models.evaluation.suites import Cause
 
@@ -97,7 +97,7 @@ def test_poisson_interval_is_the_exact_one():
 
 def test_bootstrap_counts_each_set_the_same():
     many, few = np.full(100, 0.1), np.array([0.3])
-    assert paired_bootstrap([many, few]) == pytest.approx((0.2, 0.2, 0.2))
-    mean, low, high = paired_bootstrap([np.random.default_rng(0).normal(0.0, 1.0, 400)])
+    assert bootstrap([many, few]) == pytest.approx((0.2, 0.2, 0.2))
+    mean, low, high = bootstrap([np.random.default_rng(0).normal(0.0, 1.0, 400)])
     assert low < mean < high
     assert high - low == pytest.approx(4 / np.sqrt(400), rel=0.1)

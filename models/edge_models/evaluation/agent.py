@@ -24,7 +24,10 @@ from edge_models.evaluation.streams import Stream, Streams
 from edge_models.evaluation.suites import Case
 
 Floats = NDArray[np.float64]
-_RUNTIME = tuple(f"edge_agent.{part}" for part in ("pipeline", "decision", "inference", "graph", "intake", "bundle"))
+_RUNTIME = "edge_agent"
+_TRAINING = tuple(
+    f"edge_models.{part}" for part in ("histories", "hybrid", "network", "online", "recipes", "site", "training")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Agent:
     @property
     def key(self) -> str:
         bundle = universal_bundle() if self.bundle is None else read_bundle(self.bundle)
-        return f"agent/{bundle.sha256}/{self.warmup_ticks}/{sources_digest(*_RUNTIME)}"
+        return f"agent/{bundle.sha256}/{self.warmup_ticks}/{sources_digest(_RUNTIME)}"
 
     def run(self, case: Case, seed: int) -> Streams:
         """The daemon's scores, p-values and alarms. What it could not score is as calm as the calmest normal tick."""
@@ -61,27 +64,32 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True)
-class SiteAgent:
-    """A site model, trained on each plant's normal part first, in the daemon's pipeline."""
+class TrainedAgent:
+    """A recipe of ``edge-agent train``, trained on each plant's normal part first, in the daemon's pipeline."""
 
-    name: str = "site model"
+    recipe: str
     time_budget_s: float = 60.0
     random: bool = True
 
     @property
+    def name(self) -> str:
+        return f"trained: {self.recipe}"
+
+    @property
     def key(self) -> str:
-        return f"site/{self.time_budget_s}/{sources_digest(*_RUNTIME, 'edge_models.site', 'edge_models.training')}"
+        return f"trained/{self.recipe}/{self.time_budget_s}/{sources_digest(_RUNTIME, *_TRAINING)}"
 
     def run(self, case: Case, seed: int) -> Streams:
         """Train, then as :class:`Agent`."""
-        from edge_models.site import SiteOptions, train_site
+        from edge_models.recipes.command import train
+        from edge_models.site import SiteOptions
 
+        options = SiteOptions(tick_s=case.tick_s, time_budget_s=self.time_budget_s, seed=seed)
         with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder)
-            history = place / "normal.parquet"
+            history, bundle = Path(folder) / "normal.parquet", Path(folder) / "bundle"
             _write_normal(history, case.entity)
-            train_site(history, None, place / "bundle", SiteOptions(None, case.tick_s, self.time_budget_s, seed))
-            return Agent(self.name, place / "bundle").run(case, seed)
+            train(history, _write_edges(Path(folder) / "edges.csv", case.entity), bundle, self.recipe, options)
+            return Agent(self.name, bundle).run(case, seed)
 
 
 def _recording(entity: Entity, parts: list[Floats], tick_s: float) -> Recording:
@@ -116,3 +124,10 @@ def _write_normal(path: Path, entity: Entity) -> None:
 
     table = pa.table({name: entity.normal[:, place] for place, name in enumerate(entity.sensors)})
     pq.write_table(table, path)
+
+
+def _write_edges(path: Path, entity: Entity) -> Path | None:
+    if not entity.edges:
+        return None
+    path.write_text("\n".join(["sensor,neighbour", *(f"{a},{b}" for a, b in entity.edges)]) + "\n")
+    return path

@@ -39,9 +39,17 @@ _HINT = "pip install 'edge-graph-agent[evaluate]'"
     type=click.Path(exists=True, path_type=Path),
     help="Bundle to measure (default: the universal model of this installation).",
 )
-@click.option("--set", "sets", multiple=True, help="Only this set; may be given several times (default: all labelled).")
-@click.option("--site", is_flag=True, help="Also train a site model on each plant's normal part, and measure it.")
-@click.option("--time-budget", type=Duration(), default="1m", show_default=True, help="For each site model.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    help="Only this set, or `labelled` or `faults` for several; may be given several times (default: labelled).",
+)
+@click.option(
+    "--fault-seed", type=click.IntRange(0), default=0, show_default=True, help="Where injected faults are put."
+)
+@click.option("--recipe", "recipes", multiple=True, help="Also train this recipe on each plant's normal part.")
+@click.option("--time-budget", type=Duration(), default="1m", show_default=True, help="For training on each plant.")
 @click.option("--warmup", type=click.IntRange(1), help="Normal ticks before each test (default: the normal part).")
 @click.option("--detector", "detectors", multiple=True, help="Only these baselines, by name.")
 @click.option("--fast", is_flag=True, help="Leave out slow baselines.")
@@ -51,12 +59,14 @@ _HINT = "pip install 'edge-graph-agent[evaluate]'"
 @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes to measure with.")
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path), help="Folder for scores, to be quick again.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write rows to this file.")
+@click.option("--plots", type=click.Path(file_okay=False, path_type=Path), help="Folder for pictures.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
 def evaluate_command(
     data: Path,
     bundle: Path | None,
     sets: tuple[str, ...],
-    site: bool,
+    fault_seed: int,
+    recipes: tuple[str, ...],
     time_budget: float,
     warmup: int | None,
     detectors: tuple[str, ...],
@@ -65,6 +75,7 @@ def evaluate_command(
     jobs: int,
     cache: Path | None,
     json_file: Path | None,
+    plots: Path | None,
     markdown: bool,
 ) -> None:
     """Measure a model on labelled recordings, beside simple baselines.
@@ -80,25 +91,26 @@ def evaluate_command(
     Exit codes: 0 measured, 1 the model failed, 2 wrong arguments or recordings that cannot be used.
     """
     _require()
+    import torch
     from rich.console import Console
 
     from edge_models.evaluation import report
     from edge_models.evaluation.harness import measure
     from edge_models.evaluation.summary import summarise
 
+    torch.set_num_threads(1)
     others = _baselines(detectors, fast)
-    chosen = _cases(data, sets)
+    chosen = _cases(data, sets, fault_seed)
+    ours = _ours(bundle, warmup, recipes, time_budget)
     with _progress() as progress:
         results = measure(
-            chosen,
-            _ours(bundle, warmup, site, time_budget),
-            others,
-            seeds=seeds,
-            cache=cache,
-            processes=jobs,
-            progress=progress,
+            chosen, ours, others, seeds=seeds, cache=cache, plots=plots, processes=jobs, progress=progress
         )
     rows = summarise(results)
+    if plots is not None:
+        from edge_models.evaluation.plots import draw_rows
+
+        draw_rows(rows, [subject.name for subject in ours], plots)
     if json_file is not None:
         json_file.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     if markdown:
@@ -107,13 +119,14 @@ def evaluate_command(
         report.show(rows, Console(width=None if sys.stdout.isatty() else 240))
 
 
-def _ours(bundle: Path | None, warmup: int | None, site: bool, time_budget: float) -> list[Subject]:
+def _ours(bundle: Path | None, warmup: int | None, recipes: tuple[str, ...], time_budget: float) -> list[Subject]:
     from edge_agent.bundle.store import read_bundle, universal_bundle
-    from edge_models.evaluation.agent import Agent, SiteAgent
+    from edge_models.evaluation.agent import Agent, TrainedAgent
+    from edge_models.recipes.build import check
 
     shown = universal_bundle() if bundle is None else read_bundle(bundle)
-    ours: list[Subject] = [Agent(shown.manifest.name, bundle, warmup)]
-    return [*ours, SiteAgent(time_budget_s=time_budget)] if site else ours
+    trained = [TrainedAgent(check(recipe), time_budget) for recipe in recipes]
+    return [Agent(shown.manifest.name, bundle, warmup), *trained]
 
 
 def _baselines(names: tuple[str, ...], fast: bool) -> list[Subject]:
@@ -126,13 +139,20 @@ def _baselines(names: tuple[str, ...], fast: bool) -> list[Subject]:
     return [b for b in BASELINES if (b.name in names if names else not (fast and b.slow))]
 
 
-def _cases(data: Path, sets: tuple[str, ...]) -> list[Case]:
-    from edge_models.evaluation.suites import LABELLED, SUITES, cases
+def _cases(data: Path, sets: tuple[str, ...], fault_seed: int) -> list[Case]:
+    from edge_models.evaluation import fault_suite
+    from edge_models.evaluation.suites import LABELLED, WITH_LABELS, cases
 
+    together = {"labelled": LABELLED, "faults": fault_suite.SETS}
+    known = (*together, *WITH_LABELS, *fault_suite.SETS)
     for name in sets:
-        if name not in SUITES:
-            raise click.BadParameter(f"got {name!r}, expected one of {', '.join(SUITES)}", param_hint="--set")
-    return [case for name in sets or LABELLED for case in cases(data, name)]
+        if name not in known:
+            raise click.BadParameter(f"got {name!r}, expected one of {', '.join(known)}", param_hint="--set")
+    wanted = [one for name in sets or ("labelled",) for one in together.get(name, (name,))]
+    found: list[Case] = []
+    for name in dict.fromkeys(wanted):
+        found += fault_suite.fault_cases(data, name, fault_seed) if name in fault_suite.SETS else cases(data, name)
+    return found
 
 
 def _require() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from edge_models.datasets import Labels
@@ -96,18 +97,36 @@ class Scorer:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One detector on one plant with one seed. ``false_alarms``: what :attr:`Result.matched` is measured at."""
+    """One detector on one plant with one seed.
+
+    ``false_alarms``: what :attr:`Result.matched` is measured at; None leaves it out, unless the job ``leads``: then its
+    own decision sets it. ``plots``: folder for pictures of the scores.
+    """
 
     subject: Subject
     case: Case
     seed: int
     cache: Path | None = None
     false_alarms: int | None = None
+    leads: bool = False
+    plots: Path | None = None
 
     def run(self) -> list[Result]:
         """A result for each way to read the detector's scores."""
         streams = Cache(self.cache).streams(self.subject, self.case, self.seed)
-        return [self._judged(name, variant) for name, variant in variants(self.subject.name, streams)]
+        if self.plots is not None:
+            from edge_models.evaluation.plots import draw_streams  # matplotlib is slow to load
+
+            draw_streams(self.case, streams, self.plots)
+        read = list(variants(self.subject.name, streams))
+        results = [self._judged(name, variant) for name, variant in read]
+        allowed = results[-1].false_alarms if self.leads else self.false_alarms
+        if allowed is None:
+            return results
+        return [
+            replace(result, matched=self._most_found(variant, allowed))
+            for result, (_, variant) in zip(results, read, strict=True)
+        ]
 
     def _judged(self, name: str, streams: Streams) -> Result:
         case, entity = self.case, self.case.entity
@@ -116,7 +135,6 @@ class Job:
         alarms = {test: _alarms(stream, layer, threshold) for test, stream in streams.tests.items()}
         on = {test.name: as_ticks(alarms[test.name], len(test.label)) for test in entity.tests}
         plant = {test: stream.plant for test, stream in streams.tests.items()}
-        labels = [test.label for test in entity.tests]
         return Result(
             set=case.set,
             plant=entity.name,
@@ -133,15 +151,18 @@ class Job:
                 stream: alarm_quality(label, alarm) for stream, label, alarm in judged_as_one(case, on) if label.any()
             },
             outcomes={test.name: judge(alarms[test.name], test.label) for test in entity.tests},
-            matched=None
-            if self.false_alarms is None
-            else most_found([plant[test.name] for test in entity.tests], labels, layer, self.false_alarms),
+            matched=None,
             causes={
                 test: cause_quality(sensor, causes)
                 for test, causes in case.causes.items()
                 if causes and (sensor := streams.tests[test].sensor) is not None
             },
         )
+
+    def _most_found(self, streams: Streams, allowed: int) -> int:
+        tests = self.case.entity.tests
+        scores = [streams.tests[test.name].plant for test in tests]
+        return most_found(scores, [test.label for test in tests], Layer.of(self.case.tick_s), allowed)
 
 
 def measure(
@@ -151,6 +172,7 @@ def measure(
     *,
     seeds: int = 1,
     cache: Path | None = None,
+    plots: Path | None = None,
     processes: int = 1,
     progress: Progress = lambda _said: None,
 ) -> list[Result]:
@@ -159,14 +181,15 @@ def measure(
     Results come in the order of the subjects, for each in the order of the cases. With several ``processes`` a
     subject must be picklable.
     """
-    decided: dict[tuple[str, str], int] = {}
-    for result in _run(_jobs(ours[:1], cases, 1, cache), processes, progress):
-        decided[result.set, result.plant] = result.false_alarms  # the last way to read it: by its own decision
-    jobs = [
-        replace(job, false_alarms=decided.get((job.case.set, job.case.entity.name)))
+    leading = [replace(job, leads=True, plots=plots) for job in _jobs(ours[:1], cases, 1, cache)]
+    results = _run(leading, processes, progress)
+    allowed = {(result.set, result.plant): result.false_alarms for result in results}  # the last reading: by decision
+    following = [
+        replace(job, false_alarms=allowed.get((job.case.set, job.case.entity.name)))
         for job in _jobs((*ours, *others), cases, seeds, cache)
+        if not (job.seed == 0 and any(job.subject is subject for subject in ours[:1]))
     ]
-    return _run(jobs, processes, progress)
+    return [*results, *_run(following, processes, progress)]
 
 
 def variants(name: str, streams: Streams) -> Iterator[tuple[str, Streams]]:
@@ -209,7 +232,7 @@ def _run(jobs: Sequence[Job], processes: int, progress: Progress) -> list[Result
     """Results in the order of the jobs."""
     if processes == 1:
         return [result for job in jobs for result in _told(job, job.run(), progress)]
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         running = {pool.submit(job.run): job for job in jobs}
         for future in as_completed(running):
             _told(running[future], future.result(), progress)

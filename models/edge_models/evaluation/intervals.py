@@ -19,16 +19,14 @@ def poisson_interval(count: int, exposure: float, level: float = 0.95) -> tuple[
     return low / exposure, float(chi2.ppf(1.0 - tail, 2 * count + 2)) / 2.0 / exposure
 
 
-def paired_bootstrap(
-    groups: Sequence[NDArray[np.float64]], level: float = 0.95, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean over groups of the mean difference in each, and its percentile interval.
+def bootstrap(groups: Sequence[NDArray[np.float64]], level: float = 0.95, seed: int = 0) -> tuple[float, float, float]:
+    """Mean over groups of the mean in each, and its percentile interval.
 
-    Each group holds paired differences (one a test); tests are drawn again within their group, so every set counts the
-    same however many tests it has. (Efron and Tibshirani, An Introduction to the Bootstrap, 1993.)
+    Each group holds one number a test, a difference between two detectors where these are compared; tests are drawn
+    again within their group, so every group counts the same however many tests it has. (Efron and Tibshirani, An
+    Introduction to the Bootstrap, 1993.)
     """
     rng = np.random.default_rng(seed)
     drawn = [group[rng.integers(len(group), size=(_RESAMPLES, len(group)))].mean(1) for group in groups]
-    means = np.mean(drawn, axis=0)
-    low, high = np.quantile(means, ((1.0 - level) / 2.0, (1.0 + level) / 2.0))
+    low, high = np.quantile(np.mean(drawn, axis=0), ((1.0 - level) / 2.0, (1.0 + level) / 2.0))
     return float(np.mean([group.mean() for group in groups])), float(low), float(high)

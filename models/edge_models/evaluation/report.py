@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from edge_models.evaluation.summary import Row
+from edge_models.evaluation.summary import FaultKind, Row
 
 Cells = tuple[str, ...]
 RANKING = ("detector", "VUS-PR", "± seeds", "AUC-PR", "AUROC", "Δ VUS-PR [95 %]", "worst plant")
@@ -41,6 +41,10 @@ def tables(rows: Sequence[Row]) -> list[tuple[str, Cells, list[Cells]]]:
         lines = [_causes(row) for row in own if row.causes is not None]
         if lines:
             found.append((f"{name}: root cause", CAUSES, lines))
+        kinds = tuple(kind.kind for kind in own[0].kinds)
+        if kinds:
+            lines = [(row.detector, *(_kind(kind) for kind in row.kinds)) for row in own]
+            found.append((f"{name}: VUS-PR / faulty sensor named first", ("detector", *kinds), lines))
     return found
 
 
@@ -103,6 +107,10 @@ def _causes(row: Row) -> Cells:
     assert c is not None
     numbers = (c.hit_rate_100, c.hit_rate_150, c.top_1, c.top_3, c.top_5)
     return (row.detector, str(c.events), *(f"{number:.3f}" for number in numbers))
+
+
+def _kind(kind: FaultKind) -> str:
+    return f"{kind.vus_pr:.3f}" + ("" if kind.top_1 is None else f" / {kind.top_1:.2f}")
 
 
 def duration(seconds: float) -> str:

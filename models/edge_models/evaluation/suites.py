@@ -23,8 +23,8 @@ _TICK_S = {
 }
 LABELLED = tuple(name for name in OPEN_SETS if name in _TICK_S)
 """Sets that anybody may download, with labels of their own."""
-SUITES = tuple(_TICK_S)
-"""Names for :func:`cases`."""
+WITH_LABELS = tuple(_TICK_S)
+"""Names for :func:`cases`; two of them are given out on request only."""
 _CAUSES = "interpretation_label.txt"
 
 
@@ -58,10 +58,15 @@ class Case:
         return 1.0 / (WEEK_S if tested_s >= 2 * WEEK_S else DAY_S)
 
 
+def tick_s(name: str) -> float:
+    """Seconds between two rows of the set ``name``."""
+    return _TICK_S[name]
+
+
 def cases(folder: Path, name: str) -> list[Case]:
     """All plants of the set ``name``. :raises DataFileError: it is unknown or its recordings are not in ``folder``."""
     return [
-        Case(name, entity, _TICK_S[name], _causes(folder / name / entity.name, entity)) for entity in load(folder, name)
+        Case(name, entity, tick_s(name), _causes(folder / name / entity.name, entity)) for entity in load(folder, name)
     ]
 
 

@@ -9,14 +9,17 @@ import numpy as np
 
 from edge_models.evaluation.alarms import Outcome
 from edge_models.evaluation.baselines import REFERENCE
+from edge_models.evaluation.fault_suite import PREFIX
 from edge_models.evaluation.harness import Result
-from edge_models.evaluation.intervals import paired_bootstrap, poisson_interval
+from edge_models.evaluation.intervals import bootstrap, poisson_interval
 from edge_models.evaluation.root_cause import CauseQuality
 from edge_models.evaluation.streams import SMOOTH_TICKS
 from edge_models.evaluation.suites import DAY_S
 
 REFERENCE_ROW = f"{REFERENCE}, mean of {SMOOTH_TICKS}"
-OVERALL = "mean of sets"
+OVERALL, OVERALL_FAULTS = "mean of sets", "mean of sets with injected faults"
+ByStream = dict[tuple[str, str], dict[str, float]]
+"""For each set and detector the VUS-PR of each stream, mean over seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +35,13 @@ class Difference:
 class Ranking:
     """Threshold-free measures: means over streams, then over seeds. ``spread``: standard deviation over seeds.
 
+    ``low``, ``high``: 95 % bootstrap interval of VUS-PR over streams.
     ``worst``: the plant with the lowest mean VUS-PR, None over all sets. ``difference``: None without the reference.
     """
 
     vus_pr: float
+    low: float
+    high: float
     spread: float
     auc_pr: float
     auroc: float
@@ -86,8 +92,20 @@ class Causes:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultKind:
+    """One kind of injected fault: means over plants, then over seeds. ``top_1``: None without scores of sensors."""
+
+    kind: str
+    vus_pr: float
+    top_1: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One detector on one set (or, ``set`` being ``OVERALL``, the mean over sets, which has a ranking only)."""
+    """One detector on one set, or the mean over sets (``OVERALL``, ``OVERALL_FAULTS``), which has no operating point.
+
+    ``kinds``: of injected faults, empty on recordings with labels of their own.
+    """
 
     set: str
     detector: str
@@ -97,6 +115,7 @@ class Row:
     ranking: Ranking
     operating: Operating | None
     causes: Causes | None
+    kinds: tuple[FaultKind, ...] = ()
 
 
 def summarise(results: Sequence[Result]) -> list[Row]:
@@ -105,22 +124,18 @@ def summarise(results: Sequence[Result]) -> list[Row]:
     for result in results:
         groups.setdefault((result.set, result.detector), []).append(result)
     sets = list(dict.fromkeys(name for name, _ in groups))
-    by_stream = {key: _vus_by_stream(chosen) for key, chosen in groups.items()}
-    rows = [
-        _row(groups[name, detector], _difference([name], detector, by_stream))
-        for name in sets
-        for group, detector in groups
-        if group == name
-    ]
-    if len(sets) > 1:
-        for detector in dict.fromkeys(detector for _, detector in groups):
-            own = [row for row in rows if row.detector == detector]
-            if len(own) == len(sets):
-                rows.append(_overall(own, _difference(sets, detector, by_stream)))
+    by_stream: ByStream = {key: _vus_by_stream(chosen) for key, chosen in groups.items()}
+    rows = [_row(groups[name, detector], by_stream) for name in sets for group, detector in groups if group == name]
+    for title, own in ((OVERALL, False), (OVERALL_FAULTS, True)):
+        alike = [name for name in sets if name.startswith(PREFIX) is own]
+        for detector in dict.fromkeys(detector for _, detector in groups) if len(alike) > 1 else ():
+            chosen = [row for row in rows if row.detector == detector and row.set in alike]
+            if len(chosen) == len(alike):
+                rows.append(_overall(title, chosen, by_stream))
     return rows
 
 
-def _row(results: Sequence[Result], difference: Difference | None) -> Row:
+def _row(results: Sequence[Result], by_stream: ByStream) -> Row:
     first, seeds = results[0], _seeds(results)
     return Row(
         set=first.set,
@@ -128,41 +143,71 @@ def _row(results: Sequence[Result], difference: Difference | None) -> Row:
         plants=len({result.plant for result in results}),
         streams=sum(len(result.ranking) for result in results) // seeds,
         seeds=seeds,
-        ranking=_ranking(results, difference),
+        ranking=_ranking(results, by_stream),
         operating=_operating(results),
         causes=_causes([quality for result in results for quality in result.causes.values()], seeds),
+        kinds=_kinds(results) if first.set.startswith(PREFIX) else (),
     )
 
 
-def _overall(rows: Sequence[Row], difference: Difference | None) -> Row:
+def _overall(title: str, rows: Sequence[Row], by_stream: ByStream) -> Row:
     def mean(of: Callable[[Ranking], float]) -> float:
         return float(np.mean([of(row.ranking) for row in rows]))
 
+    sets, detector = [row.set for row in rows], rows[0].detector
+    vus_pr, low, high = bootstrap([np.array(list(by_stream[name, detector].values())) for name in sets])
     ranking = Ranking(
-        vus_pr=mean(lambda r: r.vus_pr),
+        vus_pr=vus_pr,
+        low=low,
+        high=high,
         spread=mean(lambda r: r.spread),
         auc_pr=mean(lambda r: r.auc_pr),
         auroc=mean(lambda r: r.auroc),
-        difference=difference,
+        difference=_difference(sets, detector, by_stream),
         worst=None,
         worst_vus_pr=min(row.ranking.worst_vus_pr for row in rows),
     )
     plants, streams = sum(row.plants for row in rows), sum(row.streams for row in rows)
-    return Row(OVERALL, rows[0].detector, plants, streams, rows[0].seeds, ranking, None, None)
+    every = [kind for row in rows for kind in row.kinds]
+    kinds = tuple(
+        _mean_kind([one for one in every if one.kind == kind]) for kind in dict.fromkeys(k.kind for k in every)
+    )
+    return Row(title, detector, plants, streams, rows[0].seeds, ranking, None, None, kinds)
 
 
-def _ranking(results: Sequence[Result], difference: Difference | None) -> Ranking:
+def _kinds(results: Sequence[Result]) -> tuple[FaultKind, ...]:
+    every = [
+        FaultKind(kind, quality.vus_pr, result.causes[kind].top_1 if kind in result.causes else None)
+        for result in results
+        for kind, quality in result.ranking.items()
+    ]
+    return tuple(
+        _mean_kind([one for one in every if one.kind == kind]) for kind in dict.fromkeys(k.kind for k in every)
+    )
+
+
+def _mean_kind(found: Sequence[FaultKind]) -> FaultKind:
+    named = [one.top_1 for one in found if one.top_1 is not None]
+    top_1 = float(np.mean(named)) if named else None
+    return FaultKind(found[0].kind, float(np.mean([one.vus_pr for one in found])), top_1)
+
+
+def _ranking(results: Sequence[Result], by_stream: ByStream) -> Ranking:
     every = [quality for result in results for quality in result.ranking.values()]
     seeds = {result.seed for result in results}
     by_seed = [_mean_vus(r for r in results if r.seed == seed) for seed in seeds]
     by_plant = {plant: _mean_vus(r for r in results if r.plant == plant) for plant in {r.plant for r in results}}
     worst = min(by_plant, key=lambda plant: by_plant[plant])
+    name, detector = results[0].set, results[0].detector
+    _, low, high = bootstrap([np.array(list(by_stream[name, detector].values()))])
     return Ranking(
         vus_pr=float(np.mean(by_seed)),
+        low=low,
+        high=high,
         spread=float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else 0.0,
         auc_pr=float(np.mean([quality.auc_pr for quality in every])),
         auroc=float(np.mean([quality.auroc for quality in every])),
-        difference=difference,
+        difference=_difference([name], detector, by_stream),
         worst=worst,
         worst_vus_pr=by_plant[worst],
     )
@@ -216,9 +261,7 @@ def _causes(found: Sequence[CauseQuality], seeds: int) -> Causes | None:
     return Causes(sum(weights) // seeds, *means)
 
 
-def _difference(
-    sets: Sequence[str], detector: str, by_stream: dict[tuple[str, str], dict[str, float]]
-) -> Difference | None:
+def _difference(sets: Sequence[str], detector: str, by_stream: ByStream) -> Difference | None:
     """Streams are paired by name; None where the reference (or the detector on one of the sets) was not measured."""
     groups = []
     for name in sets:
@@ -226,7 +269,7 @@ def _difference(
         if own is None or reference is None or detector == REFERENCE_ROW:
             return None
         groups.append(np.array([own[stream] - reference[stream] for stream in reference]))
-    return Difference(*paired_bootstrap(groups))
+    return Difference(*bootstrap(groups))
 
 
 def _vus_by_stream(results: Sequence[Result]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_models.evaluation.baselines import density, linear, simple
+from edge_models.evaluation.baselines import density, learned, linear, simple
 from edge_models.evaluation.baselines.base import Fit, Values
 from edge_models.evaluation.cache import sources_digest
 from edge_models.evaluation.streams import Stream, Streams
@@ -58,6 +58,8 @@ BASELINES = (
     Baseline("isolation forest", density.isolation_forest, random=True),
     Baseline("ECOD", density.ecod),
     Baseline("half-space trees", density.half_space_trees, random=True, slow=True),
+    Baseline("LSTM", learned.lstm_forecaster, random=True, slow=True),
+    Baseline("GDN", learned.gdn, random=True, slow=True),
 )
 REFERENCE = "VAR(5) ridge"
 """What differences are taken to, after its five-tick mean."""

@@ -26,9 +26,10 @@ def netdata_k_means(train: Values, held_out: Values, seed: int) -> Score:
     """As Netdata does by default: for each metric, two clusters of five lags of smoothed differences."""
     from sklearn.cluster import KMeans
 
-    models = [
-        KMeans(2, random_state=seed, n_init=1).fit(rows) for rows in np.moveaxis(_changes(train[:1], train), 2, 0)
-    ]
+    models = []
+    for rows in np.moveaxis(_changes(train[:1], train), 2, 0):
+        clusters = min(2, len(np.unique(rows, axis=0)))  # a sensor that never moves has one
+        models.append(KMeans(clusters, random_state=seed, n_init=1).fit(rows))
 
     def distance(history: Values, values: Values) -> Values:
         rows = np.moveaxis(_changes(history, values), 2, 0)

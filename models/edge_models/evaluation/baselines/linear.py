@@ -17,6 +17,7 @@ from edge_models.evaluation.baselines.base import (
 )
 
 _CROSS_LAG = 2
+_CROSS_PENALTY = 100.0
 _VARIANCE_KEPT = 0.95
 
 
@@ -62,7 +63,7 @@ def cross_linear(train: Values, held_out: Values, seed: int) -> Score:
     """Each sensor from the others, at the same tick and the two before."""
     features, sensors = _with_now(train), train.shape[1]
     design = with_one(features)
-    square = design.T @ design + 10.0 * np.eye(design.shape[1])
+    square = design.T @ design + _CROSS_PENALTY * np.eye(design.shape[1])
     product = design.T @ train[_CROSS_LAG:]
     weight = np.zeros((design.shape[1], sensors))
     own = np.arange(_CROSS_LAG + 1) * sensors
