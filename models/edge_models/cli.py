@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_agent.errors import ConfigError
 from edge_agent.options import parse_duration
+
+if TYPE_CHECKING:
+    from edge_models.site import SiteOptions
 
 _NEEDED = ("torch", "torch_geometric", "onnx", "onnxscript", "pyarrow", "sklearn")
 _HINT = "pip install 'edge-graph-agent[train]'"
@@ -38,8 +42,20 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in stubs o
 @click.command("train", short_help="Train a site model from a plant's own history.")
 @click.option(
     "--data",
-    required=True,
     help="History of normal operation: CSV, Parquet, JSON lines, HDF5 or line protocol file, or a database URL.",
+)
+@click.option(
+    "--from-history",
+    type=click.Path(exists=True, path_type=Path),
+    help="Instead of --data: a gateway's history.db with readings in it, or the data folder that it is in.",
+)
+@click.option(
+    "--champion",
+    type=click.Path(exists=True, path_type=Path),
+    help="With --from-history: the bundle in use, to compare with (default: the universal model).",
+)
+@click.option(
+    "--margin", type=Duration(), help="With --from-history: time left out before and after an incident (default: 10m)."
 )
 @click.option(
     "--edges",
@@ -69,7 +85,10 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in stubs o
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Bundle folder to write; new or empty.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def train_command(
-    data: str,
+    data: str | None,
+    from_history: Path | None,
+    champion: Path | None,
+    margin: float | None,
     edges: Path | None,
     recipe: str,
     quantize: str | None,
@@ -94,15 +113,23 @@ def train_command(
     `--recipe auto` tries several within the time budget and keeps the best by the likelihood of held-out normal
     readings and by synthetic faults put into them; labels are never looked at.
 
+    `--from-history` trains on what a gateway kept (`history.readings`): incidents called true and those not judged are
+    left out with a margin, false alarms count several times, the last part is kept to compare with the champion.
+
     \b
     Example:
       edge-agent train --data week.parquet --edges edges.csv --out press-4.bundle
+      edge-agent train --from-history /var/lib/edge-agent --champion press-4.bundle --out press-5.bundle
       edge-agent train --data week.parquet --recipe auto --time-budget 20m --out press-4.bundle
       edge-agent detect today.parquet --bundle press-4.bundle --out scores.parquet
 
     Exit codes: 0 written, 1 training failed, 2 wrong arguments or a history that cannot be used.
     """
     _require_training()
+    if (data is None) == (from_history is None):
+        raise click.UsageError("give either --data or --from-history")
+    if from_history is None and (champion, margin) != (None, None):
+        raise click.UsageError("--champion and --margin go with --from-history")
     import torch
 
     from edge_models.recipes import command
@@ -110,6 +137,10 @@ def train_command(
 
     torch.set_num_threads(threads)
     options = SiteOptions(run_column, tick, time_budget, seed, name, select, units, names)
+    if from_history is not None:
+        _retrain(from_history, champion, margin, edges, out, recipe, options, quantize == "int8", as_json)
+        return
+    assert data is not None
     with _progress(as_json) as say:
         report = command.train(data, edges, out, recipe, options, quantize == "int8", say)
     if as_json:
@@ -118,6 +149,31 @@ def train_command(
     for line in command.lines(report):
         click.echo(line)
     click.echo(f"Next: edge-agent detect FILE --bundle {report.out} --out scores.parquet")
+
+
+def _retrain(
+    history: Path,
+    champion: Path | None,
+    margin: float | None,
+    edges: Path | None,
+    out: Path,
+    recipe: str,
+    site: SiteOptions,
+    int8: bool,
+    as_json: bool,
+) -> None:
+    from edge_models import retraining, retraining_command
+
+    options = retraining.RetrainOptions(site, recipe, int8)
+    if margin is not None:
+        options = replace(options, margin_s=margin)
+    with _progress(as_json) as say:
+        report = retraining.retrain(history, edges, out, champion, options, say)
+    if as_json:
+        click.echo(retraining_command.as_json(report))
+        return
+    for line in retraining_command.lines(report):
+        click.echo(line)
 
 
 def _require_training() -> None:

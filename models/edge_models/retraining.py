@@ -32,13 +32,13 @@ from edge_agent.recording import Recording, write_table
 from edge_agent.verdict import Feedback
 from edge_models.faults import Detection, detection
 from edge_models.neighbours import choose_neighbours, partial_correlations
-from edge_models.site import SiteOptions, TrainReport, train_site
+from edge_models.recipes.command import AnyReport, as_json, train
+from edge_models.site import SiteOptions
 from edge_models.streaming import score_rows
 
 Values = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Say = Callable[[str, float], None]
-Train = Callable[[Path, Path | None, Path, SiteOptions, Say | None], TrainReport]
 
 _LEAST_HELD_OUT = 200
 _LEAST_RUN = 30  # rows; what is left between two incidents may be too short to say anything
@@ -50,10 +50,14 @@ _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 @dataclass(frozen=True, slots=True)
 class RetrainOptions:
-    """``margin_s``: how much is left out before and after an incident. ``false_alarm_copies``: how many times readings
-    of a false alarm are trained on. ``held_out``: share of the normal rows, the last ones, that both are judged on."""
+    """``recipe`` and ``int8``: see :func:`~edge_models.recipes.command.train`. ``margin_s``: how much is left out before
+    and after an incident. ``false_alarm_copies``: how many times readings of a false alarm are trained on. ``held_out``:
+    share of the normal rows, the last ones, that both are judged on. ``false_alarms``: the budget they are judged under.
+    """
 
     site: SiteOptions = field(default_factory=SiteOptions)
+    recipe: str = "hybrid"
+    int8: bool = False
     margin_s: float = 600.0
     false_alarm_copies: int = 3
     held_out: float = 0.2
@@ -97,7 +101,7 @@ class ModelReport:
 class RetrainReport:
     """What was trained on what, both models beside each other, and what is recommended, with reasons."""
 
-    training: TrainReport
+    training: AnyReport
     rows: int
     rows_left_out: int
     rows_of_false_alarms: int
@@ -110,7 +114,7 @@ class RetrainReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        found = asdict(self)
+        found = {**asdict(self), "training": as_json(self.training)}
         found["champion"]["auroc"], found["challenger"]["auroc"] = self.champion.auroc, self.challenger.auroc
         return found
 
@@ -122,11 +126,12 @@ def retrain(
     champion: Path | None,
     options: RetrainOptions,
     say: Say | None = None,
-    train: Train = train_site,
+    train: Callable[..., AnyReport] = train,
 ) -> RetrainReport:
     """Train a challenger on the readings in ``history`` into the bundle folder ``out`` and judge it.
 
-    ``champion``: the bundle in use, None for the universal model. ``train`` makes the challenger. Raises
+    ``champion``: the bundle in use, None for the universal model. ``train``
+    makes the challenger, as :func:`~edge_models.recipes.command.train` does. Raises
     :class:`~edge_agent.errors.DataFileError` for a history that holds too little normal operation, and
     :class:`~edge_agent.errors.BundleError` for a champion that must not be used.
     """
@@ -136,7 +141,7 @@ def retrain(
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "history.parquet"
         _write_training(table, chosen.training, data)
-        trained = train(data, edges, out, options.site, say)
+        trained = train(data, edges, out, options.recipe, options.site, options.int8, say)
     judge = _Judge(table, chosen, options)
     before = judge.report("champion", rival)
     after = judge.report("challenger", load_model(out))

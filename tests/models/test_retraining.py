@@ -8,7 +8,9 @@ from importlib import resources
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from edge_agent.cli.app import cli
 from edge_agent.clock import SystemClock
 from edge_agent.demo.tags import NAMES
 from edge_agent.errors import DataFileError
@@ -19,6 +21,7 @@ from edge_agent.metrics import Metrics
 from edge_agent.recording import read_recording
 from edge_agent.verdict import Feedback, Incident, IncidentKind, IncidentState, Severity
 from edge_models.faults import Detection
+from edge_models.recipes.command import AnyReport
 from edge_models.retraining import ModelReport, RetrainOptions, marked, recommend, retrain, select
 from edge_models.site import SiteOptions, TrainReport
 
@@ -177,11 +180,12 @@ def retrained(kept, tmp_path_factory):
     """The report of a challenger that is the champion again, and what it was given to train on."""
     place, given = tmp_path_factory.mktemp("challenger"), []
 
-    def copy(data, edges, out, options, say):
+    def copy(data, edges, out, recipe, options, int8, say):
         given.append(read_recording(data))
         with resources.as_file(resources.files("edge_agent.bundle") / "universal") as folder:
             shutil.copytree(folder, out)
-        return TrainReport(str(out), 1, 1, COLUMNS, (), (), 0, 1.0, 1.0, 1.0, 0.1, "0" * 64)
+        trained = TrainReport(str(out), 1, 1, COLUMNS, (), (), 0, 1.0, 1.0, 1.0, 0.1, "0" * 64)
+        return AnyReport(str(out), recipe, trained)
 
     options = RetrainOptions(SiteOptions(seed=1), margin_s=20.0)
     return retrain(kept, None, place / "bundle", None, options, train=copy), given[0]
@@ -218,3 +222,41 @@ def test_the_report_is_plain_json(retrained):
 def test_what_the_history_holds_is_what_the_plant_sent(kept, plant_values):
     values = read_readings(kept).values
     np.testing.assert_allclose(values, plant_values[:ROWS, :COLUMNS], rtol=1e-6)
+
+
+# -- the command ---------------------------------------------------------------------------------------------------
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, ["train", *map(str, arguments)])
+
+
+def test_the_command_shows_both_models_and_what_to_do(kept, retrained, tmp_path, monkeypatch):
+    monkeypatch.setattr("edge_models.retraining.retrain", lambda *_given: retrained[0])
+    result = run("--from-history", kept, "--out", tmp_path / "new")
+    assert result.exit_code == 0, result.output
+    assert "81 of 1200 rows left out around incidents, 61 rows of false alarms" in result.output
+    assert "keep the champion: the challenger is not clearly better" in result.output
+    assert "champion" in result.output
+    as_json = run("--from-history", kept, "--out", tmp_path / "new", "--json")
+    assert json.loads(as_json.output)["publish"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give either --data or --from-history"),
+        (("--data", "x.csv", "--from-history", "."), "give either --data or --from-history"),
+        (("--data", "x.csv", "--champion", "."), "--champion and --margin go with --from-history"),
+    ],
+)
+def test_a_history_of_the_gateway_and_a_file_exclude_each_other(tmp_path, arguments, message):
+    result = run(*arguments, "--out", tmp_path / "new")
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_a_folder_without_a_history_is_refused(tmp_path):
+    result = run("--from-history", tmp_path, "--out", tmp_path / "new")
+    assert result.exit_code == 2
+    assert "expected a history of the daemon" in result.output
