@@ -17,8 +17,6 @@ from edge_models.recipes.quantise import Quantisation, write_quantised
 from edge_models.recipes.train import RecipeReport, refuse_used, train_recipe
 from edge_models.site import SiteOptions, TrainReport, train_site
 
-_MOST_NAMES = 8
-
 
 @dataclass(frozen=True, slots=True)
 class AnyReport:
@@ -90,11 +88,7 @@ def lines(report: AnyReport) -> Iterator[str]:
         )
     if report.quantisation is not None:
         yield _saved(report.quantisation)
-    for what, names in (("never changed", done.constant), ("never had a value", done.empty)):
-        if names:
-            more = " …" if len(names) > _MOST_NAMES else ""
-            yield f"{len(names)} sensors {what}: {', '.join(names[:_MOST_NAMES])}{more}"
-    yield from (f"Note: {warning}" for warning in done.warnings)
+    yield from (f"note: {warning}" for warning in done.warnings)
 
 
 def _leaderboard(candidates: tuple[Candidate, ...]) -> Iterator[str]:

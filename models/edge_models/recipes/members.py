@@ -18,6 +18,7 @@ from edge_models.recipes.plant import INPUT_LIMIT, Plant, Values
 
 _SPREAD_FLOOR = 1e-2
 _WINSOR = 5.0
+_ROUNDS = 10
 _LARGEST_RATIO = 1e3
 _BATCH = 512
 LEAST_LAGS = 1
@@ -98,7 +99,7 @@ def winsorised_rms(residual: Values) -> Values:
     """Root mean square over time [T, ...] -> [...]; what is beyond five spreads is pulled in: histories hold faults."""
     square = residual.astype(np.float64) ** 2
     mean = square.mean(0)
-    for _ in range(3):
+    for _ in range(_ROUNDS):
         mean = np.minimum(square, _WINSOR**2 * mean).mean(0)
     return np.asarray(np.sqrt(mean), np.float64)
 

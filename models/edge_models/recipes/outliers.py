@@ -188,7 +188,7 @@ class _Nearest(nn.Module):
     def __init__(self, detector: Any) -> None:
         super().__init__()
         self._count = int(detector.n_neighbors)
-        self.distance = _Prototypes(detector.tree_._fit_X)
+        self.distance = _Prototypes(detector.neigh_._fit_X)
 
     def forward(self, points: Tensor) -> Tensor:
         distances = self.distance(points)
