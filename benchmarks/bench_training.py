@@ -28,11 +28,12 @@ warnings.simplefilter("ignore")
 from pathlib import Path
 import torch
 from edge_models.site import SiteOptions, train_site
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # as the command does unless told otherwise
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-idle, begun = peak(), time.perf_counter()
-report = train_site(Path(sys.argv[1]), None, Path(sys.argv[2]), SiteOptions())
-print(json.dumps({"seconds": time.perf_counter() - begun, "peak_kb": peak(), "idle_kb": idle, "rows": report.rows}))
+idle, begun, cpu = peak(), time.perf_counter(), time.process_time()
+train_site(Path(sys.argv[1]), None, Path(sys.argv[2]), SiteOptions())
+spent = {"seconds": time.perf_counter() - begun, "cpu_s": time.process_time() - cpu}
+print(json.dumps({**spent, "peak_kb": peak(), "idle_kb": idle}))
 """
 
 
@@ -47,6 +48,10 @@ def run() -> Iterator[Result]:
         yield Result(
             "train_week_51_sensors", once["seconds"], "s", bare, "reading the file once", "< 600 s",
             once["seconds"] < 600,
+        )  # fmt: skip
+        yield Result(
+            "train_week_51_sensors_cpu", once["cpu_s"], "CPU s", bare, "reading the file once", "< 1200 s",
+            once["cpu_s"] < 1200,
         )  # fmt: skip
         peak, idle = once["peak_kb"] / MB, once["idle_kb"] / MB
         yield Result("train_week_rss", peak, "MiB peak", idle, "PyTorch imported", "< 1000 MiB", peak < 1000)
