@@ -5,6 +5,7 @@
     history ─┬─ incidents true or unjudged, with a margin ──► left out
              ├─ false alarms ──► training, several times over
              └─ the rest ─┬─ first part ──► training ──► challenger ─┐
+    champion's reservoir ─┤                                          │
                           └─ last part, which neither has seen ──────┴─► report: champion beside challenger
 
 Nothing but normal readings is judged on: what is asked is how often a model cries wolf on them, and how well it sees
@@ -30,6 +31,7 @@ from edge_agent.pipeline.engine import PipelineOptions
 from edge_agent.pipeline.offline import detect
 from edge_agent.recording import Recording, write_table
 from edge_agent.verdict import Feedback
+from edge_models import rehearsal
 from edge_models.faults import Detection, detection
 from edge_models.neighbours import choose_neighbours, partial_correlations
 from edge_models.recipes.command import AnyReport, as_json, train
@@ -50,9 +52,10 @@ _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 @dataclass(frozen=True, slots=True)
 class RetrainOptions:
-    """``recipe`` and ``int8``: see :func:`~edge_models.recipes.command.train`. ``margin_s``: how much is left out before
-    and after an incident. ``false_alarm_copies``: how many times readings of a false alarm are trained on. ``held_out``:
-    share of the normal rows, the last ones, that both are judged on. ``false_alarms``: the budget they are judged under.
+    """``recipe`` and ``int8``: see :func:`~edge_models.recipes.command.train`. ``false_alarms``: the budget.
+
+    ``margin_s``: how much is left out before and after an incident. ``false_alarm_copies``: how many times readings of
+    a false alarm are trained on. ``held_out``: share of the normal rows, the last ones, that both are judged on.
     """
 
     site: SiteOptions = field(default_factory=SiteOptions)
@@ -105,6 +108,7 @@ class RetrainReport:
     rows: int
     rows_left_out: int
     rows_of_false_alarms: int
+    rows_rehearsed: int
     rows_judged: int
     every_s: float
     champion: ModelReport
@@ -138,10 +142,13 @@ def retrain(
     table = read_readings(history)
     rival = load_model(champion)
     chosen = select(table, options)
+    past = [] if champion is None else rehearsal.load(rehearsal.beside(champion), table.sensors)
+    new = [table.values[part] for part in chosen.training]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "history.parquet"
-        _write_training(table, chosen.training, data)
+        _write_training(table, with_past(past, new), data)
         trained = train(data, edges, out, options.recipe, options.site, options.int8, say)
+    rehearsal.save(rehearsal.beside(out), table.sensors, rehearsal.drawn(past, new, options.site.seed))
     judge = _Judge(table, chosen, options)
     before = judge.report("champion", rival)
     after = judge.report("challenger", load_model(out))
@@ -151,6 +158,7 @@ def retrain(
         rows=len(table),
         rows_left_out=chosen.left_out,
         rows_of_false_alarms=chosen.false_alarm_rows,
+        rows_rehearsed=sum(len(segment.values) for segment in past),
         rows_judged=sum(_length(part) for part in chosen.judged),
         every_s=table.every_ns / 1e9,
         champion=before,
@@ -178,6 +186,8 @@ def select(table: ReadingTable, options: RetrainOptions) -> Selection:
     usual = _stretches(normal & ~judged & ~false_alarm, table.run)
     forced = _stretches(normal & false_alarm, table.run)
     # Copies first: the end of what is trained on is what levels and spreads are taken from.
+    if not usual:
+        raise DataFileError(f"{table.path}: no row of normal operation is left to train on")
     training = (*(part for _ in range(options.false_alarm_copies) for part in forced), *usual)
     false_rows = sum(_length(part) for part in forced)
     return Selection(training, tuple(parts), int(suspicious.sum()), false_rows)
@@ -219,14 +229,17 @@ def _length(part: slice) -> int:
     return int(part.stop - part.start)
 
 
-def _write_training(table: ReadingTable, parts: Sequence[slice], path: Path) -> None:
+def with_past(past: Sequence[rehearsal.Segment], new: Sequence[Values]) -> list[Values]:
+    """Every fourth old segment last: what is at the end is held out in training, and spreads are measured on it."""
+    first = [segment.values for at, segment in enumerate(past) if at % 4 < 3]
+    return [*first, *new, *(segment.values for segment in past[3::4])]
+
+
+def _write_training(table: ReadingTable, parts: Sequence[Values], path: Path) -> None:
     """The table that is trained on: each stretch a run of its own, on times that only grow."""
-    if not parts:
-        raise DataFileError(f"{table.path}: no row of normal operation is left to train on")
-    values = np.concatenate([table.values[part] for part in parts])
-    runs = np.concatenate([np.full(_length(part), number, np.int64) for number, part in enumerate(parts)])
-    end_ns = int(table.time_ns[max(part.stop for part in parts) - 1])
-    time_ns = end_ns - np.arange(len(values), dtype=np.int64)[::-1] * table.every_ns
+    values = np.concatenate(parts)
+    runs = np.concatenate([np.full(len(part), number, np.int64) for number, part in enumerate(parts)])
+    time_ns = int(table.time_ns[-1]) - np.arange(len(values), dtype=np.int64)[::-1] * table.every_ns
     columns = {name: values[:, i] for i, name in enumerate(table.sensors)}
     write_table(path, {"timestamp": time_ns.astype("datetime64[ns]"), "run": runs, **columns})
 

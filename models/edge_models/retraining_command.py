@@ -14,7 +14,8 @@ def lines(report: RetrainReport) -> Iterator[str]:
     yield from command.lines(report.training)
     yield (
         f"{report.rows_left_out} of {report.rows} rows left out around incidents, "
-        f"{report.rows_of_false_alarms} rows of false alarms trained on with more weight."
+        f"{report.rows_of_false_alarms} rows of false alarms trained on with more weight, "
+        f"{report.rows_rehearsed} rows of earlier training rehearsed."
     )
     yield f"Judged on {report.rows_judged} rows that neither was trained on:"
     yield f"{'':12}{'false incidents':>17}{'alarm share':>13}{'fault AUROC':>13}  log score at .5, .9, .99, .999"

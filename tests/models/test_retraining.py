@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +21,10 @@ from edge_agent.history.export import Period, ReadingTable, read_readings
 from edge_agent.metrics import Metrics
 from edge_agent.recording import read_recording
 from edge_agent.verdict import Feedback, Incident, IncidentKind, IncidentState, Severity
+from edge_models import rehearsal
 from edge_models.faults import Detection
 from edge_models.recipes.command import AnyReport
-from edge_models.retraining import ModelReport, RetrainOptions, marked, recommend, retrain, select
+from edge_models.retraining import ModelReport, RetrainOptions, marked, recommend, retrain, select, with_past
 from edge_models.site import SiteOptions, TrainReport
 
 S = 1_000_000_000
@@ -200,6 +202,21 @@ def test_the_challenger_is_given_normal_rows_and_false_alarms_several_times(retr
         np.testing.assert_allclose(copy, plant_values[600:661, :COLUMNS], rtol=1e-6)
     assert len(given) == 3 * 61 + ROWS - 81 - 61 - report.rows_judged
     assert (np.diff(given.time_ns) == S).all()
+
+
+def test_a_reservoir_of_what_was_trained_on_lies_beside_the_bundle(retrained, plant_values):
+    report, _ = retrained
+    kept = rehearsal.load(rehearsal.beside(Path(report.training.out)), NAMES[:COLUMNS])
+    assert len(kept) == 12
+    assert {segment.generation for segment in kept} == {0}
+    rows = {row.tobytes() for row in plant_values[:ROWS, :COLUMNS].astype(np.float32)}
+    assert all(row.tobytes() in rows for segment in kept for row in segment.values.astype(np.float32))
+
+
+def test_old_segments_are_trained_on_and_a_fourth_of_them_held_out_at_the_end():
+    past = [rehearsal.Segment(0, np.full((5, 1), float(at))) for at in range(8)]
+    parts = with_past(past, [np.full((9, 1), 99.0)])
+    assert [part[0, 0] for part in parts] == [0.0, 1.0, 2.0, 4.0, 5.0, 6.0, 99.0, 3.0, 7.0]
 
 
 def test_the_same_model_gets_the_same_marks_and_is_not_published(retrained):
