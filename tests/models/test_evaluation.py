@@ -1,7 +1,9 @@
 """The harness: what is run, what is judged, and the command."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -265,6 +267,15 @@ def test_command_measures_model_and_baselines(small_recordings, tmp_path):
     assert rows["universal"]["ranking"]["auroc"] > rows["random"]["ranking"]["auroc"]
     shown = CliRunner().invoke(evaluate_command, [*arguments, "--warmup", "500", "--markdown"])
     assert "| detector | VUS-PR |" in shown.stdout
+
+
+def test_example_in_the_docs_runs(small_recordings, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    small_recordings.rename(small_recordings.parent / "recordings")
+    monkeypatch.chdir(small_recordings.parent)
+    exec(compile(example, "docs/evaluation.md", "exec"), {})
+    assert "wsn_suthaharan largest, mean of 5" in capsys.readouterr().out
 
 
 @pytest.fixture

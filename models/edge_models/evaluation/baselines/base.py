@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 LAGS = 5
 INPUT_LIMIT = 5.0
-"""Standard deviations beyond which an *input* of a regression is clipped. Residuals are never clipped."""
+"""Standard deviations beyond which an input is clipped where a model is fitted, and for state that is carried."""
 _FLOOR = 1e-2
 
 

@@ -39,11 +39,12 @@ def mahalanobis(train: Values, held_out: Values, seed: int) -> Score:
 
 def ar_ridge(train: Values, held_out: Values, seed: int) -> Score:
     """Each sensor from its own last five ticks."""
-    weights = [ridge(_inputs(train[:, [j]]), train[LAGS:, j]) for j in range(train.shape[1])]
+    inputs = _clipped(train)
+    weights = [ridge(lagged(inputs[:, [j]], LAGS), train[LAGS:, j]) for j in range(train.shape[1])]
 
     def residuals(history: Values, values: Values) -> Values:
         whole = with_past(history, values, LAGS)
-        forecasts = [with_one(_inputs(whole[:, [j]])) @ weight for j, weight in enumerate(weights)]
+        forecasts = [with_one(lagged(whole[:, [j]], LAGS)) @ weight for j, weight in enumerate(weights)]
         return np.asarray(values - np.stack(forecasts, 1), np.float64)
 
     return normalised(residuals, train, held_out)
@@ -51,18 +52,18 @@ def ar_ridge(train: Values, held_out: Values, seed: int) -> Score:
 
 def var_ridge(train: Values, held_out: Values, seed: int) -> Score:
     """Vector autoregression: each sensor from the last five ticks of all."""
-    weight = ridge(_inputs(train), train[LAGS:])
+    weight = ridge(lagged(_clipped(train), LAGS), train[LAGS:])
 
     def residuals(history: Values, values: Values) -> Values:
-        return np.asarray(values - with_one(_inputs(with_past(history, values, LAGS))) @ weight, np.float64)
+        return np.asarray(values - with_one(lagged(with_past(history, values, LAGS), LAGS)) @ weight, np.float64)
 
     return normalised(residuals, train, held_out)
 
 
 def cross_linear(train: Values, held_out: Values, seed: int) -> Score:
     """Each sensor from the others, at the same tick and the two before."""
-    features, sensors = _with_now(train), train.shape[1]
-    design = with_one(features)
+    sensors = train.shape[1]
+    design = with_one(lagged(_clipped(train), _CROSS_LAG, first=0))
     square = design.T @ design + _CROSS_PENALTY * np.eye(design.shape[1])
     product = design.T @ train[_CROSS_LAG:]
     weight = np.zeros((design.shape[1], sensors))
@@ -73,14 +74,11 @@ def cross_linear(train: Values, held_out: Values, seed: int) -> Score:
 
     def residuals(history: Values, values: Values) -> Values:
         whole = with_past(history, values, _CROSS_LAG)
-        return np.asarray(values - with_one(_with_now(whole)) @ weight, np.float64)
+        return np.asarray(values - with_one(lagged(whole, _CROSS_LAG, first=0)) @ weight, np.float64)
 
     return normalised(residuals, train, held_out)
 
 
-def _inputs(values: Values) -> Values:
-    return lagged(np.clip(values, -INPUT_LIMIT, INPUT_LIMIT), LAGS)
-
-
-def _with_now(values: Values) -> Values:
-    return lagged(np.clip(values, -INPUT_LIMIT, INPUT_LIMIT), _CROSS_LAG, first=0)
+def _clipped(values: Values) -> Values:
+    """For fitting only: a few wild ticks of the history must not bend the coefficients."""
+    return np.asarray(np.clip(values, -INPUT_LIMIT, INPUT_LIMIT), np.float64)
