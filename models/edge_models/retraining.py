@@ -32,7 +32,7 @@ from edge_agent.pipeline.offline import detect
 from edge_agent.recording import Recording, write_table
 from edge_agent.verdict import Feedback
 from edge_models import rehearsal
-from edge_models.faults import Detection, detection
+from edge_models.faults import KINDS, Detection, detection
 from edge_models.neighbours import choose_neighbours, partial_correlations
 from edge_models.recipes.command import AnyReport, as_json, train
 from edge_models.site import SiteOptions
@@ -56,6 +56,7 @@ class RetrainOptions:
 
     ``margin_s``: how much is left out before and after an incident. ``false_alarm_copies``: how many times readings of
     a false alarm are trained on. ``held_out``: share of the normal rows, the last ones, that both are judged on.
+    ``kinds`` of synthetic faults that both have to find.
     """
 
     site: SiteOptions = field(default_factory=SiteOptions)
@@ -65,6 +66,7 @@ class RetrainOptions:
     false_alarm_copies: int = 3
     held_out: float = 0.2
     false_alarms: str = "1 per week"
+    kinds: tuple[str, ...] = KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +280,12 @@ class _Judge:
             quantiles=tuple(float(q) for q in np.quantile(scores, _QUANTILES)) if len(scores) else (),
             false_incidents=sum(one.kind.value == "process" for one in found.incidents.values()),
             alarm_share=float(found.alarm.mean()),
-            detection=detection(self._scorer(model), self._normal, self._longest, self._options.site.seed),
+            detection=self._detection(model),
         )
+
+    def _detection(self, model: OfflineModel) -> tuple[Detection, ...]:
+        score, options = self._scorer(model), self._options
+        return detection(score, self._normal, self._longest, options.site.seed, options.kinds)
 
     def _scorer(self, model: OfflineModel) -> Callable[[Values], NDArray[np.float32]]:
         """Scores of readings that come after the warm-up, each time anew."""

@@ -189,7 +189,7 @@ def retrained(kept, tmp_path_factory):
         trained = TrainReport(str(out), 1, 1, COLUMNS, (), (), 0, 1.0, 1.0, 1.0, 0.1, "0" * 64)
         return AnyReport(str(out), recipe, trained)
 
-    options = RetrainOptions(SiteOptions(seed=1), margin_s=20.0)
+    options = RetrainOptions(SiteOptions(seed=1), margin_s=20.0, kinds=("bias", "noise"))
     return retrain(kept, None, place / "bundle", None, options, train=copy), given[0]
 
 
