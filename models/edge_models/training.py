@@ -26,6 +26,7 @@ BURN_IN = 24
 LENGTH = 48
 _HUBER = 3.0
 _SENSORS_IN_BATCH = 1500
+_CHUNKS_IN_BATCH = 64
 _VALIDATION_SHARE = 0.2
 _CHECKS_WITHOUT_GAIN = 5
 _ATTACKED_SHARE = 0.15
@@ -130,6 +131,7 @@ def fit(
     learning_rate: float = 2e-3,
     most_steps: int = 100_000,
     check_every: int = 25,
+    batch_sensors: int = _SENSORS_IN_BATCH,
     report: Callable[[Progress], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> float:
@@ -137,13 +139,16 @@ def fit(
 
     The last fifth of each history is held out; the weights that were best there are kept. Stops after ``budget_s``
     seconds, ``most_steps`` steps, or when validation has not improved for some checks. With the step limit reached
-    first, the same seed gives the same weights.
+    first, the same seed gives the same weights. A batch has chunks of about ``batch_sensors`` sensors in all, which
+    decides how much memory is needed.
     """
     generator = np.random.default_rng(seed)
     training = [_Chunks(h, 0, h.ticks - int(h.ticks * _VALIDATION_SHARE)) for h in histories]
     held_out = [_Chunks(h, h.ticks - int(h.ticks * _VALIDATION_SHARE), h.ticks) for h in histories]
     training = [c for c in training if c.starts > 0]
-    validation = _batch([c for c in held_out if c.starts > 0] or training, np.random.default_rng(seed + 1), 2)
+    validation = _batch(
+        [c for c in held_out if c.starts > 0] or training, np.random.default_rng(seed + 1), batch_sensors, 2
+    )
     if validation is None:
         return 1.0
     _, first = _relative(network, validation)
@@ -155,7 +160,7 @@ def fit(
         share = max(step / most_steps, spent / budget_s if math.isfinite(budget_s) else 0.0)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1.0, step / 20) * (0.5 + 0.5 * math.cos(math.pi * min(share, 1.0)) + 0.02)
-        batch = _batch(training, generator, 1)
+        batch = _batch(training, generator, batch_sensors)
         assert batch is not None
         optimizer.zero_grad()
         loss = _loss(network, batch)
@@ -200,13 +205,13 @@ class _Batch:
     neighbour: Tensor
 
 
-def _batch(chunks: Sequence[_Chunks], generator: np.random.Generator, size: int) -> _Batch | None:
-    """Chunks at random places until ``size`` times the usual number of sensors is reached; histories weigh alike."""
+def _batch(chunks: Sequence[_Chunks], generator: np.random.Generator, wanted: int, batches: int = 1) -> _Batch | None:
+    """Chunks at random places until ``batches`` times ``wanted`` sensors are reached; histories weigh alike."""
     if not chunks:
         return None
     parts: list[tuple[Prepared, int]] = []
     sensors = 0
-    while sensors < size * _SENSORS_IN_BATCH and len(parts) < 64 * size:
+    while sensors < batches * wanted and len(parts) < batches * _CHUNKS_IN_BATCH:
         chunk = chunks[int(generator.integers(len(chunks)))]
         parts.append((chunk.history, chunk.begin + int(generator.integers(chunk.starts + 1))))
         sensors += chunk.history.own.shape[1]

@@ -19,6 +19,8 @@ from edge_models.training import History, Progress, fit, prepare
 MOST_STEPS = 400
 _LEARNING_RATE = 7e-4
 _BUDGET_SHARE = 0.6
+_BATCH_SENSORS = 600
+"""Unrolled through time a sensor in a batch takes a third of a megabyte."""
 
 
 def fitted_constants(network: HybridNetwork, sample: Sample, plant: Plant) -> NDArray[np.float32]:
@@ -60,5 +62,6 @@ def fine_tuned(
         learning_rate=_LEARNING_RATE,
         most_steps=MOST_STEPS,
         check_every=10,
+        batch_sensors=_BATCH_SENSORS,
         report=report,
     )
