@@ -1,5 +1,7 @@
 """Choice among recipes: what counts, what is kept, what is shown."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -33,7 +35,8 @@ def report(history, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(auto, "_ORDER", ("linear", "pyod:GMM"))
         patch.setattr(auto, "TUNABLE", {"linear": auto.TUNABLE["linear"]})
-        found = auto.train_auto(history, None, out, SiteOptions(time_budget_s=3.0))
+        clock = itertools.count(step=0.1)
+        found = auto.train_auto(history, None, out, SiteOptions(time_budget_s=2.0), clock=clock.__next__)
     return found, read_bundle(out)
 
 

@@ -33,8 +33,8 @@ def test_scores_are_those_of_pyod(rows, fresh, name):
         warnings.simplefilter("ignore")
         expected = detector.decision_function(fresh.astype(np.float64))
     with torch.no_grad():
-        found = _CONVERTERS[name](detector).eval()(torch.from_numpy(fresh)).numpy()
-    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
+        found = _CONVERTERS[name](detector).eval()(torch.from_numpy(fresh).double()).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_most_of_the_score_goes_to_the_sensor_that_is_odd(rows):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from edge_models.site import SiteOptions, train_site
 _ORDER = ("linear", "pyod:GMM", "pyod:KNN", "gdn", HYBRID, "transformer", "lstm-ae")
 _LARGEST_SHARE = 0.25
 _TOGETHER = 3
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +63,40 @@ class _Tried:
 
 
 def train_auto(
-    data: str | Path, edges: Path | None, out: Path, options: SiteOptions, progress: Say | None = None
+    data: str | Path,
+    edges: Path | None,
+    out: Path,
+    options: SiteOptions,
+    progress: Say | None = None,
+    clock: Clock = time.monotonic,
 ) -> AutoReport:
     """Try recipes for about ``options.time_budget_s`` and write the best one to ``out``.
 
     The same seed draws the same candidates; how many there are depends on the time. Raises as
     :func:`~edge_models.recipes.train.train_recipe` does.
     """
-    begun = time.monotonic()
+    begun = clock()
     refuse_used(out)
     say = progress or (lambda what, share: None)
     say("reading", 0.0)
     plant = read_plant(data, edges, options)
     with tempfile.TemporaryDirectory() as folder:
-        search = _Search(data, edges, plant, options, Path(folder), begun, say)
+        search = _Search(data, edges, plant, options, Path(folder), clock, begun, say)
         search.run()
         search.together()
         ranked = sorted(search.tried, key=lambda tried: -tried.line.quality)
         best = ranked[0]
         say(f"writing {best.line.recipe}", 0.95)
-        kept = _kept(best, plant, out, search.hybrid, options, begun)
+        kept = replace(_kept(best, plant, out, search.hybrid, options), elapsed_s=clock() - begun)
     return AutoReport(kept, tuple(tried.line for tried in ranked))
 
 
-def _kept(best: _Tried, plant: Plant, out: Path, hybrid: Path, options: SiteOptions, begun: float) -> RecipeReport:
+def _kept(best: _Tried, plant: Plant, out: Path, hybrid: Path, options: SiteOptions) -> RecipeReport:
+    recipe, elapsed_s = best.line.recipe, best.line.elapsed_s
     if isinstance(best.model, Member):
-        return write(out, best.line.recipe, best.options, best.model, plant, best.judged, options, begun)
+        return write(out, recipe, best.options, best.model, plant, best.judged, options, elapsed_s)
     shutil.copytree(hybrid, out, dirs_exist_ok=True)
-    return report_of(out, HYBRID, plant, best.judged, best.model, time.monotonic() - begun)
+    return report_of(out, recipe, plant, best.judged, best.model, elapsed_s)
 
 
 class _Search:
@@ -102,13 +109,14 @@ class _Search:
         plant: Plant,
         options: SiteOptions,
         folder: Path,
+        clock: Clock,
         begun: float,
         say: Say,
     ) -> None:
         self.tried: list[_Tried] = []
         self.hybrid = folder / HYBRID
         self._data, self._edges, self._plant, self._options = data, edges, plant, options
-        self._begun, self._say = begun, say
+        self._clock, self._begun, self._say = clock, begun, say
 
     def run(self) -> None:
         """The defaults, then a study until the time is over; the first default is tried whatever the time."""
@@ -142,14 +150,14 @@ class _Search:
         if len(chosen) < 2:
             return
         self._say("trying an ensemble", 0.9)
-        begun = time.monotonic()
+        begun = self._clock()
         members = [tried.model for _, tried in chosen if isinstance(tried.model, Member)]
         name = f"{ENSEMBLE}:{'+'.join(recipe for recipe, _ in chosen)}"
         self._add(name, None, EnsembleMember.measured(members, self._plant), begun)
 
     def _left_s(self) -> float:
         """Until nine tenths of the budget are spent; the rest is for the ensemble and for writing."""
-        return 0.9 * self._options.time_budget_s - (time.monotonic() - self._begun)
+        return 0.9 * self._options.time_budget_s - (self._clock() - self._begun)
 
     def _measured(self, recipe: str, options: Any) -> float:
         known = next((one for one in self.tried if (one.line.recipe, one.options) == (recipe, options)), None)
@@ -159,7 +167,7 @@ class _Search:
         share = 1.0 - self._left_s() / (0.9 * self._options.time_budget_s)
         best = max((one.line.quality for one in self.tried), default=0.0)
         self._say(f"trying {recipe}; best so far {best:.3f}", min(0.9, max(0.0, 0.9 * share)))
-        begun = time.monotonic()
+        begun = self._clock()
         most_s = max(1.0, min(self._left_s(), _LARGEST_SHARE * self._options.time_budget_s))
         if recipe == HYBRID:
             train_site(self._data, self._edges, self.hybrid, replace(self._options, time_budget_s=most_s))
@@ -171,7 +179,7 @@ class _Search:
     def _add(self, recipe: str, options: Any, model: Member | Bundle, begun: float) -> _Tried:
         found = judged(model, self._plant, self._options.seed)
         settings = {} if options is None else asdict(options)
-        elapsed_s = time.monotonic() - begun
+        elapsed_s = self._clock() - begun
         line = Candidate(recipe, settings, found.quality, found.fault_auroc, found.likelihood, elapsed_s)
         self.tried.append(_Tried(line, found, options, model))
         return self.tried[-1]

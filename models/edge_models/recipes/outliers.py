@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from edge_agent.errors import ConfigError
 from edge_models.recipes.fitting import Settings
 from edge_models.recipes.members import Judgement, Member
-from edge_models.recipes.plant import Plant, Values
+from edge_models.recipes.plant import LEVEL_LIMIT, Plant, Values
 
 _POINT_LIMIT = 50.0
 _MOST_ROWS = 2_000
@@ -39,7 +39,7 @@ def train(plant: Plant, name: str, settings: Settings) -> OutlierMember:
     points = _CONVERTERS[key](detector).eval()
     held_out = np.concatenate(plant.held_out).clip(-_POINT_LIMIT, _POINT_LIMIT)
     with torch.no_grad():
-        usual = points(torch.tensor(held_out, dtype=torch.float32)).numpy()
+        usual = points(torch.tensor(held_out, dtype=torch.float64)).numpy()
     return OutlierMember(points, usual, plant.normal.limit)
 
 
@@ -76,13 +76,15 @@ class OutlierMember(Member):
         point = torch.clamp(level, -_POINT_LIMIT, _POINT_LIMIT)
         kept = 1.0 - torch.eye(level.shape[1])
         without = (point.unsqueeze(1) * kept).flatten(0, 1)
-        whole = self.points(point).unsqueeze(-1)
-        gone = torch.relu(whole - self.points(without).reshape(point.shape))
+        # In double precision: what one sensor adds is a small difference of large scores.
+        whole = self.points(point.double()).unsqueeze(-1)
+        gone = torch.relu(whole - self.points(without.double()).reshape(point.shape))
         share = gone + _LEAST_SHARE * self._unit
         share = share / share.mean(-1, keepdim=True)
         plant = torch.relu((whole - self._low) / self._unit) ** 2
+        score = torch.clamp(plant * share, max=LEVEL_LIMIT).float()
         zero = torch.zeros_like(level)
-        return Judgement(torch.minimum(plant * share, self.limit), zero, zero + 1.0), hidden
+        return Judgement(torch.minimum(score, self.limit), zero, zero + 1.0), hidden
 
 
 def _fitted(key: str, rows: Values, seed: int) -> Any:
@@ -134,8 +136,8 @@ class _Forest(nn.Module):
         for name, values in (("feature", feature), ("left", left), ("right", right), ("roots", first[:-1])):
             self.register_buffer(name, torch.tensor(values, dtype=torch.int64))
         threshold = np.concatenate([tree.threshold for tree in trees])
-        self.register_buffer("threshold", torch.tensor(threshold, dtype=torch.float32))
-        self.register_buffer("length", torch.tensor(length, dtype=torch.float32))
+        self.register_buffer("threshold", torch.tensor(threshold, dtype=torch.float64))
+        self.register_buffer("length", torch.tensor(length, dtype=torch.float64))
 
     def forward(self, points: Tensor) -> Tensor:
         at = self.roots.unsqueeze(0).expand(len(points), -1)
@@ -170,7 +172,7 @@ class _Prototypes(nn.Module):
 
     def __init__(self, places: Values) -> None:
         super().__init__()
-        columns = torch.tensor(np.asarray(places).T.copy(), dtype=torch.float32)
+        columns = torch.tensor(np.asarray(places).T.copy(), dtype=torch.float64)
         self.register_buffer("places", columns)
         self.register_buffer("sizes", (columns * columns).sum(0))
 
@@ -207,7 +209,7 @@ class _Components(nn.Module):
         self.distance = _Prototypes(detector.selected_components_)
         share = 1.0 / np.maximum(detector.selected_w_components_, 1e-6)
         for name, values in (("mean", detector.scaler_.mean_), ("scale", detector.scaler_.scale_), ("weight", share)):
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
 
     def forward(self, points: Tensor) -> Tensor:
         distances: Tensor = self.distance((points - self.mean) / self.scale)
@@ -229,7 +231,7 @@ class _Mixture(nn.Module):
         logs = np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1)
         constant = np.log(mixture.weights_) + logs - 0.5 * sensors * np.log(2.0 * np.pi)
         for name, values in (("mean", mixture.means_), ("factor", factor), ("constant", constant)):
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
 
     def forward(self, points: Tensor) -> Tensor:
         whitened = (points.unsqueeze(0) - self.mean.unsqueeze(1)) @ self.factor
@@ -246,7 +248,7 @@ class _Clusters(nn.Module):
         super().__init__()
         self.distance = _Prototypes(detector.cluster_centers_)
         small = np.isin(np.arange(len(detector.cluster_centers_)), detector.small_cluster_labels_)
-        self.register_buffer("small", torch.tensor(small, dtype=torch.float32))
+        self.register_buffer("small", torch.tensor(small, dtype=torch.float64))
 
     def forward(self, points: Tensor) -> Tensor:
         distances = self.distance(points)
@@ -266,7 +268,7 @@ class _Kernel(nn.Module):
         machine = detector.detector_
         self.distance = _Prototypes(machine.support_vectors_)
         self._gamma, self._intercept = float(machine._gamma), float(machine.intercept_[0])
-        self.register_buffer("weight", torch.tensor(machine.dual_coef_[0], dtype=torch.float32))
+        self.register_buffer("weight", torch.tensor(machine.dual_coef_[0], dtype=torch.float64))
 
     def forward(self, points: Tensor) -> Tensor:
         return -(torch.exp(-self._gamma * self.distance.squared(points)) @ self.weight + self._intercept)

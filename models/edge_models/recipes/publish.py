@@ -35,6 +35,7 @@ from edge_agent.bundle.store import write_bundle
 from edge_agent.bundle.verify import Bundle
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.inference.onnx import OnnxDetector
+from edge_agent.inference.selftest import self_test
 from edge_agent.verdict import Scores
 from edge_models.bundling import CALIBRATION_TICKS, GOLDEN_TICKS, Inputs, _commit, _licence, golden_inputs
 from edge_models.export import OPSET, _forget_origin
@@ -65,7 +66,8 @@ class Label:
 def publish(out: Path, member: Member, plant: Plant, label: Label) -> Bundle:
     """Write the bundle folder; calibration scores come from ONNX Runtime, tick by tick as on a gateway.
 
-    :class:`~edge_agent.errors.BundleError` when ``out`` is not empty.
+    :class:`~edge_agent.errors.BundleError` when ``out`` is not empty, or when ONNX Runtime does not compute what
+    PyTorch did: such a bundle would be refused by every gateway.
     """
     step = PlantStep(member.eval(), plant.normal, influence(member, plant)).eval()
     strength = step.influence.numpy()[1:, 1:] if step.influence.any() else plant.strength
@@ -77,6 +79,7 @@ def publish(out: Path, member: Member, plant: Plant, label: Label) -> Bundle:
     with tempfile.TemporaryDirectory() as folder:
         draft = files | {CALIBRATION: calibration((), np.zeros((0, 0), np.float32)), CARD: b"draft"}
         bundle = write_bundle(Path(folder) / "draft", manifest, draft)
+        self_test(bundle)
         scores = held_out_scores(bundle, plant.raw)
     done = {CALIBRATION: calibration(plant.sensors, scores), CARD: label.card(scores).encode()}
     return write_bundle(out, manifest, files | done)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,8 @@ def train_recipe(
     say("judging", 0.7)
     quality = judged(member, plant, options.seed)
     say("writing", 0.85)
-    return write(out, recipe, chosen, member, plant, quality, options, begun)
+    report = write(out, recipe, chosen, member, plant, quality, options, time.monotonic() - begun)
+    return replace(report, elapsed_s=time.monotonic() - begun)
 
 
 def write(
@@ -86,16 +87,16 @@ def write(
     plant: Plant,
     quality: Judged,
     options: SiteOptions,
-    begun: float,
+    elapsed_s: float,
 ) -> RecipeReport:
-    """The bundle of a trained member, and the report on it."""
+    """Write the bundle of a trained member, which took ``elapsed_s`` so far, and report on it."""
     described: dict[str, Setting] = {} if chosen is None else asdict(chosen)
 
     def card(scores: NDArray[np.float32]) -> str:
-        return model_card(_record(recipe, plant, quality, options, described, scores, time.monotonic() - begun))
+        return model_card(_record(recipe, plant, quality, options, described, scores, elapsed_s))
 
     bundle = publish(out, member, plant, Label(options.name, recipe, options.seed, card))
-    return report_of(out, recipe, plant, quality, bundle, time.monotonic() - begun)
+    return report_of(out, recipe, plant, quality, bundle, elapsed_s)
 
 
 def refuse_used(out: Path) -> None:
