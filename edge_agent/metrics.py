@@ -169,6 +169,12 @@ class Metrics:
             "edge_agent_detector_failures_total",
             "Ticks on which the detector failed or gave non-finite scores.",
         )
+        self.member_weight = Family(
+            Gauge,
+            "edge_agent_member_weight",
+            "Vote of each member of the ensemble; 0 for one that says nothing or misbehaves.",
+            ("member",),
+        )
         # Drift
         self.drift_signals = Family(
             Counter, "edge_agent_drift_signals_total", "Status events about slow changes, by what they say.", ("what",)

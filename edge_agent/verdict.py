@@ -24,7 +24,7 @@ class Scores:
     ``valid``: False where the sensor had no usable value or the detector is not ready for it yet.
     ``neighbour``, ``attention``: indices of the K neighbours and the weight given to each (rows sum to 1, or 0).
     ``plant``: log score of the whole plant by all members of the ensemble, about 0 on normal data; None where a single
-    detector says nothing of it. ``members``: how far each member is above what is usual for it, in its usual deviations.
+    detector says nothing of it. ``members``: how far each member is above what is usual for it, in usual deviations.
     """
 
     score: Floats
@@ -92,7 +92,10 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One incident as it stands. ``id`` is a ULID and stays the same from open to closed; times are wall ns."""
+    """One incident as it stands. ``id`` is a ULID and stays the same from open to closed; times are wall ns.
+
+    ``members``: at its worst, how far each member of the ensemble was above what is usual for it, in usual deviations.
+    """
 
     id: str
     kind: IncidentKind
@@ -111,6 +114,7 @@ class Incident:
     broken_edges: tuple[Edge, ...] = ()
     series: dict[str, list[float | None]] = field(default_factory=dict)
     degraded: bool = False
+    members: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; times as RFC 3339 UTC text."""
@@ -129,6 +133,7 @@ class Incident:
             "summary": self.summary,
             "first_mover": self.first_mover,
             "degraded": self.degraded,
+            "members": dict(self.members),
             "sensors": [
                 {
                     "sensor": part.sensor,

@@ -46,6 +46,7 @@ def pipeline_options(config: AgentConfig | None) -> PipelineOptions:
         tick=config.tick,
         intake=config.intake,
         graph=config.graph,
+        companions=config.companions,
         decision=config.decision,
         drift=config.drift,
         sensor_options=sensor_options_by_pattern(config.sensors.items()),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from edge_agent.api.options import ApiOptions
+from edge_agent.companions import CompanionOptions
 from edge_agent.config.agent import AgentOptions
 from edge_agent.contract import SinkOptions, SourceOptions
 from edge_agent.decision.options import DecisionOptions
@@ -39,6 +40,7 @@ class AgentConfig:
     sensors: Mapping[str, SensorOptions]
     graph: GraphOptions
     model: ModelOptions
+    companions: CompanionOptions
     decision: DecisionOptions
     drift: DriftOptions
     sinks: Mapping[str, SinkOptions]
@@ -67,6 +69,7 @@ SECTION_SUMMARIES: Mapping[str, str] = {
     "sensors": "What is known about sensors, by name or shell-style pattern.",
     "graph": "Which sensors belong together.",
     "model": "Which model scores the sensors.",
+    "companions": "Linear detectors that the gateway fits to its own history, heard beside the model.",
     "decision": "When to disturb people.",
     "drift": "When to say that sensors, plant or model have changed for good.",
     "sinks": "Where incidents go: a name of yours, then the adapter's `type` and its options.",

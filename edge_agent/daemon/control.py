@@ -65,6 +65,7 @@ class Control:
                 "degraded": pipeline.detector.degraded,
                 "incidents_open": pipeline.decider.process.open_count + pipeline.decider.quality.open_count,
             },
+            "companions": None if pipeline.companions is None else pipeline.companions.status(),
             "drift": None if pipeline.drift is None else pipeline.drift.status(),
             "sensors": {
                 "known": len(pipeline.graph),
@@ -127,12 +128,16 @@ class Control:
         history, pipeline = self._daemon.history, self._pipeline
         if history is None:
             raise ControlError("incidents are not kept: history.enabled is false", status=404)
+        incident = await history.incident(incident_id)
         said = await history.judge(incident_id, verdict, note, actor)
-        if said is not None:
+        if said is not None and incident is not None:
             _log.info("incident %s called a %s by %s: %s", incident_id, verdict.value, actor, note)
             pipeline.notice("feedback", f"incident {incident_id} was called a {verdict.value} by {actor}", said)
             if pipeline.drift is not None and verdict is Feedback.FALSE_ALARM:
                 pipeline.drift.exonerate(incident_id)
+            if pipeline.companions is not None and said != incident.get("feedback"):
+                members = incident.get("members", {})
+                pipeline.companions.combination.feedback(members, false_alarm=verdict is Feedback.FALSE_ALARM)
         return said
 
     def model(self) -> dict[str, Any]:

@@ -321,6 +321,7 @@ class Daemon:
             tick=config.tick,
             intake=config.intake,
             graph=config.graph,
+            companions=config.companions,
             decision=config.decision,
             drift=config.drift,
             sensor_options=sensor_options_by_pattern(config.sensors.items()),

@@ -18,7 +18,7 @@ from edge_agent.decision.process import ProcessIncidents
 from edge_agent.decision.quality import QualityIncidents
 from edge_agent.decision.returning import Returning
 from edge_agent.decision.sensor_tails import SensorTails
-from edge_agent.decision.statistics import SMOOTHED, WIDTH, PlantStatistics
+from edge_agent.decision.statistics import PLANT, WIDTH, PlantStatistics
 from edge_agent.decision.suspects import Suspects
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.verdict import Incident, Scores
@@ -74,6 +74,11 @@ class Decider:
         """Share of the normal ticks seen that are needed before anything is decided, 0 to 1."""
         return (min(self._settling, self._needed // 2) / (self._needed // 2) + 2 * self.calibration.progress) / 3
 
+    @property
+    def delay(self) -> int:
+        """Ticks that a tick waits before it counts as normal; 0 while nothing can be decided yet."""
+        return self._delay if self.calibration.ready else 0
+
     def decide(self, snapshot: Snapshot, scores: Scores, facts: SensorFacts, *, degraded: bool = False) -> Decision:
         """Decide on one tick. Normal ticks are learned from, those under alarm never."""
         changed = self.quality.update(snapshot)
@@ -84,13 +89,13 @@ class Decider:
         scores = replace(scores, score=self.tails.usual(raw), valid=scores.valid & settled)
         mean = self._persistence.update(snapshot.sensors, scores.score, scores.valid)
         lasting = self.lasting_tails.usual(mean)
-        row = self._statistics.update(scores.score, lasting, scores.valid & facts.monitored)
+        row = self._statistics.update(scores.score, lasting, scores.valid & facts.monitored, scores.plant)
         if row is None:
             alarm, incident = self.process.open_count > 0, self.process.latest_id()
             return Decision(None, None, alarm, incident, tuple(changed), not self.calibration.ready)
         self._suspects.update(snapshot, scores, lasting, facts.monitored)
         p_value, event_rate = self.calibration.judge(row) or (None, None)
-        plant_score = float(row[SMOOTHED])
+        plant_score = float(row[PLANT])
         alarm, incidents = self.process.update(
             snapshot, scores, self._suspects, p_value, event_rate, plant_score, facts, degraded
         )
@@ -110,7 +115,7 @@ class Decider:
         self.lasting_tails.load(sensors, np.array(means))
         statistics = PlantStatistics()
         found = [
-            statistics.update(row, self.lasting_tails.usual(mean), there)
+            statistics.update(row, self.lasting_tails.usual(mean), there, None)
             for row, mean, there in zip(usual, means, valid, strict=True)
         ]
         rows = [row for row in found if row is not None]

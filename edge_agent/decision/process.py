@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,6 +35,7 @@ class _Open:
     evidence: dict[str, Evidence] = field(default_factory=dict)
     severity: Severity = Severity.LOW
     news: bool = False
+    members: Mapping[str, float] = field(default_factory=dict)
 
 
 class ProcessIncidents:
@@ -152,6 +153,8 @@ class ProcessIncidents:
     ) -> None:
         one.last_active = snapshot.tick
         one.p_value = min(one.p_value, p_value)
+        if plant_score > one.score or not one.members:
+            one.members = scores.members
         one.score = max(one.score, plant_score)
         for i in group:
             score, name = float(suspects.mean[i]), snapshot.sensors[i]
@@ -197,6 +200,7 @@ class ProcessIncidents:
             broken_edges=explain.broken_edges(evidence),
             series=explain.series(snapshot, evidence, facts),
             degraded=one.degraded,
+            members=one.members,
         )
 
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from edge_agent.bundle import Calibration
 from edge_agent.clock import Clock, Timeline
-from edge_agent.companions import CompanionOptions, Companions
+from edge_agent.companions import MEMBERS, CompanionOptions, Companions
 from edge_agent.contract import SourceOptions
-from edge_agent.decision.decider import UNSUSPICIOUS, Decider, Decision
+from edge_agent.decision.decider import Decider, Decision
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.drift import DriftMonitor, DriftOptions
 from edge_agent.graph.learning import EdgeLearner
@@ -38,6 +38,7 @@ from edge_agent.verdict import Event, EventKind, Incident, IncidentKind, Inciden
 _log = logging.getLogger(__name__)
 
 _FAILURES_TO_FALL_BACK = 3
+_SUSPICIOUS = 0.1  # companions do not learn from ticks less likely than this
 _FORGET_LOOKS = 100  # looks for silent sensors in the time after which they are removed
 
 _WEIGHTS = {Criticality.LOW: -1, Criticality.NORMAL: 0, Criticality.HIGH: 1}
@@ -96,6 +97,8 @@ class Pipeline:
         self.companions = Companions(options.companions) if options.companions.enabled else None
         self.decider = Decider(options.decision, options.tick.period, new_id)
         self.drift = DriftMonitor(options.drift, options.tick.period) if options.drift.enabled else None
+        self.trusting = False
+        """True while what comes is known to be normal, as a history that is run through first."""
         self.ticks = 0
         self.last_report: TickReport | None = None
         self._fallback = fallback
@@ -107,6 +110,7 @@ class Pipeline:
         self._look_every_ns = round(options.intake.forget_after * 1e9) // _FORGET_LOOKS
         self._next_look_ns = self.timeline.now_ns() + self._look_every_ns
         self._stage_seconds = [metrics.tick_seconds.labels(stage) for stage in (*STAGES, "all")]
+        self._member_weights = {name: metrics.member_weight.labels(name) for name in MEMBERS}
         self._gauges = {
             name: getattr(metrics, name).labels()
             for name in ("plant_score", "p_value", "warming_up", "degraded", "sensors", "sensors_missing")
@@ -140,8 +144,7 @@ class Pipeline:
         times.append(time.perf_counter_ns())
         decision = self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded)
         if self.companions is not None:
-            suspicious = decision.p_value is not None and decision.p_value < 0.05
-            self.companions.settle(snapshot, alarm=decision.alarm, suspicious=suspicious, delay=self.decider.delay)
+            self._teach(self.companions, snapshot, decision)
         if self.drift is not None:
             self._watch_drift(self.drift, snapshot, scores)
         events = self._events(snapshot, decision)
@@ -240,6 +243,13 @@ class Pipeline:
         self._failures = 0
         return scores
 
+    def _teach(self, companions: Companions, snapshot: Snapshot, decision: Decision) -> None:
+        if self.trusting:
+            companions.settle(snapshot, alarm=False, suspicious=False, delay=0)
+            return
+        suspicious = decision.p_value is not None and decision.p_value < _SUSPICIOUS
+        companions.settle(snapshot, alarm=decision.alarm, suspicious=suspicious, delay=self.decider.delay)
+
     def _fall_back(self, reason: str) -> None:
         message = (
             f"the model failed {self._failures} ticks in a row ({reason}); "
@@ -288,6 +298,9 @@ class Pipeline:
         gauges["sensors_missing"].set(len(snapshot) - int(np.count_nonzero(snapshot.usable)))
         self.metrics.incidents_open.labels(IncidentKind.PROCESS.value).set(self.decider.process.open_count)
         self.metrics.incidents_open.labels(IncidentKind.DATA_QUALITY.value).set(self.decider.quality.open_count)
+        if self.companions is not None:
+            for name, weight in self.companions.weights().items():
+                self._member_weights[name].set(weight)
         if snapshot.topology != self._topology:
             self.metrics.topology_changes.labels().inc(snapshot.topology - self._topology)
             self._topology = snapshot.topology

@@ -96,6 +96,7 @@ def detect(
         return _collect(recording, found, lambda at: first.anew() if at else first, progress)
     if not set(warmup.sensors) & set(recording.sensors):
         raise DataFileError("the warm-up file shares no sensor with the recording; expected the same columns")
+    first.pipeline.trusting = True
     found.warmup = _collect(warmup, Detection.nothing_yet(warmup), lambda _at: first, lambda _rows: None)
     learned = _Learned.by(first.pipeline)
     return _collect(recording, found, lambda _at: learned.give(player(first.pipeline.detector)), progress)
@@ -143,13 +144,18 @@ class _Learned:
     sensors: tuple[str, ...]
     detector: dict[str, NDArray[Any]]
     decision: dict[str, NDArray[Any]]
+    companions: dict[str, NDArray[Any]] | None
     edges: NDArray[np.int64] | None
 
     @classmethod
     def by(cls, pipeline: Pipeline) -> _Learned:
         learner = pipeline.graph.learner
         edges = None if learner is None else learner.export()
-        return cls(pipeline.graph.sensors, pipeline.detector.export_state(), pipeline.decider.export(), edges)
+        if pipeline.companions is not None:
+            pipeline.companions.consolidate()
+        companions = None if pipeline.companions is None else pipeline.companions.export()
+        detector, decision = pipeline.detector.export_state(), pipeline.decider.export()
+        return cls(pipeline.graph.sensors, detector, decision, companions, edges)
 
     def give(self, player: _Player) -> _Player:
         """``player``, new, with all this."""
@@ -157,6 +163,8 @@ class _Learned:
         pipeline.detector.reset()
         pipeline.detector.import_state(self.detector)
         pipeline.decider.restore(self.decision)
+        if pipeline.companions is not None and self.companions is not None:
+            pipeline.companions.restore(self.companions)
         pipeline.intake.expect(self.sensors)
         if self.edges is not None:
             pipeline.graph.restore_learned(self.edges)

@@ -283,11 +283,17 @@ def test_saved_rows_give_the_same_p_values_again() -> None:
 def test_statistics_are_log_means_over_all_and_over_the_worst() -> None:
     statistics = PlantStatistics()
     score, counts = np.array([1, 1, 1, 1, 5, 9], np.float32), np.array([1, 1, 1, 1, 1, 0], bool)
-    row = statistics.update(score, 2 * score, counts)
+    row = statistics.update(score, 2 * score, counts, None)
     assert row is not None
-    expected = [1.8, 7 / 3, 1.8, 7 / 3, 10, 14 / 3]
+    expected = [1.8, 7 / 3, 1.8, 7 / 3, 10, 14 / 3, 1.8]
     assert row == pytest.approx(np.log(np.array(expected) + 1e-3), rel=1e-4)
-    assert statistics.update(np.zeros(2, np.float32), np.zeros(2, np.float32), np.zeros(2, bool)) is None
+    assert statistics.update(np.zeros(2, np.float32), np.zeros(2, np.float32), np.zeros(2, bool), None) is None
+
+
+def test_what_the_ensemble_says_of_the_plant_is_a_statistic_of_its_own() -> None:
+    statistics, ones, counts = PlantStatistics(), np.ones(3, np.float32), np.ones(3, bool)
+    rows = [statistics.update(ones, ones, counts, plant) for plant in (1.0, 2.0, 6.0)]
+    assert [row[-1] for row in rows if row is not None] == [1.0, 1.5, 3.0]
 
 
 def test_a_restless_sensor_does_not_drown_the_others() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from bundle_factory import bundle_with, make_files, nan_when_value_is_below_minu
 
 from edge_agent.bundle import Bundle, Calibration, universal_bundle, verify_bundle, write_npz
 from edge_agent.clock import NS_PER_S, VirtualClock
+from edge_agent.companions import CompanionOptions
 from edge_agent.contract import SourceOptions
 from edge_agent.daemon.learned import export_learned, import_learned
 from edge_agent.decision.options import DecisionOptions
@@ -273,8 +275,10 @@ def test_a_clock_set_back_between_two_long_ticks_costs_no_reading_once_it_is_not
 
 @pytest.mark.parametrize("kind", ["onnx", "statistical"])
 def test_scores_go_on_after_a_restart_as_if_there_had_been_none(tiny: Bundle, kind: str) -> None:
+    alone = replace(OPTIONS, companions=CompanionOptions(enabled=False))
+
     def new() -> Plant:
-        return Plant(OnnxDetector(tiny) if kind == "onnx" else StatisticalDetector())
+        return Plant(OnnxDetector(tiny) if kind == "onnx" else StatisticalDetector(), alone)
 
     whole, before, after = new(), new(), new()
     whole.run(600)
@@ -292,6 +296,18 @@ def test_scores_go_on_after_a_restart_as_if_there_had_been_none(tiny: Bundle, ki
         assert [score_of(one, name) for name in NAMES] == [score_of(other, name) for name in NAMES]
     later = [(one.decision.plant_score, other.decision.plant_score) for one, other in zip(found, expected, strict=True)]
     assert all(a is not None and b is not None and abs(a - b) < 0.2 for a, b in later[10:])
+
+
+def test_companions_remember_over_a_restart_what_they_learned(tiny: Bundle) -> None:
+    whole, before, after = (Plant(OnnxDetector(tiny)) for _ in range(3))
+    whole.run(600)
+    before.run(600)
+    assert import_learned(after.pipeline, write_npz(export_learned(before.pipeline)), settling_ticks=0)
+    after.pipeline.ticks = 600
+    pairs = list(zip(after.run(60), whole.run(60), strict=True))[30:]  # lags and means are there again
+    for one, other in pairs:
+        assert one.scores.members.keys() == other.scores.members.keys() >= {"relation", "model"}
+        assert one.scores.plant == pytest.approx(other.scores.plant, abs=0.3)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,126 @@
+"""Joining the members: each one's surprise about the whole plant on one scale, and their weighted mean.
+
+A member's level is the logarithm of its mean square over all sensors, less what that usually is. Logarithms, because
+squares of several members differ by orders of magnitude and the loudest would drown the rest; the mean of the
+logarithms was the best of the ways compared (docs/model.md: p-values, standardised scores, maximum, log of the mean).
+
+A member that misbehaves on normal ticks has no vote: one that gives no finite number, one that always says the same,
+one whose usual level has moved away from where it has long been. Operators' feedback moves the weights: those who
+cried loudest at a false alarm lose some (Y. Freund, R. E. Schapire, "A decision-theoretic generalization of on-line
+learning", JCSS 55, 1997).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MODEL = "model"
+"""Name of the member that is the model of the bundle."""
+_SLOW, _FAST = 5_000.0, 500.0  # ticks over which the usual level is learned, and over which it is watched
+_KNOWN = 50.0  # ticks before a level is believed to be usual
+_WINSOR = 4.0  # largest square, in variances, that widens what is usual
+_FLAT = 1e-6
+_MOVED = 3.0  # usual deviations
+_LEARNING_RATE = 0.5
+_LEAST, _MOST = 0.25, 4.0
+_FLOOR = 1e-9
+
+Floats = NDArray[np.float64]
+
+
+class Combination:
+    """The members ``names`` (M), what is usual for each, and its weight."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        count = len(self.names)
+        self._mean: Floats = np.zeros(count)
+        self._variance: Floats = np.zeros(count)
+        self._late: Floats = np.zeros(count)
+        self._ticks: Floats = np.zeros(count)
+        self._trust: Floats = np.ones(count)
+
+    def levels(self, means: Floats) -> Floats:
+        """Levels [M] of the members' mean squares ``means`` [M]; NaN where a member says nothing."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.log(np.maximum(means, 0.0) + _FLOOR), np.float64)
+
+    def combined(self, levels: Floats) -> float | None:
+        """The plant's level: about 0 is usual. None while no member has a vote."""
+        votes = np.where(np.isfinite(levels), self.weights, 0.0)
+        total = float(votes.sum())
+        if total == 0.0:
+            return None
+        return float((votes * np.where(votes > 0, levels - self._mean, 0.0)).sum() / total)
+
+    def surprise(self, levels: Floats) -> dict[str, float]:
+        """By how many of its usual deviations each member that has a vote is above its usual level."""
+        deviation = np.sqrt(self._variance) + _FLAT
+        heard = np.isfinite(levels) & (self.weights > 0)
+        return {
+            name: round(float((level - mean) / spread), 2)
+            for name, level, mean, spread, there in zip(self.names, levels, self._mean, deviation, heard, strict=True)
+            if there
+        }
+
+    @property
+    def weights(self) -> Floats:
+        """Weights [M]; 0 for a member that has no vote."""
+        deviation = np.sqrt(self._variance)
+        steady = np.abs(self._late - self._mean) <= _MOVED * deviation
+        sound = (self._ticks >= _KNOWN) & (deviation > _FLAT) & steady
+        return np.where(sound, self._trust, 0.0)
+
+    def learn(self, levels: Floats) -> None:
+        """Take in the levels of a tick that turned out to be normal."""
+        there = np.isfinite(levels)
+        level = np.where(there, levels, 0.0)
+        first = there & (self._ticks == 0)
+        self._mean = np.where(first, level, self._mean)
+        self._late = np.where(first, level, self._late)
+        rate = there / np.minimum(self._ticks + 1.0, _SLOW)
+        step = level - self._mean
+        self._mean += rate * step
+        limited = np.where(self._ticks < _KNOWN, step**2, np.minimum(step**2, _WINSOR * self._variance))
+        self._variance += rate * (limited - self._variance)
+        self._late += there / np.minimum(self._ticks + 1.0, _FAST) * (level - self._late)
+        self._ticks += there
+
+    def settle(self) -> None:
+        """The plant is another one now: what is usual of late is usual."""
+        self._mean = self._late.copy()
+        self._ticks = np.minimum(self._ticks, _FAST)
+
+    def forget(self, name: str) -> None:
+        """What was usual of this member means nothing any more."""
+        place = self.names.index(name)
+        for quantity in (self._mean, self._variance, self._late, self._ticks):
+            quantity[place] = 0.0
+
+    def feedback(self, surprise: Mapping[str, float], *, false_alarm: bool) -> None:
+        """An operator judged an incident at which the members were so surprised: trust goes to those who were right."""
+        loud = np.array([max(surprise.get(name, 0.0), 0.0) for name in self.names])
+        if loud.sum() == 0.0:
+            return
+        blame = loud / loud.sum() - 1.0 / len(loud)
+        self._trust *= np.exp((-1.0 if false_alarm else 1.0) * _LEARNING_RATE * blame)
+        self._trust = np.clip(self._trust * len(loud) / self._trust.sum(), _LEAST, _MOST)
+
+    def export(self) -> dict[str, NDArray[Any]]:
+        """What was learned, for saving: one row for each of five quantities."""
+        table = np.stack((self._mean, self._variance, self._late, self._ticks, self._trust))
+        return {"members": np.array(self.names, dtype=np.str_), "table": table}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what :meth:`export` gave. :raises KeyError, ValueError: it has another form."""
+        table = np.asarray(state["table"], np.float64)
+        names = tuple(str(name) for name in state["members"])
+        if names != self.names or table.shape != (5, len(names)) or not np.isfinite(table).all():
+            raise ValueError(
+                f"saved combination: got {names} with shape {table.shape}, expected {self.names}, all finite"
+            )
+        self._mean, self._variance, self._late, self._ticks, self._trust = table.copy()

@@ -1,0 +1,290 @@
+"""The companions of one plant: groups of sensors, their members' scores, and what may be learned when."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.companions.admission import GROUP, Waiting, grouped
+from edge_agent.companions.combination import MODEL, Combination
+from edge_agent.companions.group import SQUARES, Group, GroupScore, Seen
+from edge_agent.companions.options import CompanionOptions
+from edge_agent.graph.snapshot import Snapshot
+from edge_agent.verdict import Scores
+
+PROTOTYPE = "prototype"
+MEMBERS = (*SQUARES, PROTOTYPE, MODEL)
+_DISTANCE_FLOOR = 1e-4  # squared deviations; nearer than this is the same state
+_ACCEPT_AFTER = 5_000  # ticks of one alarm after which what is seen is learned as the new normal
+_ACCEPTED_WEIGHT = 500.0  # rows that the old normal then counts as
+_SUSPICION_TICKS, _TOO_MUCH = 30.0, 0.3  # ticks, and share of them that may be suspicious
+_MOST_WAITING = 200_000  # levels kept waiting, so that thousands of sensors do not need tens of megabytes
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    """What one tick may teach once it is known to have been normal."""
+
+    seen: tuple[Seen, ...]
+    levels: Floats
+    suspicious: bool = False
+
+
+class Companions:
+    """Scores ticks beside the model, and learns from those that turn out to be normal.
+
+    Call :meth:`score` and then :meth:`settle` once a tick.
+    """
+
+    def __init__(self, options: CompanionOptions) -> None:
+        self._options = options
+        self._groups: list[Group] = []
+        self._rows: list[NDArray[np.int64]] = []
+        self._sensors: tuple[str, ...] = ()
+        self._candidates = Waiting()
+        self._candidate_rows = np.zeros(0, np.int64)
+        self._waiting: deque[_Tick] = deque()
+        self._tick: _Tick | None = None
+        self._alarm_ticks = 0
+        self._suspicion = 0.0
+        self.combination = Combination(MEMBERS)
+
+    @property
+    def sensors(self) -> int:
+        """How many sensors have been taken in."""
+        return sum(len(group.names) for group in self._groups)
+
+    def status(self) -> dict[str, Any]:
+        """What people are told: how many sensors take part, what was learned, and who has a vote."""
+        return {
+            "sensors": self.sensors,
+            "groups": len(self._groups),
+            "rows": round(min((group.rows for group in self._groups), default=0.0)),
+            "weights": self.weights(),
+        }
+
+    def weights(self) -> dict[str, float]:
+        """The vote of each member by name; 0 for one that has none."""
+        weights = self.combination.weights
+        return {name: round(float(weight), 3) for name, weight in zip(MEMBERS, weights, strict=True)}
+
+    def score(self, snapshot: Snapshot, scores: Scores, counts: Bools) -> Scores:
+        """``scores`` of the model with the members' opinions: per sensor the mean of all squares, and of the plant.
+
+        ``counts`` [N]: sensors that take part in what is said of the plant.
+        """
+        if snapshot.sensors is not self._sensors:
+            self._follow(snapshot.sensors)
+        usable = snapshot.usable & np.isfinite(snapshot.value)
+        fresh = usable & (snapshot.age == 0)
+        if self._candidates.sensors:
+            self._candidates.note(snapshot.value[self._candidate_rows], usable[self._candidate_rows])
+        found = [
+            self._look(group, rows, snapshot.value, usable, fresh)
+            for group, rows in zip(self._groups, self._rows, strict=True)
+        ]
+        squares, distance = self._gather([score for score, _ in found], len(snapshot))
+        levels = self._levels(squares, distance, scores, counts)
+        self._tick = _Tick(tuple(seen for _, seen in found), levels)
+        return replace(
+            scores,
+            score=_joined(scores, squares),
+            plant=self.combination.combined(levels),
+            members=self.combination.surprise(levels),
+        )
+
+    def settle(self, snapshot: Snapshot, *, alarm: bool, suspicious: bool, delay: int) -> None:
+        """What was decided on the tick just scored. Ticks teach ``delay`` ticks later, unless an alarm comes first.
+
+        ``suspicious`` ticks teach nothing, nor do those around them while there are many.
+        """
+        self._suspicion += (suspicious - self._suspicion) / _SUSPICION_TICKS
+        self._alarm_ticks = self._alarm_ticks + 1 if alarm else 0
+        if self._alarm_ticks == _ACCEPT_AFTER:
+            self._accept()
+        if alarm and self._alarm_ticks < _ACCEPT_AFTER:
+            self._drop_waiting()
+        elif self._tick is not None:
+            self._wait(replace(self._tick, suspicious=suspicious or self._suspicion > _TOO_MUCH), delay)
+        self._tick = None
+        self._admit(snapshot)
+        for group in self._groups:
+            if group.wants_fit:
+                group.fit()
+                break  # the others have their turn on the next ticks
+
+    def consolidate(self) -> None:
+        """A history known to be normal has ended: take in all of it now."""
+        while self._waiting:
+            self._learn(self._waiting.popleft())
+        for group in self._groups:
+            group.consolidate(self._options.remember)
+
+    def plant_changed(self) -> None:
+        """The plant is known to run differently from now on: learn it quickly."""
+        self._accept()
+
+    def forget_recent(self) -> None:
+        """The stream was interrupted: what carries over ticks begins anew, what was learned stays."""
+        for group in self._groups:
+            group.forget_recent()
+        self._waiting.clear()
+        self._tick = None
+        self._alarm_ticks, self._suspicion = 0, 0.0
+
+    def forget_model(self) -> None:
+        """Another model scores from now on: what was usual of the last one means nothing."""
+        self.combination.forget(MODEL)
+        self._waiting.clear()
+        self._tick = None
+
+    def export(self) -> dict[str, NDArray[Any]]:
+        """Everything learned, for saving."""
+        state = {f"combination.{name}": array for name, array in self.combination.export().items()}
+        state["groups"] = np.array(len(self._groups))
+        for place, group in enumerate(self._groups):
+            state |= {f"group{place}.{name}": array for name, array in group.export().items()}
+        return state
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what :meth:`export` gave. :raises KeyError, ValueError: it has another form; nothing changed."""
+        combination = Combination(MEMBERS)
+        combination.restore(_part(state, "combination."))
+        groups = [Group.restored(_part(state, f"group{place}."), place) for place in range(int(state["groups"]))]
+        names = [name for group in groups for name in group.names]
+        if len(set(names)) != len(names):
+            raise ValueError("saved companions: a sensor is in two groups")
+        self._groups, self.combination = groups, combination
+        self._sensors, self._rows = (), []
+        self._candidates = Waiting()
+        self._waiting.clear()
+        self._tick = None
+
+    # -- scoring -----------------------------------------------------------------------------------------------
+
+    def _look(
+        self, group: Group, rows: NDArray[np.int64], value: Floats, usable: Bools, fresh: Bools
+    ) -> tuple[GroupScore | None, Seen]:
+        there = rows >= 0
+        return group.score(value[rows], usable[rows] & there, fresh[rows] & there)
+
+    def _gather(self, found: list[GroupScore | None], count: int) -> tuple[Floats, Floats]:
+        """Squares [4, N] and distances [N] of all sensors; NaN where nothing is said."""
+        squares, distance = np.full((len(SQUARES), count), np.nan), np.full(count, np.nan)
+        for score, rows in zip(found, self._rows, strict=True):
+            if score is not None:
+                there = rows >= 0
+                squares[:, rows[there]] = score.squares[:, there]
+                if score.distance is not None:
+                    distance[rows[there]] = score.distance[there]
+        return squares, distance
+
+    def _levels(self, squares: Floats, distance: Floats, scores: Scores, counts: Bools) -> Floats:
+        means = [_mean(square, counts) for square in squares]
+        means.append(_mean(distance, counts) + _DISTANCE_FLOOR)
+        means.append(_mean(scores.score, counts & scores.valid))
+        return self.combination.levels(np.array(means))
+
+    # -- learning ----------------------------------------------------------------------------------------------
+
+    def _wait(self, tick: _Tick, delay: int) -> None:
+        self._waiting.append(tick)
+        while len(self._waiting) > max(0, min(delay, _MOST_WAITING // max(1, self.sensors))):
+            self._learn(self._waiting.popleft())
+
+    def _drop_waiting(self) -> None:
+        self._waiting.clear()
+        for group in self._groups:
+            group.interrupted()
+
+    def _learn(self, tick: _Tick) -> None:
+        if not tick.suspicious:
+            self.combination.learn(tick.levels)
+        for group, seen in zip(self._groups, tick.seen, strict=True):
+            (group.pass_over if tick.suspicious else group.learn)(seen, self._options.remember)
+
+    def _accept(self) -> None:
+        for group in self._groups:
+            group.fade(_ACCEPTED_WEIGHT)
+        self.combination.settle()
+
+    # -- sensors -----------------------------------------------------------------------------------------------
+
+    def _follow(self, sensors: tuple[str, ...]) -> None:
+        """Sensors came, left or changed place."""
+        self._sensors = sensors
+        place = {name: i for i, name in enumerate(sensors)}
+        if len(sensors) > self._options.max_sensors:
+            self._groups = []
+        self._groups = [group for group in self._groups if self._still_there(group, place)]
+        self._regroup()
+
+    def _still_there(self, group: Group, place: Mapping[str, int]) -> bool:
+        left = np.array([i for i, name in enumerate(group.names) if name in place], np.int64)
+        if 0 < len(left) < len(group.names):
+            group.keep(left)
+        return len(left) > 0
+
+    def _regroup(self) -> None:
+        """Groups hold other sensors than before: find everybody again."""
+        place = {name: i for i, name in enumerate(self._sensors)}
+        self._rows = [np.array([place.get(name, -1) for name in group.names], np.int64) for group in self._groups]
+        taken = {name for group in self._groups for name in group.names}
+        few = len(self._sensors) <= self._options.max_sensors
+        free = tuple(name for name in self._sensors if few and name not in taken)
+        self._candidates.follow(free)
+        self._candidate_rows = np.array([place[name] for name in free], np.int64)
+        self._waiting.clear()
+        self._tick = None
+
+    def _admit(self, snapshot: Snapshot) -> None:
+        """Take in candidates of which enough is known: into groups with room, or as new groups."""
+        if not self._candidates.due:
+            return
+        ready = self._candidates.ready()
+        if not len(ready):
+            return
+        names, centre, spread = self._candidates.sensors, self._candidates.centre(), self._candidates.spread()
+        history = self._candidates.history()
+        roomy = min(self._groups, key=lambda group: len(group.names), default=None)
+        if roomy is not None and len(roomy.names) + len(ready) <= GROUP:
+            roomy.admit(tuple(names[i] for i in ready), centre[ready], spread[ready])
+        else:
+            for members in grouped(history[:, ready], _among(snapshot.neighbour, self._candidate_rows[ready])):
+                chosen = ready[members]
+                group = Group(tuple(names[i] for i in chosen), centre[chosen], spread[chosen], len(self._groups))
+                group.learn_history(history[:, chosen], self._options.remember)
+                self._groups.append(group)
+        self._regroup()
+
+
+def _joined(scores: Scores, squares: Floats) -> NDArray[np.float32]:
+    """Per sensor the mean over all that have something to say; 0 where the model's score is not valid."""
+    there = np.isfinite(squares)
+    total = np.where(there, squares, 0.0).sum(0) + scores.score
+    return np.where(scores.valid, total / (there.sum(0) + 1.0), 0.0).astype(np.float32)
+
+
+def _mean(square: NDArray[Any], counts: Bools) -> float:
+    there = counts & np.isfinite(square)
+    count = int(np.count_nonzero(there))
+    return float(square[there].mean(dtype=np.float64)) if count else float("nan")
+
+
+def _among(neighbour: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Neighbours [W, K] of the sensors at ``rows`` as positions in ``rows``; -1 for those that are elsewhere."""
+    place = np.full(len(neighbour) + 1, -1, np.int64)  # the last one is for index -1
+    place[rows] = np.arange(len(rows))
+    return place[neighbour[rows]]
+
+
+def _part(state: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}

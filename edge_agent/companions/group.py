@@ -1,0 +1,295 @@
+"""One group of related sensors: what its members expect at a tick, how surprised they are, what they learn.
+
+::
+
+    value ─► level ─┬─► own history      ─► residual / its usual spread ─► square ┐
+                    ├─► shared history   ─► residual ─┬─► square ─────────────────┤
+                    │                                 └─► mean of late ─► square ─┤  persistence
+                    ├─► relation         ─► residual ─► square ───────────────────┤
+                    └─► nearest prototype ─────────────► squared distance ────────┘
+
+What is learned is clipped hard, what is scored hardly. Their spread is learned on ticks that the weights were not
+fitted to, and what is learned has been normal for a while: see :class:`edge_agent.companions.companions.Companions`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.companions.experts import Weights, fit
+from edge_agent.companions.moments import LAGS, Moments
+from edge_agent.companions.prototypes import Prototypes
+
+SQUARES = ("own history", "shared history", "relation", "persistence")
+"""Members with a square for each sensor, in the order of the arrays."""
+_CLIP = 5.0  # of deviations in all that is learned, of others' deviations, and in what is compared with prototypes
+_LIMIT = 50.0  # of deviations in all that is scored
+_LARGEST = 1e6  # square
+_SPREAD_FLOOR = 1e-2
+_PERSISTENCE = 0.3  # weight of the newest residual in the mean of late (exponentially weighted moving average)
+_WINSOR = 25.0  # largest square, in usual ones, that widens the usual spread
+_SHORT_MEMORY, _LONG_MEMORY = 50.0, 2_000.0  # ticks over which spreads are learned: after a fit, in the long run
+_SPREADS_KNOWN = 30  # learned ticks before scores count
+_GROWTH = 1.25  # of the rows known until the next fit
+_LARGEST_STEP = 2_000.0  # rows between fits in the long run
+_BLOCK = 16  # rows that are learned at once
+_MOVED = 0.25  # deviations by which a mean, or share by which a deviation, may differ from what levels are stated in
+_STILL = 0.05  # a deviation below this is that of a sensor that stands still; it is not made usual
+
+Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a tick may teach the group: ``deviation`` [G], ``residual`` [4, G] with NaN where there is none."""
+
+    deviation: Floats
+    residual: Floats32
+    state: Floats32 | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupScore:
+    """``squares`` [4, G]: about 1 on normal data, NaN where nothing can be said. ``distance`` [G]: to a prototype."""
+
+    squares: Floats
+    distance: Floats32 | None
+
+
+class Group:
+    """Sensors ``names`` (G) with ``centre`` and ``spread`` [G] in their units, from a normal past.
+
+    ``phase``: groups of different phase learn their rows on different ticks, so that no tick has to wait for all.
+    """
+
+    def __init__(self, names: tuple[str, ...], centre: Floats, spread: Floats, phase: int = 0) -> None:
+        self._phase = phase % _BLOCK
+        self.names = names
+        self._centre = centre.astype(np.float64)
+        self._spread = spread.astype(np.float64)
+        width = len(names)
+        self._mean: Floats = np.zeros(width)  # of the deviations, and of their squares, over so many ticks
+        self._square: Floats = np.ones(width)
+        self._ticks = 0.0
+        self._moments = Moments(width)
+        self._weights = Weights.none(width)
+        self._variance: Floats = np.ones((len(SQUARES), width))
+        self._learned: Floats = np.zeros((len(SQUARES), width))  # ticks behind each variance
+        self._prototypes = Prototypes(width)
+        self._next_fit = 1.0
+        self._lags: Floats = np.zeros((LAGS, width))
+        self._lags_known = 0
+        self._late: Floats = np.zeros(width)
+        self._squares: Floats = np.full((len(SQUARES), width), np.nan)
+        self._run: list[Floats] = []  # consecutive levels that are not in the moments yet, and LAGS before them
+        self._counts: list[bool] = []  # whether each of them is normal
+        self._due = 0
+        self.forget_recent()
+
+    @property
+    def rows(self) -> float:
+        """Normal ticks behind the weights."""
+        return self._moments.rows
+
+    def score(self, value: Floats, usable: Bools, fresh: Bools) -> tuple[GroupScore | None, Seen]:
+        """Look at one tick: ``value``, ``usable`` and ``fresh`` [G] in the group's order."""
+        deviation = np.where(usable, np.clip((value - self._centre) / self._spread, -_LIMIT, _LIMIT), 0.0)
+        distance = self._prototypes.distance(np.clip(deviation, -_CLIP, _CLIP).astype(np.float32))
+        score, residual = None, np.full((len(SQUARES), len(deviation)), np.nan, np.float32)
+        if self._lags_known == LAGS:
+            residual, score = self._compare(deviation, fresh & usable, distance)
+        self._lags = np.concatenate((deviation[None], self._lags[:-1]))
+        self._lags_known = min(self._lags_known + 1, LAGS)
+        return score, Seen(deviation, residual, self._prototypes.state)
+
+    def learn(self, seen: Seen, remember: float) -> None:
+        """Take in a tick that turned out to be normal."""
+        self._learn_spreads(seen.residual)
+        if seen.state is not None:
+            self._prototypes.learn(seen.state, remember)
+        self._learn_usual(seen.deviation[None], remember)
+        self._append(seen.deviation, True, remember)
+
+    def pass_over(self, seen: Seen, remember: float) -> None:
+        """A tick that is not sure to be normal: it only leads over to the next ones."""
+        self._append(seen.deviation, False, remember)
+
+    def consolidate(self, remember: float) -> None:
+        """Take in all that was learned, and fit."""
+        self._learn_run(remember)
+        self.fit()
+
+    def learn_history(self, values: Floats, remember: float) -> None:
+        """Take in a stretch of normal readings [T, G] at once, NaN where there were none."""
+        deviations = np.clip(np.nan_to_num((values - self._centre) / self._spread), -_LIMIT, _LIMIT)
+        if len(deviations) > LAGS:
+            self._learn_usual(deviations, remember)
+            levels = np.clip(deviations, -_CLIP, _CLIP)
+            self._moments.learn(levels, np.ones(len(levels) - LAGS, np.bool_), remember)
+
+    @property
+    def wants_fit(self) -> bool:
+        """True when enough was learned since the last fit."""
+        return self._moments.rows >= self._next_fit
+
+    def fit(self) -> None:
+        """Solve for the weights anew; where levels are no longer what is usual, state everything anew first."""
+        shift = self._mean
+        factor = np.sqrt(np.maximum(self._square - shift**2, 0.0))
+        factor = np.where(factor > _STILL, factor, 1.0)
+        if (np.abs(shift) > _MOVED).any() or (np.abs(np.log(factor)) > _MOVED).any():
+            self._restate(shift, factor)
+        self._weights = fit(self._moments)
+        self._learned = np.minimum(self._learned, _SHORT_MEMORY + 0.25 * self._moments.rows)
+        self._next_fit = min(self._moments.rows * _GROWTH, self._moments.rows + _LARGEST_STEP)
+
+    def fade(self, rows: float) -> None:
+        """What comes is to be learned quickly: the past counts as ``rows`` rows at most."""
+        self._moments.fade(rows)
+        self._ticks = min(self._ticks, rows)
+        self._learned = np.minimum(self._learned, _SHORT_MEMORY)
+        self._next_fit = min(self._next_fit, self._moments.rows * _GROWTH)
+
+    def interrupted(self) -> None:
+        """What comes next does not follow on what was learned last."""
+        self._run, self._counts = [], []
+        self._due = LAGS + 1 + self._phase
+
+    def forget_recent(self) -> None:
+        """The stream was interrupted: lags and means begin anew, what was learned stays."""
+        width = len(self.names)
+        self._lags = np.zeros((LAGS, width))
+        self._lags_known = 0
+        self._late = np.zeros(width)
+        self._squares = np.full((len(SQUARES), width), np.nan)
+        self.interrupted()
+        self._prototypes.forget_recent()
+
+    def admit(self, names: tuple[str, ...], centre: Floats, spread: Floats) -> None:
+        """Take in more sensors, of which nothing else is known yet."""
+        more = len(names)
+        self.names += names
+        self._centre, self._spread = np.append(self._centre, centre), np.append(self._spread, spread)
+        self._mean, self._square = np.append(self._mean, np.zeros(more)), np.append(self._square, np.ones(more))
+        self._moments.extend(more)
+        self._variance = np.append(self._variance, np.ones((len(SQUARES), more)), axis=1)
+        self._learned = np.append(self._learned, np.zeros((len(SQUARES), more)), axis=1)
+        self._begin_anew()
+
+    def keep(self, which: NDArray[np.int64]) -> None:
+        """Forget all sensors but those at the positions ``which``."""
+        self.names = tuple(self.names[place] for place in which)
+        self._centre, self._spread = self._centre[which], self._spread[which]
+        self._mean, self._square = self._mean[which], self._square[which]
+        self._moments.keep(which)
+        self._variance, self._learned = self._variance[:, which], self._learned[:, which]
+        self._begin_anew()
+
+    def export(self) -> dict[str, NDArray[Any]]:
+        """Everything learned, for saving; the moments as the upper half of a symmetric matrix."""
+        upper = np.triu_indices(len(self._moments.gram))
+        return {
+            "names": np.array(self.names, dtype=np.str_),
+            "centre": self._centre.copy(),
+            "spread": self._spread.copy(),
+            "usual": np.stack((self._mean, self._square)),
+            "rows": np.array(self._moments.rows),
+            "gram": self._moments.gram[upper].astype(np.float32),
+            "variance": self._variance.astype(np.float32),
+            "learned": self._learned.astype(np.float32),
+            **self._prototypes.export(),
+        }
+
+    @classmethod
+    def restored(cls, state: dict[str, NDArray[Any]], phase: int) -> Group:
+        """A group from what :meth:`export` gave. :raises KeyError, ValueError: it has another form."""
+        names = tuple(str(name) for name in state["names"])
+        group = cls(names, np.asarray(state["centre"]), np.asarray(state["spread"]), phase)
+        upper = np.triu_indices(len(group._moments.gram))
+        expected = {
+            "centre": (len(names),),
+            "spread": (len(names),),
+            "usual": (2, len(names)),
+            "rows": (),
+            "gram": upper[0].shape,
+            "variance": group._variance.shape,
+            "learned": group._learned.shape,
+        }
+        for name, shape in expected.items():
+            if state[name].shape != shape or not np.isfinite(state[name]).all():
+                raise ValueError(
+                    f"saved companions: {name!r} has shape {state[name].shape}, expected {shape}, all finite"
+                )
+        half = np.zeros_like(group._moments.gram)
+        half[upper] = state["gram"]
+        group._moments.gram = half + half.T - np.diag(np.diag(half))
+        group._moments.rows = group._ticks = float(state["rows"])
+        group._mean, group._square = np.array(state["usual"], np.float64)
+        group._variance = state["variance"].astype(np.float64)
+        group._prototypes.restore(state)
+        group.fit()
+        group._learned = state["learned"].astype(np.float64)
+        return group
+
+    def _compare(self, deviation: Floats, fresh: Bools, distance: Floats32 | None) -> tuple[Floats32, GroupScore]:
+        residual = np.empty((len(SQUARES), len(deviation)))
+        residual[:3] = deviation - self._weights.estimate(deviation, self._lags, _CLIP)
+        usual = np.sqrt(self._variance) + _SPREAD_FLOOR
+        newest = np.clip(residual[1] / usual[1], -_LIMIT, _LIMIT)
+        self._late = np.where(fresh, self._late + _PERSISTENCE * (newest - self._late), self._late)
+        residual[3] = self._late
+        square = np.minimum((residual / usual) ** 2, _LARGEST)
+        self._squares = np.where(fresh, square, self._squares)
+        known = self._learned >= _SPREADS_KNOWN
+        taught = np.where(fresh, residual, np.nan).astype(np.float32)
+        return taught, GroupScore(np.where(known, self._squares, np.nan), distance)
+
+    def _learn_usual(self, deviations: Floats, remember: float) -> None:
+        self._ticks = min(self._ticks + len(deviations), remember)
+        share = len(deviations) / self._ticks
+        self._mean = self._mean + share * (deviations.mean(0) - self._mean)
+        self._square = self._square + share * ((deviations**2).mean(0) - self._square)
+
+    def _append(self, deviation: Floats, counts: bool, remember: float) -> None:
+        self._run.append(np.clip(deviation, -_CLIP, _CLIP))
+        self._counts.append(counts)
+        if len(self._run) >= self._due:
+            self._learn_run(remember)
+
+    def _learn_run(self, remember: float) -> None:
+        if len(self._run) > LAGS:
+            self._moments.learn(np.array(self._run), np.array(self._counts[LAGS:]), remember)
+            self._run, self._counts = self._run[-LAGS:], self._counts[-LAGS:]
+            self._due = LAGS + _BLOCK
+
+    def _learn_spreads(self, residual: Floats32) -> None:
+        there = np.isfinite(residual)
+        square = np.where(there, residual.astype(np.float64) ** 2, 0.0)
+        limited = np.where(self._learned > _SPREADS_KNOWN, np.minimum(square, _WINSOR * self._variance), square)
+        rate = there / np.minimum(self._learned + 1.0, _LONG_MEMORY)
+        self._variance += rate * (limited - self._variance)
+        self._learned += there
+
+    def _restate(self, shift: Floats, factor: Floats) -> None:
+        self._moments.restate(shift, factor)
+        self._prototypes.restate(shift, factor)
+        self._centre += shift * self._spread
+        self._spread *= factor
+        self._square = (self._square - 2.0 * shift * self._mean + shift**2) / factor**2
+        self._mean = (self._mean - shift) / factor
+        self._lags = np.clip((self._lags - shift) / factor, -_LIMIT, _LIMIT)
+        self._run = [np.clip((level - shift) / factor, -_CLIP, _CLIP) for level in self._run]
+        self._variance[:3] /= factor**2
+
+    def _begin_anew(self) -> None:
+        self._weights = Weights.none(len(self.names))
+        self._prototypes.start_again(len(self.names))
+        self.forget_recent()
+        if self._moments.rows:
+            self.fit()

@@ -1,0 +1,105 @@
+"""Have we seen this before? The distance to the nearest of a sample of normal states of a group.
+
+A state is the levels now and their means over the last five and twenty ticks. The sample is drawn evenly from all
+normal states so far (J. S. Vitter, "Random sampling with a reservoir", ACM TOMS 11, 1985), from recent ones more often
+once more have passed than are to be remembered. What is quite normal for each sensor by itself and for its next value
+given the last may still be a combination that never was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SAMPLE = 512
+_SHORT, _LONG = 5, 20  # ticks of the means
+_APART = 40  # ticks before a state may be kept: the next ones resemble it too much to be compared with it
+_FEWEST = 50
+
+Floats32 = NDArray[np.float32]
+
+
+class Prototypes:
+    """A sample of states of ``width`` sensors."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._sample: Floats32 = np.zeros((0, 3 * width), np.float32)
+        self._seen = 0
+        self._norms: Floats32 = np.zeros(0, np.float32)
+        self._random = np.random.default_rng(0)
+        self._recent: deque[Floats32] = deque(maxlen=_LONG)
+        self._waiting: deque[Floats32] = deque()
+        self._state: Floats32 | None = None
+
+    def distance(self, level: Floats32) -> Floats32 | None:
+        """Squared distance of each sensor [G] to the nearest normal state; None while too few of them are known."""
+        self._recent.append(level)
+        recent = np.array(self._recent)
+        self._state = np.concatenate((level, recent[-_SHORT:].mean(0), recent.mean(0)))
+        if len(self._sample) < _FEWEST or len(self._recent) < _LONG:
+            return None
+        nearest = int(np.argmin(self._norms - 2.0 * (self._sample @ self._state)))
+        square = (self._sample[nearest] - self._state) ** 2
+        return np.asarray(square.reshape(3, self._width).mean(0), np.float32)
+
+    @property
+    def state(self) -> Floats32 | None:
+        """The state of this tick, for :meth:`learn` once it is known to be normal."""
+        return self._state if len(self._recent) == _LONG else None
+
+    def learn(self, state: Floats32, remember: float) -> None:
+        """Take a normal state into the sample, perhaps."""
+        self._waiting.append(state)
+        if len(self._waiting) <= _APART:
+            return
+        state = self._waiting.popleft()
+        self._seen += 1
+        if len(self._sample) < _SAMPLE:
+            self._keep(np.append(self._sample, state[None], axis=0))
+            return
+        place = int(self._random.integers(min(self._seen, int(remember))))
+        if place < _SAMPLE:
+            self._sample[place] = state
+            self._norms[place] = float(state @ state)
+
+    def forget_recent(self) -> None:
+        """The stream was interrupted: means begin anew."""
+        self._recent.clear()
+        self._waiting.clear()
+        self._state = None
+
+    def restate(self, shift: NDArray[np.float64], factor: NDArray[np.float64]) -> None:
+        """As if all levels had been ``(level - shift) / factor``."""
+        self._keep(((self._sample - np.tile(shift, 3)) / np.tile(factor, 3)).astype(np.float32))
+        recent = [((level - shift) / factor).astype(np.float32) for level in self._recent]
+        self._recent = deque(recent, maxlen=_LONG)
+        self._waiting.clear()
+
+    def start_again(self, width: int) -> None:
+        """Other sensors: the sample is drawn anew."""
+        self._width = width
+        self._seen = 0
+        self._keep(np.zeros((0, 3 * width), np.float32))
+        self.forget_recent()
+
+    def export(self) -> dict[str, NDArray[Any]]:
+        """The sample, for saving."""
+        return {"sample": self._sample.astype(np.float16), "sample_seen": np.array(self._seen)}
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take over what :meth:`export` gave. :raises ValueError: it has another form."""
+        sample = np.asarray(state["sample"], np.float32)
+        if sample.ndim != 2 or sample.shape[1] != 3 * self._width or len(sample) > _SAMPLE:
+            raise ValueError(
+                f"saved prototypes: got shape {sample.shape}, expected [at most {_SAMPLE}, {3 * self._width}]"
+            )
+        self._seen = int(state["sample_seen"])
+        self._keep(sample)
+
+    def _keep(self, sample: Floats32) -> None:
+        self._sample = sample
+        self._norms = np.einsum("sf,sf->s", sample, sample)
