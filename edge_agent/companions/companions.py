@@ -55,12 +55,18 @@ class Companions:
         self._tick: _Tick | None = None
         self._alarm_ticks = 0
         self._suspicion = 0.0
+        self._heard = False
         self.combination = Combination(MEMBERS)
 
     @property
     def sensors(self) -> int:
         """How many sensors have been taken in."""
         return sum(len(group.names) for group in self._groups)
+
+    @property
+    def heard(self) -> bool:
+        """True once a companion has had a vote: from then on scores mean something else than the model's alone."""
+        return self._heard
 
     def status(self) -> dict[str, Any]:
         """What people are told: how many sensors take part, what was learned, and who has a vote."""
@@ -94,6 +100,8 @@ class Companions:
         squares, distance = self._gather([score for score, _ in found], len(snapshot))
         levels = self._levels(squares, distance, scores, counts)
         self._tick = _Tick(tuple(seen for _, seen in found), levels)
+        if not self.heard:
+            return scores
         return replace(
             scores,
             score=_joined(scores, squares),
@@ -163,6 +171,7 @@ class Companions:
         if len(set(names)) != len(names):
             raise ValueError("saved companions: a sensor is in two groups")
         self._groups, self.combination = groups, combination
+        self._heard = any(weight > 0 for name, weight in self.weights().items() if name != MODEL)
         self._sensors, self._rows = (), []
         self._candidates = Waiting()
         self._waiting.clear()
@@ -208,6 +217,7 @@ class Companions:
     def _learn(self, tick: _Tick) -> None:
         if not tick.suspicious:
             self.combination.learn(tick.levels)
+            self._heard = self._heard or any(weight > 0 for name, weight in self.weights().items() if name != MODEL)
         for group, seen in zip(self._groups, tick.seen, strict=True):
             (group.pass_over if tick.suspicious else group.learn)(seen, self._options.remember)
 

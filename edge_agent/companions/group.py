@@ -178,6 +178,7 @@ class Group:
         self._centre, self._spread = np.append(self._centre, centre), np.append(self._spread, spread)
         self._mean, self._square = np.append(self._mean, np.zeros(more)), np.append(self._square, np.ones(more))
         self._moments.extend(more)
+        self._prototypes.extend(more)
         self._variance = np.append(self._variance, np.ones((len(SQUARES), more)), axis=1)
         self._learned = np.append(self._learned, np.zeros((len(SQUARES), more)), axis=1)
         self._begin_anew()
@@ -188,6 +189,7 @@ class Group:
         self._centre, self._spread = self._centre[which], self._spread[which]
         self._mean, self._square = self._mean[which], self._square[which]
         self._moments.keep(which)
+        self._prototypes.keep(which)
         self._variance, self._learned = self._variance[:, which], self._learned[:, which]
         self._begin_anew()
 
@@ -289,7 +291,6 @@ class Group:
 
     def _begin_anew(self) -> None:
         self._weights = Weights.none(len(self.names))
-        self._prototypes.start_again(len(self.names))
         self.forget_recent()
         if self._moments.rows:
             self.fit()

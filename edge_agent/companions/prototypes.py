@@ -79,11 +79,18 @@ class Prototypes:
         self._recent = deque(recent, maxlen=_LONG)
         self._waiting.clear()
 
-    def start_again(self, width: int) -> None:
-        """Other sensors: the sample is drawn anew."""
-        self._width = width
-        self._seen = 0
-        self._keep(np.zeros((0, 3 * width), np.float32))
+    def extend(self, by: int) -> None:
+        """Take in ``by`` more sensors, which are taken to have been at their mean so far."""
+        states = self._sample.reshape(-1, 3, self._width)
+        self._width += by
+        self._keep(np.pad(states, ((0, 0), (0, 0), (0, by))).reshape(-1, 3 * self._width))
+        self.forget_recent()
+
+    def keep(self, which: NDArray[np.int64]) -> None:
+        """Forget all sensors but those at the positions ``which``."""
+        states = self._sample.reshape(-1, 3, self._width)
+        self._width = len(which)
+        self._keep(states[:, :, which].reshape(-1, 3 * self._width))
         self.forget_recent()
 
     def export(self) -> dict[str, NDArray[Any]]:

@@ -244,11 +244,15 @@ class Pipeline:
         return scores
 
     def _teach(self, companions: Companions, snapshot: Snapshot, decision: Decision) -> None:
+        heard = companions.heard
         if self.trusting:
             companions.settle(snapshot, alarm=False, suspicious=False, delay=0)
-            return
-        suspicious = decision.p_value is not None and decision.p_value < _SUSPICIOUS
-        companions.settle(snapshot, alarm=decision.alarm, suspicious=suspicious, delay=self.decider.delay)
+        else:
+            suspicious = heard and decision.p_value is not None and decision.p_value < _SUSPICIOUS
+            delay = self.decider.delay if heard else 0
+            companions.settle(snapshot, alarm=decision.alarm, suspicious=suspicious, delay=delay)
+        if companions.heard and not heard:
+            self.decider.recalibrate()  # what was learned so far was about the model alone
 
     def _fall_back(self, reason: str) -> None:
         message = (

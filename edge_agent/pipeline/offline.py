@@ -26,6 +26,7 @@ from edge_agent.recording import Recording
 from edge_agent.sample import Batch
 from edge_agent.verdict import Incident
 
+_BEFORE_CALIBRATION = 100  # half of the ticks until model and companions are heard
 _EPOCH_NS = 1_577_836_800 * NS_PER_S  # recordings that count from zero are placed in 2020
 
 
@@ -211,7 +212,7 @@ def _fitted(options: PipelineOptions, recording: Recording, warmup: Recording | 
     tick = options.tick.model_copy(update={"period": period_s(recording)})
     decision = options.decision
     if warmup is not None:
-        needed = min(decision.calibration_ticks, max(100, len(warmup) // 2))
+        needed = min(decision.calibration_ticks, max(100, len(warmup) // 2 - _BEFORE_CALIBRATION))
         decision = decision.model_copy(update={"calibration_ticks": needed})
     # In a recording a gap is a gap in the file, not a dead device.
     intake = options.intake.model_copy(update={"forget_after": 1e9})

@@ -223,3 +223,17 @@ def test_a_combination_is_saved_and_restored() -> None:
     assert other.combined(levels_) == combination.combined(levels_)
     with pytest.raises(ValueError, match="saved combination"):
         Combination(("a", "x", "c")).restore(combination.export())
+
+
+def test_sensors_come_and_go_in_the_prototypes() -> None:
+    prototypes, random = Prototypes(3), np.random.default_rng(0)
+    for _ in range(400):
+        prototypes.distance(random.normal(0, 1, 3).astype(np.float32))
+        if prototypes.state is not None:
+            prototypes.learn(prototypes.state, 1_000)
+    before = prototypes.export()["sample"].reshape(-1, 3, 3)
+    prototypes.extend(1)
+    prototypes.keep(np.array([3, 2, 0]))
+    after = prototypes.export()["sample"].reshape(-1, 3, 3)
+    np.testing.assert_array_equal(after[:, :, 1:], before[:, :, [2, 0]])
+    assert (after[:, :, 0] == 0).all()

@@ -300,10 +300,10 @@ def test_scores_go_on_after_a_restart_as_if_there_had_been_none(tiny: Bundle, ki
 
 def test_companions_remember_over_a_restart_what_they_learned(tiny: Bundle) -> None:
     whole, before, after = (Plant(OnnxDetector(tiny)) for _ in range(3))
-    whole.run(600)
-    before.run(600)
+    whole.run(1_000)
+    before.run(1_000)
     assert import_learned(after.pipeline, write_npz(export_learned(before.pipeline)), settling_ticks=0)
-    after.pipeline.ticks = 600
+    after.pipeline.ticks = 1_000
     pairs = list(zip(after.run(60), whole.run(60), strict=True))[30:]  # lags and means are there again
     for one, other in pairs:
         assert one.scores.members.keys() == other.scores.members.keys() >= {"relation", "model"}
