@@ -28,7 +28,7 @@ from edge_agent.demo.tags import INDEX, NAMES
 from edge_agent.drift.findings import DriftKind
 from edge_agent.sample import Batch
 
-SEEDS = (1, 2)
+SEEDS = (1,)
 WARM_S, CASE_S, START_S, JUDGED_S = 9_000, 7_200, 60, 1_800
 RAMP_S = 1_800.0
 

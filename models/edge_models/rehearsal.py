@@ -23,6 +23,7 @@ Values = NDArray[np.float64]
 
 SEGMENT = 256
 _MOST_SEGMENTS = 12
+_MOST_SHARE = 0.25  # of what was trained on: rehearsal must not outweigh what it is rehearsed with
 _PER_GENERATION = 1_000  # numbers of segments of one generation, in the column that tells them apart
 
 
@@ -56,6 +57,12 @@ def load(path: Path, sensors: Sequence[str]) -> list[Segment]:
     return [Segment(int(run or 0) // _PER_GENERATION, values[rows]) for run, rows in kept.runs()]
 
 
+def gone(segments: Sequence[Segment], values: Values) -> list[Segment]:
+    """The segments that ``values`` [T, N] no longer hold: what is still in the history is trained on anyway."""
+    rows = {row.tobytes() for row in values.astype(np.float32)}
+    return [segment for segment in segments if segment.values[0].astype(np.float32).tobytes() not in rows]
+
+
 def drawn(old: Sequence[Segment], training: Sequence[Values], seed: int) -> list[Segment]:
     """The next reservoir: ``old`` segments and new ones from ``training``, as many of each generation."""
     generator = np.random.default_rng(seed)
@@ -85,9 +92,10 @@ def _spread(parts: Sequence[Values], count: int, generator: np.random.Generator)
     rows = np.concatenate([np.full(len(part), at) for at, part in enumerate(parts)])
     begins = np.cumsum([0, *map(len, parts)])
     borders = np.linspace(0, len(rows), count + 1).astype(np.int64)
+    length = min(SEGMENT, max(1, int(_MOST_SHARE * len(rows)) // count))
     found = []
     for low, high in pairwise(borders):
-        start = int(generator.integers(low, max(low + 1, high - SEGMENT + 1)))
+        start = int(generator.integers(low, max(low + 1, high - length + 1)))
         part = int(rows[start])
-        found.append(parts[part][start - begins[part] :][:SEGMENT])
+        found.append(parts[part][start - begins[part] :][:length])
     return found

@@ -144,13 +144,14 @@ def retrain(
     table = read_readings(history)
     rival = load_model(champion)
     chosen = select(table, options)
-    past = [] if champion is None else rehearsal.load(rehearsal.beside(champion), table.sensors)
+    kept = [] if champion is None else rehearsal.load(rehearsal.beside(champion), table.sensors)
+    past = rehearsal.gone(kept, table.values)
     new = [table.values[part] for part in chosen.training]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "history.parquet"
         _write_training(table, with_past(past, new), data)
         trained = train(data, edges, out, options.recipe, options.site, options.int8, say)
-    rehearsal.save(rehearsal.beside(out), table.sensors, rehearsal.drawn(past, new, options.site.seed))
+    rehearsal.save(rehearsal.beside(out), table.sensors, rehearsal.drawn(kept, new, options.site.seed))
     judge = _Judge(table, chosen, options)
     before = judge.report("champion", rival)
     after = judge.report("challenger", load_model(out))

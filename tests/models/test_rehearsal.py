@@ -61,3 +61,13 @@ def test_segments_do_not_cross_parts():
     parts = [readings(300, 1), readings(10, 2), readings(500, 3)]
     for segment in rehearsal.drawn([], parts, seed=3):
         assert len({int(value) for value in segment.values[:, 0]}) == 1
+
+
+def test_what_the_history_still_holds_is_not_rehearsed():
+    old, present = Segment(0, readings(20, 1)), Segment(1, readings(20, 2))
+    assert rehearsal.gone([old, present], readings(500, 2)) == [old]
+
+
+def test_a_short_history_gives_short_segments():
+    kept = rehearsal.drawn([], [readings(480, 1)], seed=0)
+    assert sum(len(segment.values) for segment in kept) <= 480 / 4
