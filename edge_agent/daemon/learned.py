@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from edge_agent.bundle.arrays import read_npz
 from edge_agent.errors import BundleError
 from edge_agent.pipeline.engine import Pipeline
+from edge_agent.pipeline.rewarm import SETTLING_TICKS, unsettled
 
 _log = logging.getLogger(__name__)
 
 _DETECTOR, _DECISION, _DRIFT, _COMPANIONS = "detector.", "decision.", "drift.", "companions."
 _SENSORS, _LEARNED = "sensors", "learned_edges"
 _LIMIT = 256 * 2**20
-SETTLING_TICKS = 10
-"""Usable ticks before a sensor is judged again: the plant went on meanwhile, and to a model it seems to have jumped."""
 
 
 def export_learned(pipeline: Pipeline) -> dict[str, NDArray[Any]]:
@@ -50,9 +49,11 @@ def import_learned(pipeline: Pipeline, raw: bytes, settling_ticks: int = SETTLIN
         _log.warning("learned state not used: %s", error)
         return False
     state, sensors, edges = _part(arrays, _DETECTOR), arrays.get(_SENSORS), arrays.get(_LEARNED)
-    if "seen" in state:
-        state["seen"] = np.minimum(state["seen"], pipeline.detector.warmup_ticks - settling_ticks)
-    if sensors is None or "sensors" not in state or not pipeline.detector.import_state(state):
+    if (
+        sensors is None
+        or "sensors" not in state
+        or not pipeline.detector.import_state(unsettled(state, pipeline.detector, settling_ticks))
+    ):
         _log.info("learned state not used: it belongs to another model")
         return False
     try:

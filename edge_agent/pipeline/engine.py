@@ -38,7 +38,7 @@ from edge_agent.verdict import Event, EventKind, Incident, IncidentKind, Inciden
 _log = logging.getLogger(__name__)
 
 _FAILURES_TO_FALL_BACK = 3
-_SUSPICIOUS = 0.1  # companions do not learn from ticks less likely than this
+_SUSPICIOUS = 0.2  # companions do not learn from ticks less likely than this
 _FORGET_LOOKS = 100  # looks for silent sensors in the time after which they are removed
 
 _WEIGHTS = {Criticality.LOW: -1, Criticality.NORMAL: 0, Criticality.HIGH: 1}

@@ -21,6 +21,7 @@ from edge_agent.inference import Detector, StatisticalDetector
 from edge_agent.intake.intake import SourcePort
 from edge_agent.metrics import Metrics
 from edge_agent.pipeline.engine import Pipeline, PipelineOptions, TickReport
+from edge_agent.pipeline.rewarm import unsettled
 from edge_agent.pipeline.ulid import UlidMaker
 from edge_agent.recording import Recording
 from edge_agent.sample import Batch
@@ -162,7 +163,7 @@ class _Learned:
         """``player``, new, with all this."""
         pipeline = player.pipeline
         pipeline.detector.reset()
-        pipeline.detector.import_state(self.detector)
+        pipeline.detector.import_state(unsettled(self.detector, pipeline.detector))
         pipeline.decider.restore(self.decision)
         if pipeline.companions is not None and self.companions is not None:
             pipeline.companions.restore(self.companions)

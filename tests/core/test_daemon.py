@@ -17,9 +17,9 @@ from edge_agent import registry
 from edge_agent.clock import NS_PER_S, VirtualClock
 from edge_agent.config import parse_config
 from edge_agent.daemon import Daemon
-from edge_agent.daemon.learned import SETTLING_TICKS
 from edge_agent.errors import BundleError, ConfigError, ControlError
 from edge_agent.inference import StatisticalDetector
+from edge_agent.pipeline.rewarm import SETTLING_TICKS
 
 T0 = 1_760_000_000 * NS_PER_S
 CONFIG = """
