@@ -25,6 +25,7 @@ class Scores:
     ``neighbour``, ``attention``: indices of the K neighbours and the weight given to each (rows sum to 1, or 0).
     ``plant``: log score of the whole plant by all members of the ensemble, about 0 on normal data; None where a single
     detector says nothing of it. ``members``: how far each member is above what is usual for it, in usual deviations.
+    ``member_levels`` [M]: log score of each member, about 0 on normal data, NaN without a vote; None as ``plant``.
     """
 
     score: Floats
@@ -35,6 +36,7 @@ class Scores:
     attention: Floats
     plant: float | None = None
     members: Mapping[str, float] = field(default_factory=dict)
+    member_levels: NDArray[np.float64] | None = None
 
 
 class Severity(StrEnum):

@@ -57,6 +57,11 @@ class Combination:
             return None
         return float((votes * np.where(votes > 0, levels - self._mean, 0.0)).sum() / total)
 
+    def relative(self, levels: Floats) -> Floats:
+        """Levels [M] less what is usual of each member; NaN for one that has no vote."""
+        heard = np.isfinite(levels) & (self.weights > 0)
+        return np.where(heard, levels - self._mean, np.nan)
+
     def surprise(self, levels: Floats) -> dict[str, float]:
         """By how many of its usual deviations each member that has a vote is above its usual level."""
         deviation = np.sqrt(self._variance) + _FLAT

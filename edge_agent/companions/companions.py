@@ -107,6 +107,7 @@ class Companions:
             score=_joined(scores, squares),
             plant=self.combination.combined(levels),
             members=self.combination.surprise(levels),
+            member_levels=self.combination.relative(levels),
         )
 
     def settle(self, snapshot: Snapshot, *, alarm: bool, suspicious: bool, delay: int) -> None:

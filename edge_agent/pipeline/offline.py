@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_agent.bundle import Calibration
 from edge_agent.clock import NS_PER_S, VirtualClock
+from edge_agent.companions import MEMBERS
 from edge_agent.contract import SourceOptions
 from edge_agent.errors import DataFileError
 from edge_agent.inference import Detector, StatisticalDetector
@@ -36,6 +37,7 @@ class Detection:
     """What was found in a recording; arrays have one entry a row.
 
     ``score``, ``p_value``: NaN while nothing could be said. ``sensor_score``: [rows, sensors], NaN where not valid.
+    ``member_levels``: [rows, members], what each member of the ensemble said, NaN where it had no vote.
     ``incident``: id of the process incident that was open, or None. ``incidents``: each as it stood last.
     ``warmup``: the same for the warm-up, None without one.
     """
@@ -46,6 +48,7 @@ class Detection:
     alarm: NDArray[np.int8]
     incident: list[str | None]
     sensor_score: NDArray[np.float32]
+    member_levels: NDArray[np.float64]
     incidents: dict[str, Incident] = field(default_factory=dict)
     warmup: Detection | None = None
 
@@ -60,6 +63,7 @@ class Detection:
             np.zeros(rows, np.int8),
             [None] * rows,
             np.full((rows, len(sensors)), np.nan, np.float32),
+            np.full((rows, len(MEMBERS)), np.nan),
         )
 
 
@@ -194,6 +198,8 @@ def _note(found: Detection, at: int, report: TickReport) -> None:
         found.score[at] = decision.plant_score
     if decision.p_value is not None:
         found.p_value[at] = decision.p_value
+    if report.scores.member_levels is not None:
+        found.member_levels[at] = report.scores.member_levels
     found.alarm[at] = decision.alarm
     found.incident[at] = decision.incident
     for incident in decision.changed:

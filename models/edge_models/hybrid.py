@@ -74,12 +74,16 @@ class Tick:
 
 
 class HybridStep(nn.Module):
-    """``(inputs, state) -> (Verdict, next State)``: the module that is exported."""
+    """``(inputs, state) -> (Verdict, next State)``: the module that is exported.
 
-    def __init__(self, network: HybridNetwork | None = None, pace: Pace | None = None) -> None:
+    ``only``: 0 to judge by the forecast alone, 1 by the relation alone; None: by both, as it should be.
+    """
+
+    def __init__(self, network: HybridNetwork | None = None, pace: Pace | None = None, only: int | None = None) -> None:
         super().__init__()
         self.network = network or HybridNetwork()
         self.pace = pace or Pace()
+        self.only = only
 
     def forward(
         self, value: Tensor, age: Tensor, quality: Tensor, neighbour: Tensor, context: Tensor, state: State
@@ -113,11 +117,11 @@ class HybridStep(nn.Module):
         final_spread = torch.sqrt(final) + _LEAST_RESIDUAL / linear_spread
         warm = (m.heard >= WARMUP_TICKS).to(z.dtype)
         normal = torch.clamp(corrected / final_spread, -_OVERFLOW, _OVERFLOW)
-        now = warm * torch.minimum(compress((normal * normal).mean(-1, keepdim=True)), _evidence(m))
+        now = warm * torch.minimum(compress(self._joint(normal * normal)), _evidence(m))
         score = warm * reading.usable * torch.where(reading.fresh > 0.5, now, m.score)
 
         # Suspicion listens to the experts alone as well: a network may learn to explain a fault away.
-        alone = warm * compress(((surprise / final_spread) ** 2).mean(-1, keepdim=True))
+        alone = warm * compress(self._joint((surprise / final_spread) ** 2))
         lesson = _judge(m, reading, torch.maximum(now, alone), warm * (1.0 - _is_young(m)), pace)
         experts = _teach(experts, feature, residual, surprise, reading, m, lesson, begin, pace)
         m = m._replace(changes=m.changes + _changed(m, reading, state.lags), score=score)
@@ -133,6 +137,10 @@ class HybridStep(nn.Module):
         expected = torch.where(m.heard > 0.5, expected, reading.value)
         verdict = Verdict(expected.squeeze(-1), scale.squeeze(-1), score.squeeze(-1), opinion.attention)
         return verdict, after, Tick(seen, surprise, warm * reading.fresh, residual, corrected, reading.fresh)
+
+    def _joint(self, squares: Tensor) -> Tensor:
+        """Squares of both residuals [N, 2] as one [N, 1]."""
+        return squares.mean(-1, keepdim=True) if self.only is None else squares[:, self.only].unsqueeze(-1)
 
 
 class _Reading(NamedTuple):

@@ -49,10 +49,14 @@ class Agent:
 
     def run(self, case: Case, seed: int) -> Streams:
         """The daemon's scores, p-values and alarms. What it could not score is as calm as the calmest normal tick."""
+        return _streams(case.entity, self.detect(case))
+
+    def detect(self, case: Case) -> Detection:
+        """All that the daemon says, tests one after the other, each from what was learned in the normal part."""
         entity, model = case.entity, load_model(self.bundle)
         decision = DecisionOptions().model_copy(update={"false_alarms": case.false_alarms_per_s})
         normal = entity.normal if self.warmup_ticks is None else entity.normal[-self.warmup_ticks :]
-        found = detect(
+        return detect(
             _recording(entity, [test.values for test in entity.tests], case.tick_s),
             model.detector,
             warmup=_recording(entity, [normal], case.tick_s),
@@ -60,7 +64,6 @@ class Agent:
             trained_edges=model.edges,
             options=PipelineOptions(decision=decision, edges=entity.edges),
         )
-        return _streams(entity, found)
 
 
 @dataclass(frozen=True, slots=True)
