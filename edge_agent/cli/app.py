@@ -37,6 +37,7 @@ EXTRA_HELP = {
     "modbus": "Modbus tools: probe a device's registers.",
     "train": "Train a site model from a plant's own history.",
     "evaluate": "Measure a model on labelled recordings.",
+    "data": "Check a history before a model is trained on it.",
 }
 """One-line help of commands that come by entry point with our own distribution."""
 

@@ -24,6 +24,7 @@ from edge_agent.graph.snapshot import Snapshot
 from edge_agent.verdict import Incident, Scores
 
 _UNSUSPICIOUS = 0.003  # ticks less likely than this do not change what is usual for a sensor
+_TAILS_TICKS = 100  # for the sensors' tails, when nothing else has to settle
 _LEARN_AFTER = 5  # times `detect_within`: how long a tick waits before it counts as normal
 _MOST_WAITING = 1_000_000  # scores kept waiting, so that thousands of sensors do not need tens of megabytes
 
@@ -64,6 +65,7 @@ class Decider:
         self._needed = options.calibration_ticks
         self._delay = max(60, round(_LEARN_AFTER * options.detect_within / period_s))
         self._waiting: deque[_Seen] = deque()
+        self._settling = 0
         self._persistence_ticks = round(min(max(options.detect_within / period_s / 3, 5), 120))
         self.process = ProcessIncidents(options, period_s, new_id)
         self.quality = QualityIncidents(options, period_s, new_id)
@@ -139,13 +141,17 @@ class Decider:
         self.calibration.load(rows)
         self._settling = self._needed
 
-    def recalibrate(self) -> None:
-        """Forget the calibration: scores of another detector mean something else. Open incidents stay open."""
+    def recalibrate(self, *, already_settled: bool = False) -> None:
+        """Forget the calibration: scores of another detector mean something else. Open incidents stay open.
+
+        ``already_settled``: the detector is the one that has settled so far, only what is made of its scores is new.
+        """
         self.calibration = Calibration(WIDTH, self._needed)
         self.tails = SensorTails()
         self.lasting_tails = SensorTails(least=0.1)
         self._persistence = Persistence(self._persistence_ticks)
-        self._settling = 0
+        longest = self._needed // 2 - _TAILS_TICKS
+        self._settling = max(0, min(self._settling, longest)) if already_settled else 0
         self._waiting.clear()
         self._statistics = PlantStatistics()
         self._suspects = Suspects()

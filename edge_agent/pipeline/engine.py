@@ -252,7 +252,7 @@ class Pipeline:
             delay = self.decider.delay if heard else 0
             companions.settle(snapshot, alarm=decision.alarm, suspicious=suspicious, delay=delay)
         if companions.heard and not heard:
-            self.decider.recalibrate()  # what was learned so far was about the model alone
+            self.decider.recalibrate(already_settled=True)  # what was learned was about the model alone
 
     def _fall_back(self, reason: str) -> None:
         message = (

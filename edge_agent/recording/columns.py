@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -10,12 +11,19 @@ from numpy.typing import NDArray
 
 from edge_agent.clock import NS_PER_S
 
+_WITH_UNIT = re.compile(r"(?P<name>.*\S)\s*\[(?P<unit>[^\[\]]*[^\W\d_%°][^\[\]]*|%|°)\]")
 _MISSING = frozenset(("", "nan", "null", "none", "na", "n/a", "-"))
 _WORDS = {"true": 1.0, "false": 0.0}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = ((1e17, 1), (1e14, 1_000), (1e11, 1_000_000))
 """From which number on a time counts nano-, micro- or milliseconds: as seconds 1e11 would be the year 5138."""
 _EXACT_NS = 2**53
+
+
+def split_unit(name: str) -> tuple[str, str | None]:
+    """``TI101 [degC]`` is ``("TI101", "degC")``; ``x[3]`` is a name, not a unit of 3."""
+    match = _WITH_UNIT.fullmatch(name)
+    return (name, None) if match is None else (match["name"], match["unit"].strip())
 
 
 class CellError(ValueError):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_agent.clock import NS_PER_S
 from edge_agent.errors import DataFileError
-from edge_agent.recording.columns import CellError, numbers, numeric_times, times
+from edge_agent.recording.columns import CellError, numbers, numeric_times, split_unit, times
 
 NOT_SENSORS = ("label", "timestamp", "run")
 _CHUNK_ROWS = 4_096
@@ -65,7 +65,7 @@ def read_recording(path: Path | str, run_column: str | None = None, tick_s: floa
     """Read a ``.csv`` or ``.parquet`` file.
 
     ``run_column`` names the column that tells runs apart (default: ``run`` when there is one). Without ``timestamp``
-    the rows are taken to be ``tick_s`` seconds apart.
+    the rows are taken to be ``tick_s`` seconds apart. Sensors are named without the unit that a header may give.
 
     :raises DataFileError: it cannot be read, or used; the message names line (or row), column and value.
     """
@@ -88,6 +88,7 @@ def _checked(path: Path, columns: _Columns, runs: str, *, required: bool, tick_s
     if not sensors:
         raise DataFileError(f"{path}: no column of readings beside {', '.join(columns.names)}")
     values = np.column_stack([columns.numeric[name] for name in sensors])
+    sensors = _without_units(path, sensors)
     if len(values) == 0:
         raise DataFileError(f"{path}: no rows, expected at least one below the header")
     warnings: list[str] = []
@@ -121,6 +122,17 @@ def _odd_times(time_ns: NDArray[np.int64], run: NDArray[Any] | None) -> list[str
             first_back = first + int(backwards[0]) + 2
     found = [f"timestamps go back {back} times, first at row {first_back}"] if back else []
     return found + ([f"timestamps repeat {same} times"] if same else [])
+
+
+def _without_units(path: Path, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """``TI101 [degC]`` is the sensor TI101, as in a history that a model is trained on."""
+    sensors = tuple(split_unit(name)[0] for name in columns)
+    seen: set[str] = set()
+    for name in sensors:
+        if name in seen:
+            raise DataFileError(f"{path}: two columns are the sensor {name!r}; a unit in brackets is no part of a name")
+        seen.add(name)
+    return sensors
 
 
 def _odd_values(sensors: Sequence[str], values: NDArray[np.float64]) -> list[str]:

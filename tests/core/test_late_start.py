@@ -28,7 +28,7 @@ def rows() -> tuple[tuple[str, ...], NDArray[np.float64]]:
     with RECORDING.open(newline="") as file:
         table = list(csv.DictReader(file))
     sensors = tuple(name for name in table[0] if name not in ("timestamp", "label"))
-    return sensors, np.array([[float(row[name]) for name in sensors] for row in table[:300]])
+    return sensors, np.array([[float(row[name]) for name in sensors] for row in table[:500]])
 
 
 def pipeline() -> tuple[Pipeline, VirtualClock]:

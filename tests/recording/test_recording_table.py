@@ -282,3 +282,12 @@ def test_table_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="columns differ in length"):
         write_table(tmp_path / "t.csv", {"a": [1], "b": []})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_unit_in_a_header_is_no_part_of_the_name(tmp_path: Path) -> None:
+    file = tmp_path / "plant.csv"
+    file.write_text("TI101 [degC],x[3]\n20.5,1\n")
+    assert read_recording(file).sensors == ("TI101", "x[3]")
+    file.write_text("TI101 [degC],TI101 [K]\n20.5,293.6\n")
+    with pytest.raises(DataFileError, match="two columns are the sensor 'TI101'"):
+        read_recording(file)

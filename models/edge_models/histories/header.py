@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.errors import DataFileError
+from edge_agent.recording.columns import split_unit
 from edge_agent.recording.table import NOT_SENSORS
 
 TIME = "timestamp"
 LABEL = "label"
-_WITH_UNIT = re.compile(r"(?P<name>.*\S)\s*\[(?P<unit>[^\[\]]*[^\W\d_%°][^\[\]]*|%|°)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +55,6 @@ def read_header(
         TIME in names and runs != TIME,
         LABEL in names and runs != LABEL,
     )
-
-
-def split_unit(name: str) -> tuple[str, str | None]:
-    """``TI101 [degC]`` is ``("TI101", "degC")``; ``x[3]`` is a name, not a unit of 3."""
-    match = _WITH_UNIT.fullmatch(name)
-    return (name, None) if match is None else (match["name"], match["unit"].strip())
 
 
 def read_units(path: Path) -> dict[str, str]:
