@@ -113,7 +113,7 @@ class Group:
         self._learn_spreads(seen.residual)
         if seen.state is not None:
             self._prototypes.learn(seen.state, remember)
-        self._learn_usual(seen.deviation[None], remember)
+        self._learn_usual(seen.deviation, seen.deviation**2, 1, remember)
         self._append(seen.deviation, True, remember)
 
     def pass_over(self, seen: Seen, remember: float) -> None:
@@ -129,7 +129,7 @@ class Group:
         """Take in a stretch of normal readings [T, G] at once, NaN where there were none."""
         deviations = np.clip(np.nan_to_num((values - self._centre) / self._spread), -_LIMIT, _LIMIT)
         if len(deviations) > LAGS:
-            self._learn_usual(deviations, remember)
+            self._learn_usual(deviations.mean(0), (deviations**2).mean(0), len(deviations), remember)
             levels = np.clip(deviations, -_CLIP, _CLIP)
             self._moments.learn(levels, np.ones(len(levels) - LAGS, np.bool_), remember)
 
@@ -252,11 +252,12 @@ class Group:
         taught = np.where(fresh, residual, np.nan).astype(np.float32)
         return taught, GroupScore(np.where(known, self._squares, np.nan), distance)
 
-    def _learn_usual(self, deviations: Floats, remember: float) -> None:
-        self._ticks = min(self._ticks + len(deviations), remember)
-        share = len(deviations) / self._ticks
-        self._mean = self._mean + share * (deviations.mean(0) - self._mean)
-        self._square = self._square + share * ((deviations**2).mean(0) - self._square)
+    def _learn_usual(self, deviation: Floats, square: Floats, ticks: int, remember: float) -> None:
+        """Means of ``deviation`` and its ``square`` [G] over so many ticks."""
+        self._ticks = min(self._ticks + ticks, remember)
+        share = ticks / self._ticks
+        self._mean = self._mean + share * (deviation - self._mean)
+        self._square = self._square + share * (square - self._square)
 
     def _append(self, deviation: Floats, counts: bool, remember: float) -> None:
         self._run.append(np.clip(deviation, -_CLIP, _CLIP))

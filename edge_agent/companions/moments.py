@@ -46,12 +46,11 @@ class Moments:
 
     def restate(self, shift: Floats, factor: Floats) -> None:
         """As if all levels had been ``(level - shift) / factor``: the matrix of the changed rows, exactly."""
-        size = len(self.gram)
-        change = np.eye(size)
-        index = np.arange(size - 1)
-        change[index, index] = np.tile(1.0 / factor, LAGS + 1)
-        change[index, -1] = np.tile(-shift / factor, LAGS + 1)
-        self.gram = change @ self.gram @ change.T
+        shifts = np.append(np.tile(shift, LAGS + 1), 0.0)
+        factors = np.append(np.tile(factor, LAGS + 1), 1.0)
+        moved = self.gram - np.outer(shifts, self.gram[-1])
+        moved -= np.outer(moved[:, -1], shifts)
+        self.gram = moved / np.outer(factors, factors)
 
     def extend(self, by: int) -> None:
         """Make room for ``by`` more sensors at the end, of which nothing is known."""

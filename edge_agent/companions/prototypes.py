@@ -31,16 +31,18 @@ class Prototypes:
         self._seen = 0
         self._norms: Floats32 = np.zeros(0, np.float32)
         self._random = np.random.default_rng(0)
-        self._recent: deque[Floats32] = deque(maxlen=_LONG)
+        self._recent: Floats32 = np.zeros((_LONG, width), np.float32)  # a ring
+        self._ticks = 0
         self._waiting: deque[Floats32] = deque()
         self._state: Floats32 | None = None
 
     def distance(self, level: Floats32) -> Floats32 | None:
         """Squared distance of each sensor [G] to the nearest normal state; None while too few of them are known."""
-        self._recent.append(level)
-        recent = np.array(self._recent)
-        self._state = np.concatenate((level, recent[-_SHORT:].mean(0), recent.mean(0)))
-        if len(self._sample) < _FEWEST or len(self._recent) < _LONG:
+        self._recent[self._ticks % _LONG] = level
+        self._ticks += 1
+        short = self._recent[np.arange(self._ticks - _SHORT, self._ticks) % _LONG]
+        self._state = np.concatenate((level, short.mean(0), self._recent.mean(0)))
+        if len(self._sample) < _FEWEST or self._ticks < _LONG:
             return None
         nearest = int(np.argmin(self._norms - 2.0 * (self._sample @ self._state)))
         square = (self._sample[nearest] - self._state) ** 2
@@ -49,7 +51,7 @@ class Prototypes:
     @property
     def state(self) -> Floats32 | None:
         """The state of this tick, for :meth:`learn` once it is known to be normal."""
-        return self._state if len(self._recent) == _LONG else None
+        return self._state if self._ticks >= _LONG else None
 
     def learn(self, state: Floats32, remember: float) -> None:
         """Take a normal state into the sample, perhaps."""
@@ -68,15 +70,15 @@ class Prototypes:
 
     def forget_recent(self) -> None:
         """The stream was interrupted: means begin anew."""
-        self._recent.clear()
+        self._recent = np.zeros((_LONG, self._width), np.float32)
+        self._ticks = 0
         self._waiting.clear()
         self._state = None
 
     def restate(self, shift: NDArray[np.float64], factor: NDArray[np.float64]) -> None:
         """As if all levels had been ``(level - shift) / factor``."""
         self._keep(((self._sample - np.tile(shift, 3)) / np.tile(factor, 3)).astype(np.float32))
-        recent = [((level - shift) / factor).astype(np.float32) for level in self._recent]
-        self._recent = deque(recent, maxlen=_LONG)
+        self._recent = ((self._recent - shift) / factor).astype(np.float32)
         self._waiting.clear()
 
     def extend(self, by: int) -> None:
