@@ -84,15 +84,19 @@ class TrainedAgent:
 
     def run(self, case: Case, seed: int) -> Streams:
         """Train, then as :class:`Agent`."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self.trained(case, seed, Path(folder)).run(case, seed)
+
+    def trained(self, case: Case, seed: int, folder: Path) -> Agent:
+        """Train on the normal part; the bundle is written into ``folder``."""
         from edge_models.recipes.command import train
         from edge_models.site import SiteOptions
 
         options = SiteOptions(tick_s=case.tick_s, time_budget_s=self.time_budget_s, seed=seed)
-        with tempfile.TemporaryDirectory() as folder:
-            history, bundle = Path(folder) / "normal.parquet", Path(folder) / "bundle"
-            _write_normal(history, case.entity)
-            train(history, _write_edges(Path(folder) / "edges.csv", case.entity), bundle, self.recipe, options)
-            return Agent(self.name, bundle).run(case, seed)
+        history, bundle = folder / "normal.parquet", folder / "bundle"
+        _write_normal(history, case.entity)
+        train(history, _write_edges(folder / "edges.csv", case.entity), bundle, self.recipe, options)
+        return Agent(self.name, bundle)
 
 
 def _recording(entity: Entity, parts: list[Floats], tick_s: float) -> Recording:

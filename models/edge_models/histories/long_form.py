@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from edge_agent.clock import NS_PER_S
 from edge_agent.errors import DataFileError
-from edge_agent.recording.columns import CellError
+from edge_agent.recording.columns import CellError, split_unit
 from edge_models.histories.block import Rows, Times, Values
 from edge_models.histories.cells import Place, as_numbers, as_times
-from edge_models.histories.header import TIME, split_unit
+from edge_models.histories.header import TIME
 
 SENSOR, VALUE, WHEN = "sensor", "value", "time"
 _LOOKED_AT = 200_000
