@@ -1,11 +1,15 @@
 """What parts earn: levels of members, ways to combine them, parts of the hybrid model, models of unseen plants."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from edge_agent.companions import MEMBERS
+from edge_agent.errors import DataFileError
 from edge_agent.pipeline.rewarm import SETTLING_TICKS
 from edge_models.datasets import Entity, LabelledRun
 from edge_models.evaluation import ablation
@@ -179,3 +183,20 @@ def test_only_replay_faults_are_chosen(recordings):
     chosen = ablation.chosen_cases(recordings, ["faults:tep", "faults:batadal"])
     assert list(chosen) == ["replay"]
     assert [[test.name for test in case.entity.tests] for case in chosen["replay"]] == [["replay"], ["replay"]]
+
+
+def test_recordings_that_are_too_short_for_a_replay_are_named(recordings):
+    with pytest.raises(DataFileError, match="faults:skab: recordings too short for a replay"):
+        ablation.chosen_cases(recordings, ["faults:skab"])
+
+
+def test_each_set_of_a_column_counts_alike(tmp_path):
+    chosen = [replace(made_case(name), set=of) for name, of in (("a", "x"), ("b", "x"), ("c", "y"))]
+    for number, case in enumerate(chosen):
+        tests = {test.name: np.tile((number > 1) * test.label[:, None], len(MEMBERS)) for test in case.entity.tests}
+        normal = np.random.default_rng(number).normal(size=(700, len(MEMBERS)))
+        kept(tmp_path, f"members {case.set} {case.entity.name}", partial(Levels, normal, tests))
+    alone = [ablation.ensemble_rows({"all": [case]}, tmp_path, str)[0].vus_pr["all"] for case in chosen]
+    together = ablation.ensemble_rows({"all": chosen}, tmp_path, str)[0].vus_pr["all"]
+    assert together == pytest.approx((alone[0] + alone[1]) / 4 + alone[2] / 2)
+    assert alone[2] > alone[0] + 0.2

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_agent.companions import MEMBERS
-from edge_agent.errors import EdgeAgentError
+from edge_agent.errors import DataFileError, EdgeAgentError
 from edge_models.datasets import DATA_VARIABLE, data_folder
 from edge_models.evaluation import fault_suite
 from edge_models.evaluation.agent import Agent
@@ -33,6 +33,7 @@ from edge_models.evaluation.hybrid_parts import PARTS, part_levels
 from edge_models.evaluation.metrics import vus_pr
 from edge_models.evaluation.streams import SMOOTH_TICKS
 from edge_models.evaluation.suites import LABELLED, Case, cases
+from edge_models.hybrid import HybridStep
 
 Floats = NDArray[np.float64]
 Combine = Callable[[Floats], Floats]
@@ -55,7 +56,7 @@ class Levels:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A variant and its VUS-PR by set."""
+    """A variant and its VUS-PR by column of the table."""
 
     group: str
     name: str
@@ -114,35 +115,36 @@ def smoothed(level: Floats, ticks: int = SMOOTH_TICKS) -> Floats:
     return _mean(np.lib.stride_tricks.sliding_window_view(padded, ticks))
 
 
-def ensemble_rows(groups: Mapping[str, Sequence[Case]], cache: Path | None, told: Callable[[str], None]) -> list[Row]:
-    """All ways of :func:`ways`, by name of the set; each plant of a set counts alike."""
+def ensemble_rows(columns: Mapping[str, Sequence[Case]], cache: Path | None, told: Callable[[str], None]) -> list[Row]:
+    """All ways of :func:`ways`, by column."""
     made = list(ways())
-    by_set: dict[str, list[Floats]] = {}
-    for name, chosen in groups.items():
+    found: dict[str, Floats] = {}
+    for column, chosen in columns.items():
+        values = []
         for case in chosen:
             told(f"{case.set} {case.entity.name}: members")
             levels = kept(cache, f"members {case.set} {case.entity.name}", partial(member_levels, case))
-            by_set.setdefault(name, []).append(np.array([judged(case, levels, make) for _, _, make in made]))
-    means = {name: np.mean(found, axis=0) for name, found in by_set.items()}
+            values.append(np.array([judged(case, levels, make) for _, _, make in made]))
+        found[column] = _mean_of_sets(chosen, values)
     return [
-        Row(group, name, {column: float(mean[at]) for column, mean in means.items()})
+        Row(group, name, {column: float(values[at]) for column, values in found.items()})
         for at, (group, name, _) in enumerate(made)
     ]
 
 
-def hybrid_rows(groups: Mapping[str, Sequence[Case]], cache: Path | None, told: Callable[[str], None]) -> list[Row]:
-    """The parts of the universal hybrid model, without companions."""
+def hybrid_rows(columns: Mapping[str, Sequence[Case]], told: Callable[[str], None]) -> list[Row]:
+    """The parts of the universal hybrid model, without companions, by column."""
     found: dict[str, dict[str, float]] = {part: {} for part in PARTS}
-    for name, chosen in groups.items():
-        for part, makes in PARTS.items():
-            values = []
-            for of in dict.fromkeys(case.set for case in chosen):
-                mine = [case for case in chosen if case.set == of]
-                told(f"{of}: hybrid, {part}")
-                for case, (normal, tests) in zip(mine, part_levels(mine, makes()), strict=True):
-                    values.append(judged(case, Levels(normal, tests), member(0)))
-            found[part][name] = float(np.mean(values))
-    return [Row("hybrid without companions", part, by_set) for part, by_set in found.items()]
+    for column, chosen in columns.items():
+        for part, make in PARTS.items():
+            told(f"{column}: hybrid, {part}")
+            values = [
+                np.array([judged(case, Levels(normal, tests), member(0))])
+                for name in dict.fromkeys(case.set for case in chosen)
+                for case, (normal, tests) in _part_levels([case for case in chosen if case.set == name], make())
+            ]
+            found[part][column] = float(_mean_of_sets(chosen, values)[0])
+    return [Row("hybrid without companions", part, by_column) for part, by_column in found.items()]
 
 
 def kept(cache: Path | None, name: str, make: Callable[[], Levels]) -> Levels:
@@ -162,14 +164,19 @@ def kept(cache: Path | None, name: str, make: Callable[[], Levels]) -> Levels:
 
 
 def chosen_cases(folder: Path, names: Sequence[str], fault_seed: int = 0) -> dict[str, list[Case]]:
-    """Plants by column: each labelled set by its name, replay faults of all sets together."""
+    """Plants by column, in the order of their sets: each labelled set by its name, replay faults of all sets together.
+
+    :raises DataFileError: recordings are not in ``folder``, or all are too short for a replay.
+    """
     found: dict[str, list[Case]] = {}
     for name in names:
         if name.startswith(fault_suite.PREFIX):
-            injected = fault_suite.fault_cases(folder, name, fault_seed)
-            found.setdefault(REPLAY, []).extend(one for case in injected if (one := _replay_only(case)).entity.tests)
+            injected = [_replay_only(case) for case in fault_suite.fault_cases(folder, name, fault_seed)]
+            found[REPLAY] = [*found.get(REPLAY, ()), *(case for case in injected if case.entity.tests)]
         else:
             found[name] = cases(folder, name)
+    if not found.get(REPLAY, True):
+        raise DataFileError(f"{', '.join(names)}: recordings too short for a replay; choose others beside them")
     return found
 
 
@@ -183,6 +190,17 @@ def markdown(rows: Sequence[Row]) -> str:
             values = [row.vus_pr[name] for name in sets]
             lines.append(f"| {row.name} | " + " | ".join(f"{value:.3f}" for value in (*values, np.mean(values))) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _part_levels(chosen: Sequence[Case], step: HybridStep) -> Iterator[tuple[Case, tuple[Floats, dict[str, Floats]]]]:
+    return zip(chosen, part_levels(chosen, step), strict=True)
+
+
+def _mean_of_sets(chosen: Sequence[Case], values: Sequence[Floats]) -> Floats:
+    """Mean over sets of the mean over their plants, so that a set with many plants counts no more."""
+    names = dict.fromkeys(case.set for case in chosen)
+    plants = [[value for case, value in zip(chosen, values, strict=True) if case.set == name] for name in names]
+    return np.asarray(np.mean([np.mean(of, axis=0) for of in plants], axis=0), np.float64)
 
 
 def _replay_only(case: Case) -> Case:
@@ -263,9 +281,9 @@ def main() -> None:
         print(what, file=sys.stderr, flush=True)
 
     try:
-        groups = chosen_cases(data_folder(options.data), options.set or every)
-        rows = [] if options.part == "hybrid" else ensemble_rows(groups, options.cache, told)
-        rows += [] if options.part == "ensemble" else hybrid_rows(groups, options.cache, told)
+        columns = chosen_cases(data_folder(options.data), options.set or every)
+        rows = [] if options.part == "hybrid" else ensemble_rows(columns, options.cache, told)
+        rows += [] if options.part == "ensemble" else hybrid_rows(columns, told)
     except EdgeAgentError as error:
         told(str(error))
         raise SystemExit(2) from error
