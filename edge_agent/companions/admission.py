@@ -13,6 +13,9 @@ GROUP = 64
 HISTORY = 150
 """Ticks that are looked at before sensors are taken in."""
 _CHANGES = 10  # a sensor that changed less often has no usual movement yet
+_HEARD = 0.9  # share of the history with a reading
+_LEFT_OUT = 0.03  # share of the readings of a history that may be glitches
+_LARGEST = 1e100  # so that squares of readings are finite
 _LOOK_EVERY = 50
 _RELATED = 0.5  # correlation below which a sensor does not belong to a group that is already half full
 
@@ -28,7 +31,6 @@ class Waiting:
         self._readings: Floats = np.full((HISTORY, 0), np.nan)
         self._changes = np.zeros(0, np.int64)
         self._last: Floats = np.zeros(0)
-        self._sum: Floats = np.zeros((3, 0))  # count, mean and squared deviations of all readings so far
         self._ticks = 0
 
     def follow(self, sensors: tuple[str, ...]) -> None:
@@ -40,7 +42,6 @@ class Waiting:
         self._readings = np.append(self._readings, np.full((HISTORY, 1), np.nan), axis=1)[:, rows]
         self._changes = np.append(self._changes, 0)[rows]
         self._last = np.append(self._last, np.nan)[rows]
-        self._sum = np.append(self._sum, np.zeros((3, 1)), axis=1)[:, rows]
         self.sensors = sensors
 
     def note(self, value: Floats, usable: Bools) -> None:
@@ -49,28 +50,29 @@ class Waiting:
         self._ticks += 1
         self._changes += usable & np.isfinite(self._last) & (value != self._last)
         self._last = np.where(usable, value, self._last)
-        self._sum[0] += usable
-        step = np.where(usable, value - self._sum[1], 0.0)
-        self._sum[1] += step / np.maximum(self._sum[0], 1.0)
-        self._sum[2] += step * np.where(usable, value - self._sum[1], 0.0)
 
     @property
     def due(self) -> bool:
         """True on ticks on which it is worth asking who is ready."""
         return bool(self.sensors) and self._ticks >= HISTORY and self._ticks % _LOOK_EVERY == 0
 
-    def ready(self) -> NDArray[np.int64]:
-        """Positions of sensors of which enough is known."""
-        moves = self.spread() > 1e-9 * np.abs(self._sum[1])
-        return np.flatnonzero((self._sum[0] >= HISTORY) & (self._changes >= _CHANGES) & moves)
+    def ready(self) -> tuple[NDArray[np.int64], Floats, Floats]:
+        """Positions of sensors of which enough is known, and the centre and spread of each.
 
-    def centre(self) -> Floats:
-        """Mean of all readings."""
-        return np.array(self._sum[1], np.float64)
-
-    def spread(self) -> Floats:
-        """Standard deviation of all readings."""
-        return np.asarray(np.sqrt(self._sum[2] / np.maximum(self._sum[0], 1.0)), np.float64)
+        A few readings that are furthest out are left out: one glitch must not make a sensor coarse for ever.
+        """
+        history = self.history()
+        known = np.isfinite(history)
+        enough = np.flatnonzero((known.mean(0) >= _HEARD) & (self._changes >= _CHANGES))
+        if not len(enough):
+            return enough, np.zeros(0), np.zeros(0)
+        readings = np.clip(history[:, enough], -_LARGEST, _LARGEST)
+        distance = np.abs(readings - np.nanmedian(readings, axis=0))
+        furthest = np.nanquantile(distance, 1.0 - _LEFT_OUT, axis=0, method="lower")
+        kept = np.where(distance <= furthest, readings, np.nan)
+        centre, spread = np.nanmean(kept, axis=0), np.nanstd(kept, axis=0)
+        moves = spread > 1e-9 * np.abs(centre)
+        return enough[moves], centre[moves], spread[moves]
 
     def history(self) -> Floats:
         """The last readings [T, W], oldest first, NaN where there was none."""

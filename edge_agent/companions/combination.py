@@ -18,11 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.companions.saved import names_in, numbers_in
+
 MODEL = "model"
 """Name of the member that is the model of the bundle."""
 _SLOW, _FAST = 5_000.0, 500.0  # ticks over which the usual level is learned, and over which it is watched
 _KNOWN = 50.0  # ticks before a level is believed to be usual
 _WINSOR = 4.0  # largest square, in variances, that widens what is usual
+_LIVELY = 1e-2  # variance of a level from which on it widens by what is usual only
 _FLAT = 1e-6
 _MOVED = 3.0  # usual deviations
 _LEARNING_RATE = 0.5
@@ -46,8 +49,7 @@ class Combination:
 
     def levels(self, means: Floats) -> Floats:
         """Levels [M] of the members' mean squares ``means`` [M]; NaN where a member says nothing."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.log(np.maximum(means, 0.0) + _FLOOR), np.float64)
+        return np.asarray(np.log(np.maximum(means, 0.0) + _FLOOR), np.float64)
 
     def combined(self, levels: Floats) -> float | None:
         """The plant's level: about 0 is usual. None while no member has a vote."""
@@ -90,15 +92,15 @@ class Combination:
         rate = there / np.minimum(self._ticks + 1.0, _SLOW)
         step = level - self._mean
         self._mean += rate * step
-        limited = np.where(self._ticks < _KNOWN, step**2, np.minimum(step**2, _WINSOR * self._variance))
+        most = np.where(self._ticks < _KNOWN, np.inf, _WINSOR * np.maximum(self._variance, _LIVELY))
+        limited = np.minimum(step**2, most)
         self._variance += rate * (limited - self._variance)
         self._late += there / np.minimum(self._ticks + 1.0, _FAST) * (level - self._late)
         self._ticks += there
 
     def settle(self) -> None:
-        """The plant is another one now: what is usual of late is usual."""
-        self._mean = self._late.copy()
-        self._ticks = np.minimum(self._ticks, _FAST)
+        """The plant is another one now: what is usual is learned anew, and quickly."""
+        self._ticks = np.minimum(self._ticks, _KNOWN / 2)
 
     def forget(self, name: str) -> None:
         """What was usual of this member means nothing any more."""
@@ -122,10 +124,8 @@ class Combination:
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take over what :meth:`export` gave. :raises KeyError, ValueError: it has another form."""
-        table = np.asarray(state["table"], np.float64)
-        names = tuple(str(name) for name in state["members"])
-        if names != self.names or table.shape != (5, len(names)) or not np.isfinite(table).all():
-            raise ValueError(
-                f"saved combination: got {names} with shape {table.shape}, expected {self.names}, all finite"
-            )
+        table = numbers_in(state, "table", (5, len(self.names)))
+        names = names_in(state, "members", len(self.names))
+        if names != self.names or (table[[1, 3]] < 0).any() or (table[4] < _LEAST).any() or (table[4] > _MOST).any():
+            raise ValueError(f"saved combination: got members {names} or numbers that do not belong to {self.names}")
         self._mean, self._variance, self._late, self._ticks, self._trust = table.copy()

@@ -14,6 +14,7 @@ from edge_agent.companions.admission import GROUP, Waiting, grouped
 from edge_agent.companions.combination import MODEL, Combination
 from edge_agent.companions.group import SQUARES, Group, GroupScore, Seen
 from edge_agent.companions.options import CompanionOptions
+from edge_agent.companions.saved import numbers_in
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.verdict import Scores
 
@@ -21,7 +22,7 @@ PROTOTYPE = "prototype"
 MEMBERS = (*SQUARES, PROTOTYPE, MODEL)
 _DISTANCE_FLOOR = 1e-4  # squared deviations; nearer than this is the same state
 _ACCEPT_AFTER = 5_000  # ticks of one alarm after which what is seen is learned as the new normal
-_ACCEPTED_WEIGHT = 500.0  # rows that the old normal then counts as
+_ACCEPTED_WEIGHT = 100.0  # rows that the old normal then counts as
 _SUSPICION_TICKS, _TOO_MUCH = 30.0, 0.3  # ticks, and share of them that may be suspicious
 _MOST_WAITING = 200_000  # levels kept waiting, so that thousands of sensors do not need tens of megabytes
 
@@ -30,10 +31,10 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class _Tick:
+class _Lesson:
     """What one tick may teach once it is known to have been normal."""
 
-    seen: tuple[Seen, ...]
+    seen: tuple[tuple[Group, Seen], ...]
     levels: Floats
     suspicious: bool = False
 
@@ -51,8 +52,8 @@ class Companions:
         self._sensors: tuple[str, ...] = ()
         self._candidates = Waiting()
         self._candidate_rows = np.zeros(0, np.int64)
-        self._waiting: deque[_Tick] = deque()
-        self._tick: _Tick | None = None
+        self._waiting: deque[_Lesson] = deque()
+        self._lesson: _Lesson | None = None
         self._alarm_ticks = 0
         self._suspicion = 0.0
         self._heard = False
@@ -91,7 +92,7 @@ class Companions:
             self._follow(snapshot.sensors)
         usable = snapshot.usable & np.isfinite(snapshot.value)
         fresh = usable & (snapshot.age == 0)
-        if self._candidates.sensors:
+        if self._candidates.sensors and self._alarm_ticks == 0:
             self._candidates.note(snapshot.value[self._candidate_rows], usable[self._candidate_rows])
         found = [
             self._look(group, rows, snapshot.value, usable, fresh)
@@ -99,7 +100,7 @@ class Companions:
         ]
         squares, distance = self._gather([score for score, _ in found], len(snapshot))
         levels = self._levels(squares, distance, scores, counts)
-        self._tick = _Tick(tuple(seen for _, seen in found), levels)
+        self._lesson = _Lesson(tuple(zip(self._groups, (seen for _, seen in found), strict=True)), levels)
         if not self.heard:
             return scores
         return replace(
@@ -115,15 +116,18 @@ class Companions:
 
         ``suspicious`` ticks teach nothing, nor do those around them while there are many.
         """
-        self._suspicion += (suspicious - self._suspicion) / _SUSPICION_TICKS
         self._alarm_ticks = self._alarm_ticks + 1 if alarm else 0
+        accepted = self._alarm_ticks >= _ACCEPT_AFTER
         if self._alarm_ticks == _ACCEPT_AFTER:
             self._accept()
-        if alarm and self._alarm_ticks < _ACCEPT_AFTER:
+        suspicious = suspicious and not accepted
+        self._suspicion += (suspicious - self._suspicion) / _SUSPICION_TICKS
+        if alarm and not accepted:
             self._drop_waiting()
-        elif self._tick is not None:
-            self._wait(replace(self._tick, suspicious=suspicious or self._suspicion > _TOO_MUCH), delay)
-        self._tick = None
+        elif self._lesson is not None:
+            doubtful = suspicious or (self._suspicion > _TOO_MUCH and not accepted)
+            self._wait(replace(self._lesson, suspicious=doubtful), 0 if accepted else delay)
+        self._lesson = None
         self._admit(snapshot)
         for group in self._groups:
             if group.wants_fit:
@@ -146,14 +150,14 @@ class Companions:
         for group in self._groups:
             group.forget_recent()
         self._waiting.clear()
-        self._tick = None
+        self._lesson = None
         self._alarm_ticks, self._suspicion = 0, 0.0
 
     def forget_model(self) -> None:
         """Another model scores from now on: what was usual of the last one means nothing."""
         self.combination.forget(MODEL)
-        self._waiting.clear()
-        self._tick = None
+        self._drop_waiting()
+        self._lesson = None
 
     def export(self) -> dict[str, NDArray[Any]]:
         """Everything learned, for saving."""
@@ -167,16 +171,17 @@ class Companions:
         """Take over what :meth:`export` gave. :raises KeyError, ValueError: it has another form; nothing changed."""
         combination = Combination(MEMBERS)
         combination.restore(_part(state, "combination."))
-        groups = [Group.restored(_part(state, f"group{place}."), place) for place in range(int(state["groups"]))]
+        count = int(numbers_in(state, "groups", (), least=0.0))
+        groups = [Group.restored(_part(state, f"group{place}."), place) for place in range(count)]
         names = [name for group in groups for name in group.names]
         if len(set(names)) != len(names):
             raise ValueError("saved companions: a sensor is in two groups")
         self._groups, self.combination = groups, combination
-        self._heard = any(weight > 0 for name, weight in self.weights().items() if name != MODEL)
+        self._heard = self._companion_votes()
         self._sensors, self._rows = (), []
         self._candidates = Waiting()
         self._waiting.clear()
-        self._tick = None
+        self._lesson = None
 
     # -- scoring -----------------------------------------------------------------------------------------------
 
@@ -205,9 +210,9 @@ class Companions:
 
     # -- learning ----------------------------------------------------------------------------------------------
 
-    def _wait(self, tick: _Tick, delay: int) -> None:
-        self._waiting.append(tick)
-        while len(self._waiting) > max(0, min(delay, _MOST_WAITING // max(1, self.sensors))):
+    def _wait(self, lesson: _Lesson, delay: int) -> None:
+        self._waiting.append(lesson)
+        while len(self._waiting) > min(delay, _MOST_WAITING // max(1, self.sensors)):
             self._learn(self._waiting.popleft())
 
     def _drop_waiting(self) -> None:
@@ -215,12 +220,18 @@ class Companions:
         for group in self._groups:
             group.interrupted()
 
-    def _learn(self, tick: _Tick) -> None:
-        if not tick.suspicious:
-            self.combination.learn(tick.levels)
-            self._heard = self._heard or any(weight > 0 for name, weight in self.weights().items() if name != MODEL)
-        for group, seen in zip(self._groups, tick.seen, strict=True):
-            (group.pass_over if tick.suspicious else group.learn)(seen, self._options.remember)
+    def _learn(self, lesson: _Lesson) -> None:
+        for group, seen in lesson.seen:  # a group that has been given up since may learn it, too
+            if lesson.suspicious:
+                group.pass_over(seen, self._options.remember)
+            else:
+                group.learn(seen, self._options.remember)
+        if not lesson.suspicious:
+            self.combination.learn(lesson.levels)
+            self._heard = self._heard or self._companion_votes()
+
+    def _companion_votes(self) -> bool:
+        return any(weight > 0 for name, weight in self.weights().items() if name != MODEL)
 
     def _accept(self) -> None:
         for group in self._groups:
@@ -253,25 +264,24 @@ class Companions:
         free = tuple(name for name in self._sensors if few and name not in taken)
         self._candidates.follow(free)
         self._candidate_rows = np.array([place[name] for name in free], np.int64)
-        self._waiting.clear()
-        self._tick = None
+        self._lesson = None
 
     def _admit(self, snapshot: Snapshot) -> None:
         """Take in candidates of which enough is known: into groups with room, or as new groups."""
         if not self._candidates.due:
             return
-        ready = self._candidates.ready()
+        ready, centre, spread = self._candidates.ready()
         if not len(ready):
             return
-        names, centre, spread = self._candidates.sensors, self._candidates.centre(), self._candidates.spread()
-        history = self._candidates.history()
+        names, history = self._candidates.sensors, self._candidates.history()
         roomy = min(self._groups, key=lambda group: len(group.names), default=None)
         if roomy is not None and len(roomy.names) + len(ready) <= GROUP:
-            roomy.admit(tuple(names[i] for i in ready), centre[ready], spread[ready])
+            roomy.admit(tuple(names[i] for i in ready), centre, spread)
         else:
             for members in grouped(history[:, ready], _among(snapshot.neighbour, self._candidate_rows[ready])):
                 chosen = ready[members]
-                group = Group(tuple(names[i] for i in chosen), centre[chosen], spread[chosen], len(self._groups))
+                named = tuple(names[i] for i in chosen)
+                group = Group(named, centre[members], spread[members], len(self._groups))
                 group.learn_history(history[:, chosen], self._options.remember)
                 self._groups.append(group)
         self._regroup()

@@ -43,15 +43,22 @@ class Weights:
             np.zeros((LAGS + 1, width)), np.zeros((LAGS * width + 1, width)), np.zeros((near * width + 1, width))
         )
 
-    def estimate(self, now: Floats, lags: Floats, limit: float) -> Floats:
-        """Expected deviations [3, G] by each expert, from those ``now`` [G] and their ``lags`` [LAGS, G].
+    def estimate(self, now: Floats, lags: Floats, limit: float) -> tuple[Floats, Floats]:
+        """Expected deviations [3, G] by each expert, from those ``now`` [G] and their ``lags`` [LAGS, G]; and ``now``.
 
         Others' deviations are limited to ``limit`` in the relation: a broken sensor must not make its neighbours odd.
+        One that is missing (NaN) is filled in with what the experts expect of it, for the same reason.
         """
         own = np.einsum("lg,lg->g", self.own[:LAGS], lags) + self.own[LAGS]
         shared = lags.ravel() @ self.shared[:-1] + self.shared[-1]
+        missing = np.isnan(now)
+        if missing.any():
+            now = np.where(missing, self._related(np.where(missing, shared, now), lags, limit), now)
+        return np.stack((own, shared, self._related(now, lags, limit))), now
+
+    def _related(self, now: Floats, lags: Floats, limit: float) -> Floats:
         near = np.clip(np.concatenate((now, lags[:RELATED_LAGS].ravel())), -limit, limit)
-        return np.stack((own, shared, near @ self.relation[:-1] + self.relation[-1]))
+        return np.asarray(near @ self.relation[:-1] + self.relation[-1], np.float64)
 
 
 def fit(moments: Moments) -> Weights:

@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.companions.admission import GROUP
 from edge_agent.companions.experts import Weights, fit
 from edge_agent.companions.moments import LAGS, Moments
 from edge_agent.companions.prototypes import Prototypes
+from edge_agent.companions.saved import names_in, numbers_in
 
 SQUARES = ("own history", "shared history", "relation", "persistence")
 """Members with a square for each sensor, in the order of the arrays."""
@@ -34,8 +36,9 @@ _PERSISTENCE = 0.3  # weight of the newest residual in the mean of late (exponen
 _WINSOR = 25.0  # largest square, in usual ones, that widens the usual spread
 _SHORT_MEMORY, _LONG_MEMORY = 50.0, 2_000.0  # ticks over which spreads are learned: after a fit, in the long run
 _SPREADS_KNOWN = 30  # learned ticks before scores count
-_GROWTH = 1.25  # of the rows known until the next fit
+_GROWTH = 0.2  # share of the rows known that is new at the next fit
 _LARGEST_STEP = 2_000.0  # rows between fits in the long run
+_TINY = 1e-300  # smallest spread of a saved group
 _BLOCK = 16  # rows that are learned at once
 _MOVED = 0.25  # deviations by which a mean, or share by which a deviation, may differ from what levels are stated in
 _STILL = 0.05  # a deviation below this is that of a sensor that stands still; it is not made usual
@@ -47,11 +50,15 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a tick may teach the group: ``deviation`` [G], ``residual`` [4, G] with NaN where there is none."""
+    """What a tick may teach the group: ``deviation`` [G], ``residual`` [4, G] with NaN where there is none.
+
+    ``statement``: which of the group's sensors, centres and spreads this is stated in.
+    """
 
     deviation: Floats
     residual: Floats32
     state: Floats32 | None
+    statement: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +84,13 @@ class Group:
         self._mean: Floats = np.zeros(width)  # of the deviations, and of their squares, over so many ticks
         self._square: Floats = np.ones(width)
         self._ticks = 0.0
+        self._statement = 0
         self._moments = Moments(width)
         self._weights = Weights.none(width)
         self._variance: Floats = np.ones((len(SQUARES), width))
         self._learned: Floats = np.zeros((len(SQUARES), width))  # ticks behind each variance
         self._prototypes = Prototypes(width)
-        self._next_fit = 1.0
+        self._unfitted = 0.0  # rows learned since the last fit
         self._lags: Floats = np.zeros((LAGS, width))
         self._lags_known = 0
         self._late: Floats = np.zeros(width)
@@ -94,22 +102,28 @@ class Group:
 
     @property
     def rows(self) -> float:
-        """Normal ticks behind the weights."""
+        """Normal ticks that are remembered."""
         return self._moments.rows
 
     def score(self, value: Floats, usable: Bools, fresh: Bools) -> tuple[GroupScore | None, Seen]:
         """Look at one tick: ``value``, ``usable`` and ``fresh`` [G] in the group's order."""
-        deviation = np.where(usable, np.clip((value - self._centre) / self._spread, -_LIMIT, _LIMIT), 0.0)
-        distance = self._prototypes.distance(np.clip(deviation, -_CLIP, _CLIP).astype(np.float32))
+        deviation = np.clip((value - self._centre) / self._spread, -_LIMIT, _LIMIT)
+        deviation = np.where(usable, deviation, np.nan if self._lags_known == LAGS else 0.0)
         score, residual = None, np.full((len(SQUARES), len(deviation)), np.nan, np.float32)
         if self._lags_known == LAGS:
-            residual, score = self._compare(deviation, fresh & usable, distance)
+            deviation, residual, squares = self._compare(deviation, usable, fresh & usable)
+        distance = self._prototypes.distance(np.clip(deviation, -_CLIP, _CLIP).astype(np.float32))
+        if self._lags_known == LAGS:
+            score = GroupScore(squares, None if distance is None else np.where(usable, distance, np.nan))
         self._lags = np.concatenate((deviation[None], self._lags[:-1]))
         self._lags_known = min(self._lags_known + 1, LAGS)
-        return score, Seen(deviation, residual, self._prototypes.state)
+        return score, Seen(deviation, residual, self._prototypes.state, self._statement)
 
     def learn(self, seen: Seen, remember: float) -> None:
-        """Take in a tick that turned out to be normal."""
+        """Take in a tick that turned out to be normal, unless it is stated in what no longer holds."""
+        if seen.statement != self._statement:
+            self.interrupted()
+            return
         self._learn_spreads(seen.residual)
         if seen.state is not None:
             self._prototypes.learn(seen.state, remember)
@@ -118,6 +132,9 @@ class Group:
 
     def pass_over(self, seen: Seen, remember: float) -> None:
         """A tick that is not sure to be normal: it only leads over to the next ones."""
+        if seen.statement != self._statement:
+            self.interrupted()
+            return
         self._append(seen.deviation, False, remember)
 
     def consolidate(self, remember: float) -> None:
@@ -132,11 +149,12 @@ class Group:
             self._learn_usual(deviations.mean(0), (deviations**2).mean(0), len(deviations), remember)
             levels = np.clip(deviations, -_CLIP, _CLIP)
             self._moments.learn(levels, np.ones(len(levels) - LAGS, np.bool_), remember)
+            self._unfitted += len(levels) - LAGS
 
     @property
     def wants_fit(self) -> bool:
         """True when enough was learned since the last fit."""
-        return self._moments.rows >= self._next_fit
+        return self._unfitted >= max(1.0, min(_GROWTH * self._moments.rows, _LARGEST_STEP))
 
     def fit(self) -> None:
         """Solve for the weights anew; where levels are no longer what is usual, state everything anew first."""
@@ -147,14 +165,13 @@ class Group:
             self._restate(shift, factor)
         self._weights = fit(self._moments)
         self._learned = np.minimum(self._learned, _SHORT_MEMORY + 0.25 * self._moments.rows)
-        self._next_fit = min(self._moments.rows * _GROWTH, self._moments.rows + _LARGEST_STEP)
+        self._unfitted = 0.0
 
     def fade(self, rows: float) -> None:
         """What comes is to be learned quickly: the past counts as ``rows`` rows at most."""
         self._moments.fade(rows)
         self._ticks = min(self._ticks, rows)
         self._learned = np.minimum(self._learned, _SHORT_MEMORY)
-        self._next_fit = min(self._next_fit, self._moments.rows * _GROWTH)
 
     def interrupted(self) -> None:
         """What comes next does not follow on what was learned last."""
@@ -211,46 +228,39 @@ class Group:
     @classmethod
     def restored(cls, state: dict[str, NDArray[Any]], phase: int) -> Group:
         """A group from what :meth:`export` gave. :raises KeyError, ValueError: it has another form."""
-        names = tuple(str(name) for name in state["names"])
-        group = cls(names, np.asarray(state["centre"]), np.asarray(state["spread"]), phase)
-        upper = np.triu_indices(len(group._moments.gram))
-        expected = {
-            "centre": (len(names),),
-            "spread": (len(names),),
-            "usual": (2, len(names)),
-            "rows": (),
-            "gram": upper[0].shape,
-            "variance": group._variance.shape,
-            "learned": group._learned.shape,
-        }
-        for name, shape in expected.items():
-            if state[name].shape != shape or not np.isfinite(state[name]).all():
-                raise ValueError(
-                    f"saved companions: {name!r} has shape {state[name].shape}, expected {shape}, all finite"
-                )
-        half = np.zeros_like(group._moments.gram)
-        half[upper] = state["gram"]
+        names = names_in(state, "names", GROUP)
+        count, size = len(names), (LAGS + 1) * len(names) + 1
+        centre, spread = numbers_in(state, "centre", (count,)), numbers_in(state, "spread", (count,), least=_TINY)
+        group = cls(names, centre, spread, phase)
+        upper = np.triu_indices(size)
+        half = np.zeros((size, size))
+        half[upper] = numbers_in(state, "gram", upper[0].shape)
         group._moments.gram = half + half.T - np.diag(np.diag(half))
-        group._moments.rows = group._ticks = float(state["rows"])
-        group._mean, group._square = np.array(state["usual"], np.float64)
-        group._variance = state["variance"].astype(np.float64)
+        group._moments.rows = group._ticks = float(numbers_in(state, "rows", (), least=1.0))
+        group._mean, group._square = numbers_in(state, "usual", (2, count))
+        group._variance = numbers_in(state, "variance", (len(SQUARES), count), least=0.0)
         group._prototypes.restore(state)
         group.fit()
-        group._learned = state["learned"].astype(np.float64)
+        group._learned = numbers_in(state, "learned", (len(SQUARES), count), least=0.0)
         return group
 
-    def _compare(self, deviation: Floats, fresh: Bools, distance: Floats32 | None) -> tuple[Floats32, GroupScore]:
+    def _compare(self, deviation: Floats, usable: Bools, fresh: Bools) -> tuple[Floats, Floats32, Floats]:
+        """Deviations with what is missing filled in, residuals [4, G] to learn from, and squares [4, G]."""
+        expected, deviation = self._weights.estimate(deviation, self._lags, _CLIP)
         residual = np.empty((len(SQUARES), len(deviation)))
-        residual[:3] = deviation - self._weights.estimate(deviation, self._lags, _CLIP)
+        residual[:3] = deviation - expected
         usual = np.sqrt(self._variance) + _SPREAD_FLOOR
         newest = np.clip(residual[1] / usual[1], -_LIMIT, _LIMIT)
         self._late = np.where(fresh, self._late + _PERSISTENCE * (newest - self._late), self._late)
         residual[3] = self._late
         square = np.minimum((residual / usual) ** 2, _LARGEST)
-        self._squares = np.where(fresh, square, self._squares)
-        known = self._learned >= _SPREADS_KNOWN
+        self._squares = np.where(usable, np.where(fresh, square, self._squares), np.nan)
         taught = np.where(fresh, residual, np.nan).astype(np.float32)
-        return taught, GroupScore(np.where(known, self._squares, np.nan), distance)
+        return (
+            np.clip(deviation, -_LIMIT, _LIMIT),
+            taught,
+            np.where(self._learned >= _SPREADS_KNOWN, self._squares, np.nan),
+        )
 
     def _learn_usual(self, deviation: Floats, square: Floats, ticks: int, remember: float) -> None:
         """Means of ``deviation`` and its ``square`` [G] over so many ticks."""
@@ -268,6 +278,7 @@ class Group:
     def _learn_run(self, remember: float) -> None:
         if len(self._run) > LAGS:
             self._moments.learn(np.array(self._run), np.array(self._counts[LAGS:]), remember)
+            self._unfitted += sum(self._counts[LAGS:])
             self._run, self._counts = self._run[-LAGS:], self._counts[-LAGS:]
             self._due = LAGS + _BLOCK
 
@@ -280,6 +291,7 @@ class Group:
         self._learned += there
 
     def _restate(self, shift: Floats, factor: Floats) -> None:
+        self._statement += 1
         self._moments.restate(shift, factor)
         self._prototypes.restate(shift, factor)
         self._centre += shift * self._spread
@@ -291,6 +303,7 @@ class Group:
         self._variance[:3] /= factor**2
 
     def _begin_anew(self) -> None:
+        self._statement += 1
         self._weights = Weights.none(len(self.names))
         self.forget_recent()
         if self._moments.rows:

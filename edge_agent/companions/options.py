@@ -15,7 +15,7 @@ class CompanionOptions(Options):
         default=2_000,
         ge=1,
         le=10_000,
-        description="With more sensors than this the model works alone: companions take about 20 kB a sensor.",
+        description="With more sensors than this the model works alone: companions take about 35 kB a sensor.",
     )
     remember: int = Field(
         default=20_000,

@@ -9,10 +9,13 @@ given the last may still be a combination that never was.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge_agent.companions.saved import numbers_in
 
 _SAMPLE = 512
 _SHORT, _LONG = 5, 20  # ticks of the means
@@ -99,15 +102,11 @@ class Prototypes:
         """The sample, for saving."""
         return {"sample": self._sample.astype(np.float16), "sample_seen": np.array(self._seen)}
 
-    def restore(self, state: dict[str, NDArray[Any]]) -> None:
-        """Take over what :meth:`export` gave. :raises ValueError: it has another form."""
-        sample = np.asarray(state["sample"], np.float32)
-        if sample.ndim != 2 or sample.shape[1] != 3 * self._width or len(sample) > _SAMPLE:
-            raise ValueError(
-                f"saved prototypes: got shape {sample.shape}, expected [at most {_SAMPLE}, {3 * self._width}]"
-            )
-        self._seen = int(state["sample_seen"])
-        self._keep(sample)
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what :meth:`export` gave. :raises KeyError, ValueError: it has another form."""
+        sample = numbers_in(state, "sample", (None, 3 * self._width))[-_SAMPLE:]
+        self._seen = int(numbers_in(state, "sample_seen", (), least=0.0))
+        self._keep(sample.astype(np.float32))
 
     def _keep(self, sample: Floats32) -> None:
         self._sample = sample

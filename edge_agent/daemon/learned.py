@@ -19,7 +19,7 @@ from edge_agent.pipeline.rewarm import SETTLING_TICKS, unsettled
 _log = logging.getLogger(__name__)
 
 _DETECTOR, _DECISION, _DRIFT, _COMPANIONS = "detector.", "decision.", "drift.", "companions."
-_SENSORS, _LEARNED = "sensors", "learned_edges"
+_SENSORS, _LEARNED, _ENSEMBLE = "sensors", "learned_edges", "ensemble_judged"
 _LIMIT = 256 * 2**20
 
 
@@ -31,6 +31,7 @@ def export_learned(pipeline: Pipeline) -> dict[str, NDArray[Any]]:
         arrays |= {_DRIFT + name: array for name, array in pipeline.drift.export().items()}
     if pipeline.companions is not None:
         arrays |= {_COMPANIONS + name: array for name, array in pipeline.companions.export().items()}
+    arrays[_ENSEMBLE] = np.array(pipeline.transition.done)
     arrays[_SENSORS] = np.array(pipeline.graph.sensors, dtype=np.str_)
     if pipeline.graph.learner is not None:
         arrays[_LEARNED] = pipeline.graph.learner.export()
@@ -62,7 +63,7 @@ def import_learned(pipeline: Pipeline, raw: bytes, settling_ticks: int = SETTLIN
         _log.warning("learned calibration not used: %s", error)
         pipeline.decider.recalibrate()
     _restore_drift(pipeline, _part(arrays, _DRIFT))
-    _restore_companions(pipeline, _part(arrays, _COMPANIONS))
+    _restore_companions(pipeline, _part(arrays, _COMPANIONS), bool(np.all(arrays.get(_ENSEMBLE, False))))
     pipeline.intake.expect(tuple(str(name) for name in sensors.ravel()))
     if edges is not None and edges.ndim == 2 and edges.dtype.kind == "i":
         pipeline.graph.restore_learned(edges)
@@ -78,13 +79,16 @@ def _restore_drift(pipeline: Pipeline, saved: dict[str, NDArray[Any]]) -> None:
         _log.warning("learned drift reference not used: %s", error)
 
 
-def _restore_companions(pipeline: Pipeline, saved: dict[str, NDArray[Any]]) -> None:
-    if pipeline.companions is None or not saved:
-        return
-    try:
-        pipeline.companions.restore(saved)
-    except (KeyError, ValueError) as error:
-        _log.warning("learned companions not used: %s", error)
+def _restore_companions(pipeline: Pipeline, saved: dict[str, NDArray[Any]], judged: bool) -> None:
+    """``judged``: the saved calibration is that of the ensemble, and means nothing without the companions."""
+    if pipeline.companions is not None and saved:
+        try:
+            pipeline.companions.restore(saved)
+            pipeline.transition.done = judged
+        except (KeyError, ValueError) as error:
+            _log.warning("learned companions not used: %s", error)
+    if judged and not pipeline.transition.done:
+        pipeline.decider.recalibrate()
 
 
 def _part(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

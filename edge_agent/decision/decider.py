@@ -61,6 +61,14 @@ class Decision:
 class Decider:
     """Turns scores into decisions under the budget in ``options``."""
 
+    calibration: Calibration
+    tails: SensorTails
+    lasting_tails: SensorTails
+    _persistence: Persistence
+    _statistics: PlantStatistics
+    _suspects: Suspects
+    _returning: Returning
+
     def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
         self._needed = options.calibration_ticks
         self._delay = max(60, round(_LEARN_AFTER * options.detect_within / period_s))
@@ -81,8 +89,10 @@ class Decider:
         """Ticks that a tick waits before it counts as normal; 0 while nothing can be decided yet."""
         return self._delay if self.calibration.ready else 0
 
-    def decide(self, snapshot: Snapshot, scores: Scores, facts: SensorFacts, *, degraded: bool = False) -> Decision:
-        """Decide on one tick. Normal ticks are learned from, those under alarm never."""
+    def decide(
+        self, snapshot: Snapshot, scores: Scores, facts: SensorFacts, *, degraded: bool = False, alarmed: bool = False
+    ) -> Decision:
+        """Decide on one tick. Normal ticks are learned from, those under alarm (``alarmed``: another's) never."""
         changed = self.quality.update(snapshot)
         self.tails.align(snapshot.sensors)
         self.lasting_tails.align(snapshot.sensors)
@@ -102,7 +112,7 @@ class Decider:
             snapshot, scores, self._suspects, p_value, event_rate, plant_score, facts, degraded
         )
         seen = _Seen(snapshot.sensors, raw, mean, scores.valid, row, 1.0 if p_value is None else p_value)
-        self._learn(seen, alarm=alarm)
+        self._learn(seen, alarm=alarm or alarmed)
         changed += incidents
         incident = self.process.latest_id()
         return Decision(plant_score, p_value, alarm, incident, tuple(changed), not self.calibration.ready)
@@ -140,6 +150,12 @@ class Decider:
             tails.restore({name: state[prefix + name] for name in ("names", "counts", "total")})
         self.calibration.load(rows)
         self._settling = self._needed
+
+    def judge_as(self, other: Decider) -> None:
+        """Take over what ``other`` has learned of scores, and its recent ones. Incidents stay as they are."""
+        self.calibration, self.tails, self.lasting_tails = other.calibration, other.tails, other.lasting_tails
+        self._persistence, self._statistics, self._suspects = other._persistence, other._statistics, other._suspects
+        self._returning, self._settling, self._waiting = other._returning, other._settling, other._waiting
 
     def recalibrate(self, *, already_settled: bool = False) -> None:
         """Forget the calibration: scores of another detector mean something else. Open incidents stay open.

@@ -22,7 +22,7 @@ from edge_agent.companions import MEMBERS, CompanionOptions, Companions
 from edge_agent.contract import SourceOptions
 from edge_agent.decision.decider import Decider, Decision
 from edge_agent.decision.options import DecisionOptions
-from edge_agent.drift import DriftMonitor, DriftOptions
+from edge_agent.drift import DriftKind, DriftMonitor, DriftOptions
 from edge_agent.graph.learning import EdgeLearner
 from edge_agent.graph.options import GraphOptions
 from edge_agent.graph.rolling import RollingGraph
@@ -32,6 +32,7 @@ from edge_agent.intake.intake import Intake, SourcePort
 from edge_agent.intake.options import Criticality, IntakeOptions, SensorOptions
 from edge_agent.metrics import Metrics
 from edge_agent.pipeline.options import TickOptions
+from edge_agent.pipeline.transition import Transition
 from edge_agent.sample import Batch
 from edge_agent.verdict import Event, EventKind, Incident, IncidentKind, IncidentState, Scores
 
@@ -87,6 +88,7 @@ class Pipeline:
         new_id: Callable[[int], str],
     ) -> None:
         self.options = options
+        self._new_id = new_id
         self.metrics = metrics
         self.detector = detector
         self.timeline = Timeline(clock, round(options.tick.period * 1e9))
@@ -95,14 +97,14 @@ class Pipeline:
         self.graph.declare_edges(options.edges)
         self.intake = Intake(self.graph, self.timeline, options.intake, options.sensor_options, metrics)
         self.companions = Companions(options.companions) if options.companions.enabled else None
-        self.decider = Decider(options.decision, options.tick.period, new_id)
+        self.decider = self._new_decider()
+        self.transition = Transition(self._new_decider)
         self.drift = DriftMonitor(options.drift, options.tick.period) if options.drift.enabled else None
         self.trusting = False
         """True while what comes is known to be normal, as a history that is run through first."""
         self.ticks = 0
         self.last_report: TickReport | None = None
         self._fallback = fallback
-        self._new_id = new_id
         self._failures = 0
         self._warm = False
         self._topology = 0
@@ -115,6 +117,9 @@ class Pipeline:
             name: getattr(metrics, name).labels()
             for name in ("plant_score", "p_value", "warming_up", "degraded", "sensors", "sensors_missing")
         }
+
+    def _new_decider(self) -> Decider:
+        return Decider(self.options.decision, self.options.tick.period, self._new_id)
 
     # -- readings in -------------------------------------------------------------------------------------------
 
@@ -139,12 +144,14 @@ class Pipeline:
         snapshot = self.graph.snapshot(self.ticks, tick_ns, self.timeline.to_wall_ns(tick_ns))
         times.append(time.perf_counter_ns())
         scores = self._score(snapshot)
+        ensemble = scores
         if self.companions is not None:
-            scores = self.companions.score(snapshot, scores, self.monitored)
+            ensemble = self.companions.score(snapshot, scores, self.monitored)
+            scores = ensemble if self.transition.done else scores
         times.append(time.perf_counter_ns())
         decision = self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded)
         if self.companions is not None:
-            self._teach(self.companions, snapshot, decision)
+            self._teach(self.companions, snapshot, ensemble, decision)
         if self.drift is not None:
             self._watch_drift(self.drift, snapshot, scores)
         events = self._events(snapshot, decision)
@@ -179,6 +186,7 @@ class Pipeline:
         self.decider.recalibrate()
         if self.companions is not None:
             self.companions.forget_model()
+        self.transition.start_again()
         if self.drift is not None:
             self.drift.model_replaced()
         self._warm = False
@@ -243,16 +251,16 @@ class Pipeline:
         self._failures = 0
         return scores
 
-    def _teach(self, companions: Companions, snapshot: Snapshot, decision: Decision) -> None:
-        heard = companions.heard
+    def _teach(self, companions: Companions, snapshot: Snapshot, ensemble: Scores, decision: Decision) -> None:
+        if companions.heard and not self.transition.done:
+            self.transition.step(self.decider, snapshot, ensemble, self, decision)
         if self.trusting:
             companions.settle(snapshot, alarm=False, suspicious=False, delay=0)
-        else:
-            suspicious = heard and decision.p_value is not None and decision.p_value < _SUSPICIOUS
-            delay = self.decider.delay if heard else 0
-            companions.settle(snapshot, alarm=decision.alarm, suspicious=suspicious, delay=delay)
-        if companions.heard and not heard:
-            self.decider.recalibrate(already_settled=True)  # what was learned was about the model alone
+            return
+        heard = companions.heard
+        suspicious = heard and decision.p_value is not None and decision.p_value < _SUSPICIOUS
+        delay = self.decider.delay if heard else 0
+        companions.settle(snapshot, alarm=decision.alarm, suspicious=suspicious, delay=delay)
 
     def _fall_back(self, reason: str) -> None:
         message = (
@@ -267,6 +275,8 @@ class Pipeline:
         for finding in drift.observe(snapshot, scores, self.decider.process.latest_id()):
             self.metrics.drift_signals.labels(finding.kind.value).inc()
             self.notice(finding.kind.value, finding.message, finding.details())
+            if finding.kind is DriftKind.PLANT_CHANGED and self.companions is not None:
+                self.companions.plant_changed()
         if drift.block_ended:
             for statistic, count in drift.counts().items():
                 self.metrics.drift_sensors.labels(statistic).set(count)

@@ -151,6 +151,7 @@ class _Learned:
     detector: dict[str, NDArray[Any]]
     decision: dict[str, NDArray[Any]]
     companions: dict[str, NDArray[Any]] | None
+    ensemble: bool
     edges: NDArray[np.int64] | None
 
     @classmethod
@@ -161,7 +162,7 @@ class _Learned:
             pipeline.companions.consolidate()
         companions = None if pipeline.companions is None else pipeline.companions.export()
         detector, decision = pipeline.detector.export_state(), pipeline.decider.export()
-        return cls(pipeline.graph.sensors, detector, decision, companions, edges)
+        return cls(pipeline.graph.sensors, detector, decision, companions, pipeline.transition.done, edges)
 
     def give(self, player: _Player) -> _Player:
         """``player``, new, with all this."""
@@ -171,6 +172,7 @@ class _Learned:
         pipeline.decider.restore(self.decision)
         if pipeline.companions is not None and self.companions is not None:
             pipeline.companions.restore(self.companions)
+            pipeline.transition.done = self.ensemble
         pipeline.intake.expect(self.sensors)
         if self.edges is not None:
             pipeline.graph.restore_learned(self.edges)

@@ -270,6 +270,12 @@ def test_a_clock_set_back_between_two_long_ticks_costs_no_reading_once_it_is_not
     assert plant.told == ["clock_jump"]
 
 
+@pytest.fixture(scope="module")
+def noise() -> Calibration:
+    """Scores as a good model gives them on normal data."""
+    return Calibration(NAMES, np.random.default_rng(0).chisquare(1, (2_000, len(NAMES))).astype(np.float32))
+
+
 # -- over a restart --------------------------------------------------------------------------------------------
 
 
@@ -299,15 +305,48 @@ def test_scores_go_on_after_a_restart_as_if_there_had_been_none(tiny: Bundle, ki
 
 
 def test_companions_remember_over_a_restart_what_they_learned(tiny: Bundle) -> None:
-    whole, before, after = (Plant(OnnxDetector(tiny)) for _ in range(3))
+    options = replace(OPTIONS, decision=DecisionOptions())
+    whole, before, after = (Plant(OnnxDetector(tiny), options) for _ in range(3))
     whole.run(1_000)
     before.run(1_000)
-    assert import_learned(after.pipeline, write_npz(export_learned(before.pipeline)), settling_ticks=0)
+    raw = write_npz(export_learned(before.pipeline))
+    assert import_learned(after.pipeline, raw, settling_ticks=0)
     after.pipeline.ticks = 1_000
     pairs = list(zip(after.run(60), whole.run(60), strict=True))[30:]  # lags and means are there again
     for one, other in pairs:
         assert one.scores.members.keys() == other.scores.members.keys() >= {"relation", "model"}
         assert one.scores.plant == pytest.approx(other.scores.plant, abs=0.3)
+
+
+def test_a_calibration_of_the_ensemble_is_not_used_without_companions(tiny: Bundle) -> None:
+    options = replace(OPTIONS, decision=DecisionOptions())
+    before = Plant(OnnxDetector(tiny), options)
+    before.run(1_200)
+    assert before.pipeline.transition.done
+    alone = Plant(OnnxDetector(tiny), replace(options, companions=CompanionOptions(enabled=False)))
+    assert import_learned(alone.pipeline, write_npz(export_learned(before.pipeline)))
+    assert alone.pipeline.decider.progress == 0.0
+
+
+def test_the_model_alone_is_judged_until_the_ensemble_is_calibrated(noise: Calibration) -> None:
+    plant = Plant(OnnxDetector(universal_bundle()), replace(OPTIONS, decision=DecisionOptions()))
+    plant.pipeline.calibrate(noise)
+    reports = plant.run(1_600)
+    judged = [report.decision.p_value is not None for report in reports]
+    begins = judged.index(True)
+    assert all(judged[begins:])
+    ensemble = [report.scores.plant is not None for report in reports]
+    assert not any(ensemble[:500])
+    assert all(ensemble[-100:])
+
+
+def test_another_model_is_judged_alone_by_its_own_calibration(noise: Calibration) -> None:
+    plant = Plant(OnnxDetector(universal_bundle()), replace(OPTIONS, decision=DecisionOptions()))
+    plant.run(1_200)
+    assert plant.pipeline.transition.done
+    plant.pipeline.replace_detector(OnnxDetector(universal_bundle()), calibration=noise)
+    assert not plant.pipeline.transition.done
+    assert plant.run(1)[0].scores.plant is None
 
 
 @pytest.mark.parametrize(
