@@ -1,4 +1,4 @@
-"""Which sensors the companions take in, and with whom: sensors that move, in groups of related ones.
+"""Which sensors the companions take in, and with whom: once they were heard for a while, in groups of related ones.
 
 Relations are solved for inside a group only, so that cost grows with the number of sensors, not with its square. A
 plant of up to ``GROUP`` sensors is one group.
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 GROUP = 64
 HISTORY = 150
 """Ticks that are looked at before sensors are taken in."""
-_CHANGES = 10  # a sensor that changed less often has no usual movement yet
 _HEARD = 0.9  # share of the history with a reading
 _LEFT_OUT = 0.03  # share of the readings of a history that may be glitches
 _LARGEST = 1e100  # so that squares of readings are finite
+_STILL = 1e-6  # spread, relative and absolute, of a sensor that has not moved yet
 _LOOK_EVERY = 50
 _RELATED = 0.5  # correlation below which a sensor does not belong to a group that is already half full
 
@@ -29,8 +29,6 @@ class Waiting:
     def __init__(self) -> None:
         self.sensors: tuple[str, ...] = ()
         self._readings: Floats = np.full((HISTORY, 0), np.nan)
-        self._changes = np.zeros(0, np.int64)
-        self._last: Floats = np.zeros(0)
         self._ticks = 0
 
     def follow(self, sensors: tuple[str, ...]) -> None:
@@ -40,16 +38,12 @@ class Waiting:
         place = {name: i for i, name in enumerate(self.sensors)}
         rows = np.array([place.get(name, len(place)) for name in sensors], np.int64)
         self._readings = np.append(self._readings, np.full((HISTORY, 1), np.nan), axis=1)[:, rows]
-        self._changes = np.append(self._changes, 0)[rows]
-        self._last = np.append(self._last, np.nan)[rows]
         self.sensors = sensors
 
     def note(self, value: Floats, usable: Bools) -> None:
         """One tick's readings, where ``usable``."""
         self._readings[self._ticks % HISTORY] = np.where(usable, value, np.nan)
         self._ticks += 1
-        self._changes += usable & np.isfinite(self._last) & (value != self._last)
-        self._last = np.where(usable, value, self._last)
 
     @property
     def due(self) -> bool:
@@ -63,7 +57,7 @@ class Waiting:
         """
         history = self.history()
         known = np.isfinite(history)
-        enough = np.flatnonzero((known.mean(0) >= _HEARD) & (self._changes >= _CHANGES))
+        enough = np.flatnonzero(known.mean(0) >= _HEARD)
         if not len(enough):
             return enough, np.zeros(0), np.zeros(0)
         readings = np.clip(history[:, enough], -_LARGEST, _LARGEST)
@@ -71,8 +65,7 @@ class Waiting:
         furthest = np.nanquantile(distance, 1.0 - _LEFT_OUT, axis=0, method="lower")
         kept = np.where(distance <= furthest, readings, np.nan)
         centre, spread = np.nanmean(kept, axis=0), np.nanstd(kept, axis=0)
-        moves = spread > 1e-9 * np.abs(centre)
-        return enough[moves], centre[moves], spread[moves]
+        return enough, centre, np.maximum(spread, _STILL * np.abs(centre) + _STILL)
 
     def history(self) -> Floats:
         """The last readings [T, W], oldest first, NaN where there was none."""

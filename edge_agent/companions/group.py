@@ -31,10 +31,11 @@ SQUARES = ("own history", "shared history", "relation", "persistence")
 _CLIP = 5.0  # of deviations in all that is learned, of others' deviations, and in what is compared with prototypes
 _LIMIT = 50.0  # of deviations in all that is scored
 _LARGEST = 1e6  # square
+_FEW_CHANGES = 20
 _SPREAD_FLOOR = 1e-2
 _PERSISTENCE = 0.3  # weight of the newest residual in the mean of late (exponentially weighted moving average)
-_WINSOR = 25.0  # largest square, in usual ones, that widens the usual spread
-_SHORT_MEMORY, _LONG_MEMORY = 50.0, 2_000.0  # ticks over which spreads are learned: after a fit, in the long run
+_WINSOR = 400.0  # largest square, in usual ones, that widens the usual spread
+_SHORT_MEMORY, _LONG_MEMORY = 50.0, 20_000.0  # ticks over which spreads are learned: after a fit, in the long run
 _SPREADS_KNOWN = 30  # learned ticks before scores count
 _GROWTH = 0.2  # share of the rows known that is new at the next fit
 _LARGEST_STEP = 2_000.0  # rows between fits in the long run
@@ -89,6 +90,8 @@ class Group:
         self._weights = Weights.none(width)
         self._variance: Floats = np.ones((len(SQUARES), width))
         self._learned: Floats = np.zeros((len(SQUARES), width))  # ticks behind each variance
+        self._changes: Floats = np.zeros(width)
+        self._last: Floats = np.full(width, np.nan)
         self._prototypes = Prototypes(width)
         self._unfitted = 0.0  # rows learned since the last fit
         self._lags: Floats = np.zeros((LAGS, width))
@@ -107,6 +110,8 @@ class Group:
 
     def score(self, value: Floats, usable: Bools, fresh: Bools) -> tuple[GroupScore | None, Seen]:
         """Look at one tick: ``value``, ``usable`` and ``fresh`` [G] in the group's order."""
+        self._changes += fresh & usable & np.isfinite(self._last) & (value != self._last)
+        self._last = np.where(fresh & usable, value, self._last)
         deviation = np.clip((value - self._centre) / self._spread, -_LIMIT, _LIMIT)
         deviation = np.where(usable, deviation, np.nan if self._lags_known == LAGS else 0.0)
         score, residual = None, np.full((len(SQUARES), len(deviation)), np.nan, np.float32)
@@ -198,6 +203,10 @@ class Group:
         self._prototypes.extend(more)
         self._variance = np.append(self._variance, np.ones((len(SQUARES), more)), axis=1)
         self._learned = np.append(self._learned, np.zeros((len(SQUARES), more)), axis=1)
+        self._changes, self._last = (
+            np.append(self._changes, np.zeros(more)),
+            np.append(self._last, np.full(more, np.nan)),
+        )
         self._begin_anew()
 
     def keep(self, which: NDArray[np.int64]) -> None:
@@ -208,6 +217,7 @@ class Group:
         self._moments.keep(which)
         self._prototypes.keep(which)
         self._variance, self._learned = self._variance[:, which], self._learned[:, which]
+        self._changes, self._last = self._changes[which], self._last[which]
         self._begin_anew()
 
     def export(self) -> dict[str, NDArray[Any]]:
@@ -222,6 +232,7 @@ class Group:
             "gram": self._moments.gram[upper].astype(np.float32),
             "variance": self._variance.astype(np.float32),
             "learned": self._learned.astype(np.float32),
+            "changes": self._changes.astype(np.float32),
             **self._prototypes.export(),
         }
 
@@ -242,6 +253,7 @@ class Group:
         group._prototypes.restore(state)
         group.fit()
         group._learned = numbers_in(state, "learned", (len(SQUARES), count), least=0.0)
+        group._changes = numbers_in(state, "changes", (count,), least=0.0)
         return group
 
     def _compare(self, deviation: Floats, usable: Bools, fresh: Bools) -> tuple[Floats, Floats32, Floats]:
@@ -253,7 +265,7 @@ class Group:
         newest = np.clip(residual[1] / usual[1], -_LIMIT, _LIMIT)
         self._late = np.where(fresh, self._late + _PERSISTENCE * (newest - self._late), self._late)
         residual[3] = self._late
-        square = np.minimum((residual / usual) ** 2, _LARGEST)
+        square = np.minimum((residual / usual) ** 2, self._evidence())
         self._squares = np.where(usable, np.where(fresh, square, self._squares), np.nan)
         taught = np.where(fresh, residual, np.nan).astype(np.float32)
         return (
@@ -261,6 +273,13 @@ class Group:
             taught,
             np.where(self._learned >= _SPREADS_KNOWN, self._squares, np.nan),
         )
+
+    def _evidence(self) -> Floats:
+        """The largest square [G] that is believed: what happened once in n ticks has a squared deviation of 2 ln n.
+
+        A pump that was switched twice so far has no usual movement that could make the third time a sensation.
+        """
+        return np.where(self._changes < _FEW_CHANGES, 2.0 * np.log(self._learned[0] + 2.0), _LARGEST)
 
     def _learn_usual(self, deviation: Floats, square: Floats, ticks: int, remember: float) -> None:
         """Means of ``deviation`` and its ``square`` [G] over so many ticks."""

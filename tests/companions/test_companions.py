@@ -69,8 +69,8 @@ def test_an_alarm_takes_back_what_was_still_waiting() -> None:
 def test_what_stays_for_thousands_of_ticks_is_accepted() -> None:
     rig = warmed()
     other = plant(6_500, seed=4) + 10.0 ** np.arange(8).clip(0, 4) * 15.0
-    first = rig.feed(other[:500], alarm=True)
-    last = rig.feed(other[500:], alarm=True)
+    first = rig.feed(other[:500], alarm=True, suspicious=True)
+    last = rig.feed(other[500:], alarm=True, suspicious=True)
     assert np.mean([scores.plant for scores in first]) > 3.0
     assert abs(float(np.mean([scores.plant for scores in last[-300:]]))) < 1.5
 
@@ -156,3 +156,55 @@ def test_the_same_readings_give_the_same_bits() -> None:
     for one, other in zip(first, second, strict=True):
         assert one.score.tobytes() == other.score.tobytes()
         assert one.plant == other.plant
+
+
+def test_a_pump_that_hardly_ever_switches_is_no_sensation_when_it_does() -> None:
+    rig = Rig()
+    rows = NORMAL[:1_200].copy()
+    rows[:, 6] = 1.0
+    rows[600:640, 6] = 0.0
+    found = rig.feed(rows)
+    rows[:, 6] = 0.0
+    switched = rig.feed(rows[1_190:])
+    assert max(float(scores.score[6]) for scores in switched) <= 2.0 * np.log(1_200)
+    assert found[-1].plant is not None
+
+
+def test_a_sensor_that_goes_silent_neither_votes_nor_makes_its_neighbours_odd() -> None:
+    rig, rows = warmed(), NORMAL[1_000:1_400].copy()
+    rows[100, 2] = 0.0
+    rows[101:, 2] = np.nan
+    found = rig.feed(rows, suspicious=True)
+    assert abs(float(np.mean([scores.plant for scores in found[200:]]))) < 1.0
+
+
+def test_fits_go_on_for_ever() -> None:
+    rig = Rig(sensors=3, options=CompanionOptions(remember=500))
+    rig.feed(plant(2_500, sensors=3))
+    mixed = plant(3_500, sensors=3, seed=1)
+    mixed[:, 2] = 2.0 * mixed[:, 0] + np.random.default_rng(0).normal(0, 0.1, len(mixed))  # another relation
+    found = rig.feed(mixed)
+    late = np.mean([scores.members["relation"] for scores in found[-200:] if "relation" in scores.members])
+    assert late < 3.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("groups", np.array([1, 2])),
+        ("groups", np.array(np.inf)),
+        ("group0.names", np.array("s0")),
+        ("group0.rows", np.array(-5.0)),
+        ("group0.sample_seen", np.array(-1)),
+        ("group0.gram", np.array(["x"])),
+        ("group0.spread", np.zeros(8)),
+        ("combination.table", np.full((5, 6), 1e308)),
+        ("combination.members", np.array("x")),
+    ],
+)
+def test_a_hostile_saved_state_is_refused(name: str, value: np.ndarray) -> None:
+    rig, state = warmed(), warmed().companions.export()
+    before = rig.companions.status()
+    with pytest.raises((KeyError, ValueError)):
+        rig.companions.restore(state | {name: value})
+    assert rig.companions.status() == before

@@ -142,14 +142,17 @@ def test_prototypes_stay_within_their_sample() -> None:
     assert prototypes.export()["sample"].shape == (512, 9)
 
 
-def test_sensors_that_stand_still_keep_waiting() -> None:
+def test_sensors_wait_until_they_were_heard_for_a_while() -> None:
     waiting = Waiting()
-    waiting.follow(("moves", "still", "switches twice", "mostly missing"))
+    waiting.follow(("moves", "still", "one glitch", "mostly missing"))
     random = np.random.default_rng(0)
     for tick in range(400):
-        value = np.array((random.normal(), 7.0, float(100 <= tick < 200), random.normal()))
+        value = np.array((random.normal(), 7.0, 1e15 if tick == 350 else random.normal(), random.normal()))
         waiting.note(value, np.array((True, True, True, tick % 4 == 0)))
-    assert [waiting.sensors[i] for i in waiting.ready()[0]] == ["moves"]
+    ready, centre, spread = waiting.ready()
+    assert [waiting.sensors[i] for i in ready] == ["moves", "still", "one glitch"]
+    assert centre == pytest.approx([0.0, 7.0, 0.0], abs=0.3)
+    assert spread == pytest.approx([1.0, 8e-6, 1.0], rel=0.3)
 
 
 def test_groups_are_small_and_hold_related_sensors() -> None:
