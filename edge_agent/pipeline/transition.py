@@ -1,8 +1,8 @@
 """From judging the model alone to judging the ensemble, without a gap in between.
 
 Companions join some hundred ticks after the start, and scores then mean something else. Calibration for the ensemble is
-learned by a second decision beside the one in force, and taken over once it is ready. While there is no calibration at
-all yet, the one in force simply begins again.
+learned by a second decision beside the one in force, and taken over once it is ready. Where the one in force has not
+begun to calibrate, it simply goes on with the ensemble.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Transition:
         self, decider: Decider, snapshot: Snapshot, ensemble: Scores, facts: SensorFacts, decision: Decision
     ) -> bool:
         """One tick on which companions were heard and ``decider`` judged the model alone; True once it is done."""
-        if not decider.calibration.ready:
+        if decider.calibration.progress == 0.0:
             decider.recalibrate(already_settled=True)
             self.done = True
             return True
