@@ -117,10 +117,14 @@ class Daemon:
         period_ns = round(period_s * NS_PER_S)
         port = self.pipeline.port("history", SourceOptions(type="history"))
         first_ns = self.clock.monotonic_ns() - len(values) * period_ns
+        self.pipeline.trusting = True
         for k, row in enumerate(np.asarray(values, dtype=np.float64)):
             tick_ns = first_ns + k * period_ns
             self.pipeline.take(port, Batch(sensors, row, tick_ns))
             self.pipeline.tick(tick_ns)
+        self.pipeline.trusting = False
+        if self.pipeline.companions is not None:
+            self.pipeline.companions.consolidate()
         self.pipeline.intake.close_port("history")
 
     async def run(self) -> int:

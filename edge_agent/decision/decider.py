@@ -90,9 +90,19 @@ class Decider:
         return self._delay if self.calibration.ready else 0
 
     def decide(
-        self, snapshot: Snapshot, scores: Scores, facts: SensorFacts, *, degraded: bool = False, alarmed: bool = False
+        self,
+        snapshot: Snapshot,
+        scores: Scores,
+        facts: SensorFacts,
+        *,
+        degraded: bool = False,
+        alarmed: bool = False,
+        trusted: bool = False,
     ) -> Decision:
-        """Decide on one tick. Normal ticks are learned from, those under alarm (``alarmed``: another's) never."""
+        """Decide on one tick. Normal ticks are learned from, those under alarm (``alarmed``: another's) never.
+
+        ``trusted``: the tick is known to be normal, whatever it looks like.
+        """
         changed = self.quality.update(snapshot)
         self.tails.align(snapshot.sensors)
         self.lasting_tails.align(snapshot.sensors)
@@ -111,8 +121,9 @@ class Decider:
         alarm, incidents = self.process.update(
             snapshot, scores, self._suspects, p_value, event_rate, plant_score, facts, degraded
         )
-        seen = _Seen(snapshot.sensors, raw, mean, scores.valid, row, 1.0 if p_value is None else p_value)
-        self._learn(seen, alarm=alarm or alarmed)
+        doubt = 1.0 if p_value is None or trusted else p_value
+        seen = _Seen(snapshot.sensors, raw, mean, scores.valid, row, doubt)
+        self._learn(seen, alarm=(alarm or alarmed) and not trusted)
         changed += incidents
         incident = self.process.latest_id()
         return Decision(plant_score, p_value, alarm, incident, tuple(changed), not self.calibration.ready)

@@ -101,7 +101,7 @@ class Pipeline:
         self.transition = Transition(self._new_decider)
         self.drift = DriftMonitor(options.drift, options.tick.period) if options.drift.enabled else None
         self.trusting = False
-        """True while what comes is known to be normal, as a history that is run through first."""
+        """True while what comes is known to be normal, as a history that is run through first: all of it is learned."""
         self.ticks = 0
         self.last_report: TickReport | None = None
         self._fallback = fallback
@@ -149,7 +149,7 @@ class Pipeline:
             ensemble = self.companions.score(snapshot, scores, self.monitored)
             scores = ensemble if self.transition.done else scores
         times.append(time.perf_counter_ns())
-        decision = self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded)
+        decision = self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded, trusted=self.trusting)
         if self.companions is not None:
             self._teach(self.companions, snapshot, ensemble, decision)
         if self.drift is not None:
@@ -253,7 +253,7 @@ class Pipeline:
 
     def _teach(self, companions: Companions, snapshot: Snapshot, ensemble: Scores, decision: Decision) -> None:
         if companions.heard and not self.transition.done:
-            self.transition.step(self.decider, snapshot, ensemble, self, decision)
+            self.transition.step(self.decider, snapshot, ensemble, self, decision, trusted=self.trusting)
         if self.trusting:
             companions.settle(snapshot, alarm=False, suspicious=False, delay=0)
             return

@@ -24,16 +24,26 @@ class Transition:
         self.done = False
 
     def step(
-        self, decider: Decider, snapshot: Snapshot, ensemble: Scores, facts: SensorFacts, decision: Decision
+        self,
+        decider: Decider,
+        snapshot: Snapshot,
+        ensemble: Scores,
+        facts: SensorFacts,
+        decision: Decision,
+        *,
+        trusted: bool,
     ) -> bool:
-        """One tick on which companions were heard and ``decider`` judged the model alone; True once it is done."""
+        """One tick on which companions were heard and ``decider`` judged the model alone; True once it is done.
+
+        ``trusted``: the tick is known to be normal.
+        """
         if decider.calibration.progress == 0.0:
             decider.recalibrate(already_settled=True)
             self.done = True
             return True
         if self._next is None:
             self._next = self._new_decider()
-        self._next.decide(snapshot, ensemble, facts, alarmed=decision.alarm)
+        self._next.decide(snapshot, ensemble, facts, alarmed=decision.alarm, trusted=trusted)
         if self._next.calibration.ready:
             decider.judge_as(self._next)
             self._next, self.done = None, True
