@@ -30,6 +30,7 @@ SQUARES = ("own history", "shared history", "relation", "persistence")
 """Members with a square for each sensor, in the order of the arrays."""
 _CLIP = 5.0  # of deviations in all that is learned, of others' deviations, and in what is compared with prototypes
 _LIMIT = 50.0  # of deviations in all that is scored
+_WILD = 1e4  # of deviations in what says how far a sensor usually moves
 _LARGEST = 1e6  # square
 _FEW_CHANGES = 20
 _SPREAD_FLOOR = 1e-2
@@ -51,11 +52,13 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a tick may teach the group: ``deviation`` [G], ``residual`` [4, G] with NaN where there is none.
+    """What a tick may teach the group: deviations [G], hardly limited (``raw``, NaN where there is none) and limited
+    with what is missing filled in; ``residual`` [4, G], NaN where there is none.
 
     ``statement``: which of the group's sensors, centres and spreads this is stated in.
     """
 
+    raw: Floats
     deviation: Floats
     residual: Floats32
     state: Floats32 | None
@@ -112,7 +115,8 @@ class Group:
         """Look at one tick: ``value``, ``usable`` and ``fresh`` [G] in the group's order."""
         self._changes += fresh & usable & np.isfinite(self._last) & (value != self._last)
         self._last = np.where(fresh & usable, value, self._last)
-        deviation = np.clip((value - self._centre) / self._spread, -_LIMIT, _LIMIT)
+        raw = np.where(usable, np.clip((value - self._centre) / self._spread, -_WILD, _WILD), np.nan)
+        deviation = np.clip(raw, -_LIMIT, _LIMIT)
         deviation = np.where(usable, deviation, np.nan if self._lags_known == LAGS else 0.0)
         score, residual = None, np.full((len(SQUARES), len(deviation)), np.nan, np.float32)
         if self._lags_known == LAGS:
@@ -122,7 +126,7 @@ class Group:
             score = GroupScore(squares, None if distance is None else np.where(usable, distance, np.nan))
         self._lags = np.concatenate((deviation[None], self._lags[:-1]))
         self._lags_known = min(self._lags_known + 1, LAGS)
-        return score, Seen(deviation, residual, self._prototypes.state, self._statement)
+        return score, Seen(raw, deviation, residual, self._prototypes.state, self._statement)
 
     def learn(self, seen: Seen, remember: float) -> None:
         """Take in a tick that turned out to be normal, unless it is stated in what no longer holds."""
@@ -132,7 +136,7 @@ class Group:
         self._learn_spreads(seen.residual)
         if seen.state is not None:
             self._prototypes.learn(seen.state, remember)
-        self._learn_usual(seen.deviation, seen.deviation**2, 1, remember)
+        self._learn_usual(seen.raw[None], remember)
         self._append(seen.deviation, True, remember)
 
     def pass_over(self, seen: Seen, remember: float) -> None:
@@ -149,10 +153,10 @@ class Group:
 
     def learn_history(self, values: Floats, remember: float) -> None:
         """Take in a stretch of normal readings [T, G] at once, NaN where there were none."""
-        deviations = np.clip(np.nan_to_num((values - self._centre) / self._spread), -_LIMIT, _LIMIT)
-        if len(deviations) > LAGS:
-            self._learn_usual(deviations.mean(0), (deviations**2).mean(0), len(deviations), remember)
-            levels = np.clip(deviations, -_CLIP, _CLIP)
+        raw = np.clip((values - self._centre) / self._spread, -_WILD, _WILD)
+        if len(raw) > LAGS:
+            self._learn_usual(raw, remember)
+            levels = np.clip(np.nan_to_num(raw), -_CLIP, _CLIP)
             self._moments.learn(levels, np.ones(len(levels) - LAGS, np.bool_), remember)
             self._unfitted += len(levels) - LAGS
 
@@ -281,12 +285,15 @@ class Group:
         """
         return np.where(self._changes < _FEW_CHANGES, 2.0 * np.log(self._learned[0] + 2.0), _LARGEST)
 
-    def _learn_usual(self, deviation: Floats, square: Floats, ticks: int, remember: float) -> None:
-        """Means of ``deviation`` and its ``square`` [G] over so many ticks."""
-        self._ticks = min(self._ticks + ticks, remember)
-        share = ticks / self._ticks
-        self._mean = self._mean + share * (deviation - self._mean)
-        self._square = self._square + share * (square - self._square)
+    def _learn_usual(self, raw: Floats, remember: float) -> None:
+        """Take deviations [T, G] into their mean and mean square; NaN changes nothing."""
+        known = np.isfinite(raw)
+        share = known.sum(0) / min(self._ticks + len(raw), remember)
+        self._ticks = min(self._ticks + len(raw), remember)
+        total = np.maximum(known.sum(0), 1)
+        filled = np.where(known, raw, 0.0)
+        self._mean = self._mean + share * (filled.sum(0) / total - self._mean)
+        self._square = self._square + share * ((filled**2).sum(0) / total - self._square)
 
     def _append(self, deviation: Floats, counts: bool, remember: float) -> None:
         self._run.append(np.clip(deviation, -_CLIP, _CLIP))
