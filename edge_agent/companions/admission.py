@@ -1,4 +1,4 @@
-"""Which sensors the companions take in, and with whom: once they were heard for a while, in groups of related ones.
+"""Which sensors the companions take in, and with whom: once they were heard and have moved, in groups of related ones.
 
 Relations are solved for inside a group only, so that cost grows with the number of sensors, not with its square. A
 plant of up to ``GROUP`` sensors is one group.
@@ -15,7 +15,8 @@ HISTORY = 150
 _HEARD = 0.9  # share of the history with a reading
 _LEFT_OUT = 0.03  # share of the readings of a history that may be glitches
 _LARGEST = 1e100  # so that squares of readings are finite
-_STILL = 1e-6  # spread, relative and absolute, of a sensor that has not moved yet
+_CHANGES = 2  # there and back
+_ROUNDING = 1e-9  # relative spread that is none
 _LOOK_EVERY = 50
 _RELATED = 0.5  # correlation below which a sensor does not belong to a group that is already half full
 
@@ -29,6 +30,11 @@ class Waiting:
     def __init__(self) -> None:
         self.sensors: tuple[str, ...] = ()
         self._readings: Floats = np.full((HISTORY, 0), np.nan)
+        self._changes = np.zeros(0, np.int64)
+        self._last: Floats = np.zeros(0)
+        self._heard: Floats = np.zeros(0)  # readings so far, their mean and sum of squared deviations
+        self._mean: Floats = np.zeros(0)
+        self._squares: Floats = np.zeros(0)
         self._ticks = 0
 
     def follow(self, sensors: tuple[str, ...]) -> None:
@@ -38,12 +44,24 @@ class Waiting:
         place = {name: i for i, name in enumerate(self.sensors)}
         rows = np.array([place.get(name, len(place)) for name in sensors], np.int64)
         self._readings = np.append(self._readings, np.full((HISTORY, 1), np.nan), axis=1)[:, rows]
+        self._changes = np.append(self._changes, 0)[rows]
+        self._last = np.append(self._last, np.nan)[rows]
+        self._heard = np.append(self._heard, 0.0)[rows]
+        self._mean = np.append(self._mean, 0.0)[rows]
+        self._squares = np.append(self._squares, 0.0)[rows]
         self.sensors = sensors
 
     def note(self, value: Floats, usable: Bools) -> None:
         """One tick's readings, where ``usable``."""
         self._readings[self._ticks % HISTORY] = np.where(usable, value, np.nan)
         self._ticks += 1
+        value = np.clip(value, -_LARGEST, _LARGEST)
+        self._changes += usable & np.isfinite(self._last) & (value != self._last)
+        self._last = np.where(usable, value, self._last)
+        self._heard += usable
+        step = np.where(usable, value - self._mean, 0.0)
+        self._mean += step / np.maximum(self._heard, 1.0)
+        self._squares += step * np.where(usable, value - self._mean, 0.0)
 
     @property
     def due(self) -> bool:
@@ -53,11 +71,11 @@ class Waiting:
     def ready(self) -> tuple[NDArray[np.int64], Floats, Floats]:
         """Positions of sensors of which enough is known, and the centre and spread of each.
 
-        A few readings that are furthest out are left out: one glitch must not make a sensor coarse for ever.
+        From the last readings, without the few that are furthest out: one glitch must not make a sensor coarse for
+        ever. A sensor that stood still meanwhile is judged by all it ever did, and must have moved at least once.
         """
         history = self.history()
-        known = np.isfinite(history)
-        enough = np.flatnonzero(known.mean(0) >= _HEARD)
+        enough = np.flatnonzero((np.isfinite(history).mean(0) >= _HEARD) & (self._changes >= _CHANGES))
         if not len(enough):
             return enough, np.zeros(0), np.zeros(0)
         readings = np.clip(history[:, enough], -_LARGEST, _LARGEST)
@@ -65,7 +83,11 @@ class Waiting:
         furthest = np.nanquantile(distance, 1.0 - _LEFT_OUT, axis=0, method="lower")
         kept = np.where(distance <= furthest, readings, np.nan)
         centre, spread = np.nanmean(kept, axis=0), np.nanstd(kept, axis=0)
-        return enough, centre, np.maximum(spread, _STILL * np.abs(centre) + _STILL)
+        ever = np.sqrt(self._squares / np.maximum(self._heard, 1.0))[enough]
+        still = spread <= _ROUNDING * np.abs(centre)
+        centre, spread = np.where(still, self._mean[enough], centre), np.where(still, ever, spread)
+        moves = spread > _ROUNDING * np.abs(centre)
+        return enough[moves], centre[moves], spread[moves]
 
     def history(self) -> Floats:
         """The last readings [T, W], oldest first, NaN where there was none."""

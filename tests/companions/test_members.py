@@ -142,17 +142,18 @@ def test_prototypes_stay_within_their_sample() -> None:
     assert prototypes.export()["sample"].shape == (512, 9)
 
 
-def test_sensors_wait_until_they_were_heard_for_a_while() -> None:
+def test_sensors_wait_until_they_were_heard_and_have_moved() -> None:
     waiting = Waiting()
-    waiting.follow(("moves", "still", "one glitch", "mostly missing"))
+    waiting.follow(("moves", "still", "one glitch", "mostly missing", "moved long ago"))
     random = np.random.default_rng(0)
     for tick in range(400):
-        value = np.array((random.normal(), 7.0, 1e15 if tick == 350 else random.normal(), random.normal()))
-        waiting.note(value, np.array((True, True, True, tick % 4 == 0)))
+        glitch = 1e15 if tick == 350 else random.normal()
+        value = np.array((random.normal(), 7.0, glitch, random.normal(), float(100 <= tick < 200)))
+        waiting.note(value, np.array((True, True, True, tick % 4 == 0, True)))
     ready, centre, spread = waiting.ready()
-    assert [waiting.sensors[i] for i in ready] == ["moves", "still", "one glitch"]
-    assert centre == pytest.approx([0.0, 7.0, 0.0], abs=0.3)
-    assert spread == pytest.approx([1.0, 8e-6, 1.0], rel=0.3)
+    assert [waiting.sensors[i] for i in ready] == ["moves", "one glitch", "moved long ago"]
+    assert centre == pytest.approx([0.0, 0.0, 0.25], abs=0.3)
+    assert spread == pytest.approx([1.0, 1.0, 0.43], rel=0.3)
 
 
 def test_groups_are_small_and_hold_related_sensors() -> None:
