@@ -15,11 +15,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OfflineModel:
-    """A detector, the calibration that came with it, and the edges it was trained with."""
+    """A detector, the calibration that came with it, and the edges and sensors it was trained with (none: any)."""
 
     detector: Detector
     calibration: Calibration | None
     edges: tuple[tuple[str, str, float], ...]
+    sensors: tuple[str, ...]
+
+    def strangers(self, sensors: tuple[str, ...]) -> str | None:
+        """What is to be said when the model and a recording with ``sensors`` do not know each other."""
+        unknown = [name for name in sensors if self.sensors and name not in self.sensors]
+        absent = [name for name in self.sensors if name not in sensors]
+        if not self.sensors or not (unknown or absent):
+            return None
+        name = self.detector.name
+        if len(unknown) == len(sensors):
+            return f"the model {name!r} knows none of these sensors; only companions judge them, expected its own plant"
+        parts = [
+            f"{len(names)} {what} ({', '.join(names[:5])}{' …' if len(names) > 5 else ''})"
+            for names, what in ((unknown, "it does not know"), (absent, "of its own are missing"))
+            if names
+        ]
+        return f"the model {name!r} was trained on other sensors: {' and '.join(parts)}; expect false incidents"
 
 
 def load_model(path: Path | None) -> OfflineModel:
@@ -29,7 +46,8 @@ def load_model(path: Path | None) -> OfflineModel:
 
     bundle = universal_bundle() if path is None else read_bundle(path)
     edges = tuple((edge.sensor, edge.neighbour, edge.weight) for edge in bundle.manifest.edges)
-    return OfflineModel(OnnxDetector(bundle), bundle.calibration, edges)
+    sensors = tuple(sensor.name for sensor in bundle.manifest.sensors)
+    return OfflineModel(OnnxDetector(bundle), bundle.calibration, edges, sensors)
 
 
 def pipeline_options(config: AgentConfig | None) -> PipelineOptions:

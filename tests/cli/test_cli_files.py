@@ -279,3 +279,18 @@ def test_record_keeps_what_was_read_until_ctrl_c(config: Path, modbus_port: int,
         said, complained = process.communicate(timeout=20)
     assert (process.returncode, complained) == (0, "")
     assert said.startswith(f"plc: {len(list(ReadingLogReader(out)))} readings\n")
+
+
+def test_detect_says_when_model_and_recording_do_not_know_each_other(run: Run, normal: Path, tmp_path: Path) -> None:
+    for sensors, told in (
+        (SENSORS, None),
+        (("level", "flow", "speed"), "1 it does not know (pressure) and 1 of its own are missing (speed)"),
+        (("x", "y"), "knows none of these sensors"),
+    ):
+        folder = tmp_path / "-".join(sensors)
+        folder.mkdir()
+        place_files(folder, make_files(sensors=sensors))
+        result = run("detect", normal, "--bundle", folder, "--out", tmp_path / "scores.csv")
+        assert result.exit_code == 0, result.output
+        assert (told or "") in result.stderr
+        assert ("the model" in result.stderr) == (told is not None)

@@ -59,6 +59,8 @@ def detect(
     for warning in recording.warnings:
         click.echo(f"note: {warning}", err=True)
     model = load_model(bundle)
+    if (strangers := model.strangers(recording.sensors)) is not None:
+        click.echo(f"note: {strangers}", err=True)
     config = load_config(config_path, sources_required=False) if config_path is not None else None
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as shown:
         task = shown.add_task("scoring", total=len(recording))
