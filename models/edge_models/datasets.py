@@ -85,6 +85,8 @@ def read_table(path: Path, sensors: Sequence[str] | None = None) -> Table:
     """Read a Parquet recording; ``sensors`` restricts and orders the columns."""
     import pyarrow.parquet as pq
 
+    if not path.exists():
+        raise DataFileError(f"{path}: no such file")
     try:
         table = pq.read_table(path)
     except (OSError, ValueError) as error:

@@ -15,14 +15,16 @@ faults of known kinds put into them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.bundle.store import read_bundle
 from edge_agent.cli.offline_model import OfflineModel, load_model
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.errors import DataFileError
@@ -33,7 +35,9 @@ from edge_agent.recording import Recording, write_table
 from edge_agent.verdict import Feedback
 from edge_models import rehearsal
 from edge_models.faults import KINDS, Detection, detection
+from edge_models.histories.checks import REPEATED
 from edge_models.neighbours import choose_neighbours, partial_correlations
+from edge_models.places import check_new_folder
 from edge_models.recipes.command import AnyReport, as_json, train
 from edge_models.site import SiteOptions
 from edge_models.streaming import score_rows
@@ -139,8 +143,10 @@ def retrain(
     ``champion``: the bundle in use, None for the universal model. ``train``
     makes the challenger, as :func:`~edge_models.recipes.command.train` does. Raises
     :class:`~edge_agent.errors.DataFileError` for a history that holds too little normal operation, and
-    :class:`~edge_agent.errors.BundleError` for a champion that must not be used.
+    :class:`~edge_agent.errors.BundleError` for a champion that must not be used. What
+    is said of the training table is said of ``history``, that rows of false alarms repeat is not said.
     """
+    check_new_folder(out)
     table = read_readings(history)
     rival = load_model(champion)
     chosen = select(table, options)
@@ -150,12 +156,15 @@ def retrain(
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "history.parquet"
         _write_training(table, with_past(past, new), data)
-        trained = train(data, edges, out, options.recipe, options.site, options.int8, say)
+        with _named(data, table.path):
+            trained = train(data, edges, out, options.recipe, options.site, options.int8, say)
+        trained = _retold(trained, data, table.path)
     rehearsal.save(rehearsal.beside(out), table.sensors, rehearsal.drawn(kept, new, options.site.seed))
     judge = _Judge(table, chosen, options)
     before = judge.report("champion", rival)
     after = judge.report("challenger", load_model(out))
     publish, reasons = recommend(before, after)
+    reasons = (*strangers(champion, table.sensors), *reasons)
     return RetrainReport(
         training=trained,
         rows=len(table),
@@ -247,6 +256,21 @@ def _write_training(table: ReadingTable, parts: Sequence[Values], path: Path) ->
     write_table(path, {"timestamp": time_ns.astype("datetime64[ns]"), "run": runs, **columns})
 
 
+@contextmanager
+def _named(written: Path, history: str | Path) -> Iterator[None]:
+    """Nobody can look into the table that is written for training: errors name the history instead."""
+    try:
+        yield
+    except DataFileError as error:
+        raise DataFileError(str(error).replace(str(written), str(history))) from error
+
+
+def _retold(report: AnyReport, written: Path, history: str | Path) -> AnyReport:
+    """The report with the history's place in its warnings, and without that of rows that were repeated on purpose."""
+    told = (text.replace(str(written), str(history)) for text in report.trained.warnings if REPEATED not in text)
+    return replace(report, trained=replace(report.trained, warnings=tuple(told)))
+
+
 # -- judging -------------------------------------------------------------------------------------------------------
 
 
@@ -321,23 +345,39 @@ def _recording(table: ReadingTable, parts: Sequence[Values]) -> Recording:
     return Recording(table.path, table.sensors, values, time_ns, None, run, None, ())
 
 
+def strangers(champion: Path | None, sensors: tuple[str, ...]) -> Iterator[str]:
+    """A reason to distrust the comparison: the champion is of another plant."""
+    known = () if champion is None else read_bundle(champion).manifest.sensors
+    if known and not {sensor.name for sensor in known} & set(sensors):
+        yield (
+            f"the champion knows none of the history's {len(sensors)} sensors, it was trained on {known[0].name!r} and"
+            f" {len(known) - 1} others: is it the bundle in use here?"
+        )
+
+
 # -- recommending --------------------------------------------------------------------------------------------------
 
 
 def recommend(champion: ModelReport, challenger: ModelReport) -> tuple[bool, tuple[str, ...]]:
-    """Whether to publish the challenger, and why: never more false alarms, never clearly blinder, better in one."""
+    """Whether to publish the challenger, and why.
+
+    Never with more false alarms, never clearly blinder on the mean of all kinds of faults, better in one of both. Single
+    kinds are judged on few faults: those that the challenger sees much worse are named, and do not decide.
+    """
     old, new = champion.false_incidents, challenger.false_incidents
     reasons = [f"{new} false incidents on held-out normal readings, the champion {old}"]
-    gained = 0.0
+    gained, lost = 0.0, []
     if champion.auroc is None or challenger.auroc is None:
         reasons.append("too few held-out readings to put faults into: only false alarms were compared")
     else:
         gained = challenger.auroc - champion.auroc
         reasons.append(f"faults told from normal with AUROC {challenger.auroc:.3f}, the champion {champion.auroc:.3f}")
-        reasons += [f"blinder to {kind}: {text}" for kind, text in _lost(champion, challenger)]
+        lost = _lost(champion, challenger)
+        reasons += [f"blinder to {kind}: {text}" for kind, text in lost]
+    listed = ", ".join(kind for kind, _ in lost)
     worse, better = new > old or gained < -_CLEARLY, new < old or gained > _CLEARLY
     reasons.append(
-        "publish: better and nowhere worse"
+        "publish: better on the whole" + (f", though blinder to {listed}" if listed else ", and nowhere clearly worse")
         if better and not worse
         else "keep the champion: " + ("the challenger is worse" if worse else "the challenger is not clearly better")
     )

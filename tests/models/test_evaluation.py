@@ -236,6 +236,27 @@ def test_command_says_what_is_wrong(tmp_path, given, said):
     assert said in result.stderr
 
 
+@pytest.mark.parametrize("option", ["--json", "--plots", "--cache"])
+def test_places_that_cannot_be_written_are_refused_before_measuring(option, tmp_path):
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "results"
+    result = CliRunner().invoke(cli, ["evaluate", "--data", str(tmp_path), "--set", "asd", option, str(place)])
+    assert result.exit_code == 2
+    assert f"{place}: cannot be written: Not a directory; expected a f" in result.stderr
+
+
+def test_nothing_is_left_where_writing_was_tried(tmp_path):
+    arguments = ["--cache", "a/cache", "--plots", "b/plots", "--json", "rows.json"]
+    places = [item if item.startswith("-") else str(tmp_path / item) for item in arguments]
+    assert CliRunner().invoke(cli, ["evaluate", "--data", str(tmp_path), "--set", "asd", *places]).exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_recording_is_no_damaged_one(tmp_path):
+    with pytest.raises(DataFileError, match=r"train\.parquet: no such file"):
+        load(tmp_path, "tep")
+
+
 @pytest.mark.parametrize("name", OPEN_SETS)
 def test_every_set_is_read(recordings, name):
     for entity in load(recordings, name):

@@ -178,6 +178,12 @@ def test_a_missing_table_is_named_with_those_there(values, tmp_path):
         open_history(url)
 
 
+def test_a_missing_database_file_is_refused_and_not_made(tmp_path):
+    with pytest.raises(DataFileError, match=r"gone\.db: no such file"):
+        open_history(f"sqlite:///{tmp_path / 'gone.db'}", select="log")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_password_is_not_shown():
     with pytest.raises(DataFileError) as caught:
         open_history("nosuchdriver://me:secret@host/db", select="log")

@@ -293,6 +293,7 @@ def test_recipe_is_known_in_any_spelling(given, expected):
     [
         ("liner", "did you mean 'linear'"),
         ("pyod:ECOD", "pyod:ECOD: evaluation only"),
+        ("pyod:nonsense", "pyod:nonsense: PyOD has no detector of this name; expected one of pyod:IForest"),
         ("ensemble:linear", "expected two or more different recipes"),
         ("ensemble:linear+linear", "expected two or more different recipes"),
         ("ensemble:linear+hybrid", "none of them hybrid"),
@@ -333,6 +334,15 @@ def test_command_trains_a_recipe_and_detect_runs_it(history, tmp_path):
         cli, ["detect", str(history), "--bundle", str(out), "--out", str(tmp_path / "scores.csv")]
     )
     assert found.exit_code == 0, found.output
+
+
+@pytest.mark.parametrize("given", [("--recipe", "linear"), ("--recipe", "auto"), ("--quantize", "int8"), ()])
+def test_command_refuses_a_folder_that_cannot_be_written_before_any_work(tmp_path, given):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "out"
+    result = CliRunner().invoke(cli, ["train", "--data", str(tmp_path / "gone.csv"), *given, "--out", str(out)])
+    assert result.exit_code == 2
+    assert f"{out}: cannot be written: Not a directory" in result.stderr
 
 
 def test_command_refuses_a_folder_that_is_not_empty_before_any_work(history, tmp_path):

@@ -6,11 +6,13 @@ import shutil
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edge_agent.bundle.manifest import SensorSpec
 from edge_agent.cli.app import cli
 from edge_agent.clock import SystemClock
 from edge_agent.demo.tags import NAMES
@@ -24,7 +26,7 @@ from edge_agent.verdict import Feedback, Incident, IncidentKind, IncidentState, 
 from edge_models import rehearsal
 from edge_models.faults import Detection
 from edge_models.recipes.command import AnyReport
-from edge_models.retraining import ModelReport, RetrainOptions, marked, recommend, retrain, select, with_past
+from edge_models.retraining import ModelReport, RetrainOptions, marked, recommend, retrain, select, strangers, with_past
 from edge_models.site import SiteOptions, TrainReport
 
 S = 1_000_000_000
@@ -120,11 +122,11 @@ def report(name, false=1, auroc=0.8, other=0.8):
     ("challenger", "publish", "why"),
     [
         (report("challenger"), False, "not clearly better"),
-        (report("challenger", false=0), True, "better and nowhere worse"),
+        (report("challenger", false=0), True, "better on the whole, and nowhere clearly worse"),
         (report("challenger", false=2, auroc=0.99), False, "is worse"),
-        (report("challenger", auroc=0.9), True, "better and nowhere worse"),
+        (report("challenger", auroc=0.9), True, "better on the whole, and nowhere clearly worse"),
         (report("challenger", false=0, auroc=0.6), False, "is worse"),
-        (report("challenger", auroc=1.0, other=0.69), True, "better and nowhere worse"),
+        (report("challenger", auroc=1.0, other=0.69), True, "better on the whole, though blinder to replay"),
     ],
 )
 def test_the_recommendation(challenger, publish, why):
@@ -186,7 +188,10 @@ def retrained(kept, tmp_path_factory):
         given.append(read_recording(data))
         with resources.as_file(resources.files("edge_agent.bundle") / "universal") as folder:
             shutil.copytree(folder, out)
-        trained = TrainReport(str(out), 1, 1, COLUMNS, (), (), 0, 1.0, 1.0, 1.0, 0.1, "0" * 64)
+        trained = TrainReport(str(out), 1, 1, COLUMNS, (), (), 0, 1.0, 1.0, 1.0, 0.1, "0" * 64, (
+            f"{data}: 9 % of all blocks of rows occur more than once, expected rows that do not repeat exactly; look",
+            f"{data}: something else",
+        ))  # fmt: skip
         return AnyReport(str(out), recipe, trained)
 
     options = RetrainOptions(SiteOptions(seed=1), margin_s=20.0, kinds=("bias", "noise"))
@@ -227,6 +232,28 @@ def test_the_same_model_gets_the_same_marks_and_is_not_published(retrained):
     assert report.champion.auroc > 0.5
     assert not report.publish
     assert "not clearly better" in report.reasons[-1]
+
+
+def test_what_is_odd_is_told_of_the_history_and_not_that_false_alarms_repeat(retrained, kept):
+    report, _ = retrained
+    assert report.training.trained.warnings == (f"{kept / 'history.db'}: something else",)
+
+
+def test_a_champion_of_another_plant_is_told(monkeypatch):
+    sensors = (SensorSpec("pump", None, (0.0,)), SensorSpec("valve", None, (0.0,)))
+    bundle = SimpleNamespace(manifest=SimpleNamespace(sensors=sensors))
+    monkeypatch.setattr("edge_models.retraining.read_bundle", lambda _path: bundle)
+    (said,) = strangers(Path("champion"), ("a", "b", "c"))
+    assert "knows none of the history's 3 sensors" in said
+    assert not list(strangers(Path("champion"), ("a", "pump")))
+    assert not list(strangers(None, ("a",)))
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_training(kept, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = run("--from-history", kept, "--out", tmp_path / "file" / "out")
+    assert result.exit_code == 2
+    assert "cannot be written: Not a directory" in result.stderr
 
 
 def test_the_report_is_plain_json(retrained):

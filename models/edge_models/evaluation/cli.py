@@ -15,6 +15,7 @@ import click
 
 from edge_agent.errors import ConfigError
 from edge_models.cli import Duration
+from edge_models.places import check_file, check_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +100,11 @@ def evaluate_command(
     from edge_models.evaluation.summary import summarise
 
     torch.set_num_threads(1)
+    for folder in (cache, plots):
+        if folder is not None:
+            check_folder(folder)
+    if json_file is not None:
+        check_file(json_file)
     others = _baselines(detectors, fast)
     chosen = _cases(data, sets, fault_seed)
     ours = _ours(bundle, warmup, recipes, time_budget)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import DataFileError
@@ -24,6 +25,7 @@ class SqlSource:
         if select is None:
             raise DataFileError(f"{_shown(url)}: name a table or give a SELECT statement with --select")
         self.where = f"{_shown(url)}: {select}"
+        _refuse_missing_file(url)
         self._url, self._select = url, select
         with self._result() as result:
             self.names = list(result.keys())
@@ -88,6 +90,17 @@ def _statement(sa: Any, connection: Any, select: str) -> Any:
     table = sa.Table(name, sa.MetaData(), autoload_with=connection, schema=schema or None)
     time = next((table.c[column] for column in (TIME, "time") if column in table.c), None)
     return sa.select(table) if time is None else sa.select(table).order_by(time)
+
+
+def _refuse_missing_file(url: str) -> None:
+    """SQLite would make an empty database of a wrong name. Its own ``file:`` names are left to it."""
+    import sqlalchemy as sa
+
+    parsed = sa.engine.make_url(url)
+    name = parsed.database or ":memory:"
+    in_a_file = parsed.get_backend_name() == "sqlite" and name != ":memory:" and not name.startswith("file:")
+    if in_a_file and not Path(name).is_file():
+        raise DataFileError(f"{name}: no such file, expected a SQLite database")
 
 
 def _shown(url: str) -> str:

@@ -18,13 +18,14 @@ from typing import Any
 from edge_agent.bundle.store import read_bundle
 from edge_agent.bundle.verify import Bundle
 from edge_agent.errors import ConfigError
+from edge_models.places import check_new_folder
 from edge_models.recipes.build import ENSEMBLE, HYBRID, TUNABLE, build, default_options
 from edge_models.recipes.ensemble import EnsembleMember
 from edge_models.recipes.fitting import Say, Settings
 from edge_models.recipes.judging import Judged, judged
 from edge_models.recipes.members import Member
 from edge_models.recipes.plant import Plant, read_plant
-from edge_models.recipes.train import RecipeReport, refuse_used, report_of, write
+from edge_models.recipes.train import RecipeReport, report_of, write
 from edge_models.reporting.record import Setting
 from edge_models.site import SiteOptions, train_site
 
@@ -76,7 +77,7 @@ def train_auto(
     :func:`~edge_models.recipes.train.train_recipe` does.
     """
     begun = clock()
-    refuse_used(out)
+    check_new_folder(out)
     say = progress or (lambda what, share: None)
     say("reading", 0.0)
     plant = read_plant(data, edges, options)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.bundle.store import read_bundle
+from edge_models.places import check_new_folder
 from edge_models.recipes.auto import AutoReport, Candidate, train_auto
 from edge_models.recipes.build import AUTO, HYBRID, check
 from edge_models.recipes.fitting import Say
 from edge_models.recipes.plant import held_out_parts
 from edge_models.recipes.quantise import Quantisation, write_quantised
-from edge_models.recipes.train import RecipeReport, refuse_used, train_recipe
+from edge_models.recipes.train import RecipeReport, train_recipe
 from edge_models.site import SiteOptions, TrainReport, train_site
 
 
@@ -43,7 +44,7 @@ def train(
     :raises ConfigError: no such recipe, or int8 costs too much. :raises DataFileError: the history cannot be used.
     """
     recipe = check(recipe)
-    refuse_used(out)
+    check_new_folder(out)
     if not int8:
         return _trained(data, edges, out, recipe, options, progress)
     with tempfile.TemporaryDirectory() as folder:

@@ -10,8 +10,11 @@ occlusion: how much of it goes away when the sensor is put back to its mean.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
+from importlib import resources
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -44,14 +47,28 @@ def train(plant: Plant, name: str, settings: Settings) -> OutlierMember:
 
 
 def named(name: str) -> str:
-    """PyOD's own spelling of ``name``. :raises ConfigError: it cannot be exported."""
+    """PyOD's own spelling of ``name``. :raises ConfigError: PyOD has none of this name, or it cannot be exported."""
     found = next((key for key in _CONVERTERS if key.lower() == name.lower()), None)
+    if found is None and not _in_pyod(name):
+        raise ConfigError(
+            f"--recipe pyod:{name}: PyOD has no detector of this name; expected one of"
+            f" {', '.join(f'pyod:{key}' for key in _CONVERTERS)}"
+        )
     if found is None:
         raise ConfigError(
             f"--recipe pyod:{name}: evaluation only, since it has no form in the operators of a bundle; expected one of"
             f" {', '.join(f'pyod:{key}' for key in _CONVERTERS)}"
         )
     return found
+
+
+def _in_pyod(name: str) -> bool:
+    """Whether a module of PyOD says that it defines this class; without PyOD nobody can tell, and it may."""
+    if find_spec("pyod") is None:
+        return True
+    pattern = re.compile(rf"^class {re.escape(name)}\(", re.IGNORECASE | re.MULTILINE)
+    modules = (resources.files("pyod") / "models").iterdir()
+    return any(pattern.search(module.read_text("utf-8")) for module in modules if module.name.endswith(".py"))
 
 
 def exportable() -> tuple[str, ...]:

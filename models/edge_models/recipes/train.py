@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.bundle.verify import Bundle
-from edge_agent.errors import DataFileError
+from edge_models.places import check_new_folder
 from edge_models.recipes.build import build, check, default_options
 from edge_models.recipes.fitting import Say, Settings
 from edge_models.recipes.judging import Judged, judged
@@ -58,12 +58,13 @@ def train_recipe(
 ) -> RecipeReport:
     """Train ``recipe`` on the normal history in ``data`` and write a bundle folder to ``out``.
 
-    :raises ConfigError: no such recipe. :raises DataFileError: the history cannot be used, or ``out`` is not empty.
+    :raises ConfigError: no such recipe, or ``out`` cannot be written.
+    :raises DataFileError: the history cannot be used, or ``out`` is not empty.
     """
     begun = time.monotonic()
     say = progress or (lambda what, share: None)
     recipe = check(recipe)
-    refuse_used(out)
+    check_new_folder(out)
     say("reading", 0.0)
     plant = read_plant(data, edges, options)
     say(f"training {recipe}", 0.1)
@@ -97,12 +98,6 @@ def write(
 
     bundle = publish(out, member, plant, Label(options.name, recipe, options.seed, card))
     return report_of(out, recipe, plant, quality, bundle, elapsed_s)
-
-
-def refuse_used(out: Path) -> None:
-    """:raises DataFileError: ``out`` is there and not an empty folder."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataFileError(f"{out}: exists and is not an empty folder, expected a new one for the bundle")
 
 
 def _record(

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from edge_agent.bundle.manifest import SensorSpec, TrainedEdge
 from edge_agent.bundle.store import universal_bundle
 from edge_agent.bundle.verify import Bundle
-from edge_agent.errors import DataFileError
 from edge_agent.inference.onnx import OnnxDetector
 from edge_models.bundling import (
     CALIBRATION_TICKS,
@@ -44,6 +43,7 @@ from edge_models.histories.profile import Profile
 from edge_models.histories.report import check_history
 from edge_models.hybrid import HybridStep
 from edge_models.neighbours import named_edges, read_edges
+from edge_models.places import check_new_folder
 from edge_models.site.card import Facts, card
 from edge_models.site.fitting import fine_tuned, fitted_constants
 from edge_models.site.options import Say, SiteOptions, TrainReport
@@ -63,12 +63,13 @@ def train_site(
 
     ``progress`` is told what is being done and the share of all that is done. Memory does not grow with the length of
     the history. Raises :class:`~edge_agent.errors.DataFileError` for a history that cannot be used, with a line for
-    each reason, and :class:`~edge_agent.errors.BundleError` when ``out`` is not empty.
+    each reason, and for an ``out`` that is not empty; :class:`~edge_agent.errors.ConfigError` for one that cannot be
+    written.
     """
     begun = time.monotonic()
     say = progress or _silent
     say("reading", 0.0)
-    _refuse_used(out)
+    check_new_folder(out)
     history = _opened(data, options)
     declared = [] if edges is None else read_edges(edges, history.sensors)
     report, profile = check_history(history)
@@ -121,11 +122,6 @@ class _Trained:
 
 def _silent(_what: str, _share: float) -> None:
     pass
-
-
-def _refuse_used(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataFileError(f"{out}: exists and is not an empty folder, expected a new one for the bundle")
 
 
 def _opened(data: str | Path, options: SiteOptions) -> History:
