@@ -361,8 +361,8 @@ def strangers(champion: Path | None, sensors: tuple[str, ...]) -> Iterator[str]:
 def recommend(champion: ModelReport, challenger: ModelReport) -> tuple[bool, tuple[str, ...]]:
     """Whether to publish the challenger, and why.
 
-    Never with more false alarms, never clearly blinder on the mean of all kinds of faults, better in one of both. Single
-    kinds are judged on few faults: those that the challenger sees much worse are named, and do not decide.
+    Never with more false alarms, never clearly blinder on the mean of all kinds of faults, better in one of both. A
+    single kind is judged on few faults: those that the challenger sees much worse are named, and do not decide.
     """
     old, new = champion.false_incidents, challenger.false_incidents
     reasons = [f"{new} false incidents on held-out normal readings, the champion {old}"]
