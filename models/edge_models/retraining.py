@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.bundle.store import read_bundle
 from edge_agent.cli.offline_model import OfflineModel, load_model
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.errors import DataFileError
@@ -164,7 +163,8 @@ def retrain(
     before = judge.report("champion", rival)
     after = judge.report("challenger", load_model(out))
     publish, reasons = recommend(before, after)
-    reasons = (*strangers(champion, table.sensors), *reasons)
+    if (strangers := rival.strangers(table.sensors)) is not None:
+        reasons = (f"champion: {strangers}", *reasons)
     return RetrainReport(
         training=trained,
         rows=len(table),
@@ -343,16 +343,6 @@ def _recording(table: ReadingTable, parts: Sequence[Values]) -> Recording:
     run = np.concatenate([np.full(len(part), number) for number, part in enumerate(parts)])
     time_ns = int(table.time_ns[0]) + np.arange(len(values), dtype=np.int64) * table.every_ns
     return Recording(table.path, table.sensors, values, time_ns, None, run, None, ())
-
-
-def strangers(champion: Path | None, sensors: tuple[str, ...]) -> Iterator[str]:
-    """A reason to distrust the comparison: the champion is of another plant."""
-    known = () if champion is None else read_bundle(champion).manifest.sensors
-    if known and not {sensor.name for sensor in known} & set(sensors):
-        yield (
-            f"the champion knows none of the history's {len(sensors)} sensors, it was trained on {known[0].name!r} and"
-            f" {len(known) - 1} others: is it the bundle in use here?"
-        )
 
 
 # -- recommending --------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from edge_models.state import CONTEXT_WIDTH  # noqa: E402
 from edge_models.train_universal import history  # noqa: E402
 
 torch.set_num_threads(1)
+# Small bundles are made by the factory beside the tests of inference.
+sys.path.insert(0, str(Path(__file__).parent.parent / "inference"))
 
 
 def awake_network(seed=0):

@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bundle_factory import make_files
 from click.testing import CliRunner
 
+from edge_agent.bundle.store import place_files
 from edge_agent.cli.app import cli
 from edge_agent.errors import DataFileError
 from edge_models.datasets import OPEN_SETS, Entity, LabelledRun, data_folder, load
@@ -288,6 +290,17 @@ def test_command_measures_model_and_baselines(small_recordings, tmp_path):
     assert rows["universal"]["ranking"]["auroc"] > rows["random"]["ranking"]["auroc"]
     shown = CliRunner().invoke(evaluate_command, [*arguments, "--warmup", "500", "--markdown"])
     assert "| detector | VUS-PR |" in shown.stdout
+
+
+def test_a_bundle_of_another_plant_is_told(small_recordings, tmp_path, monkeypatch):
+    monkeypatch.setattr("edge_models.evaluation.harness.measure", lambda *_given, **_options: {})
+    monkeypatch.setattr("edge_models.evaluation.summary.summarise", lambda _results: [])
+    for sensors, told in (("x", "y"), True), (("a", "y"), False):
+        place_files(tmp_path / sensors[0], make_files(sensors=sensors))
+        arguments = ["--data", small_recordings, "--set", "wsn_suthaharan", "--bundle", tmp_path / sensors[0]]
+        result = CliRunner().invoke(evaluate_command, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, result.output
+        assert ("knows none of the sensors of wsn_suthaharan made; only companions" in result.stderr) is told
 
 
 def test_example_in_the_docs_runs(small_recordings, monkeypatch, capsys):

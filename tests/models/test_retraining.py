@@ -6,13 +6,13 @@ import shutil
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from bundle_factory import make_files
 from click.testing import CliRunner
 
-from edge_agent.bundle.manifest import SensorSpec
+from edge_agent.bundle.store import place_files
 from edge_agent.cli.app import cli
 from edge_agent.clock import SystemClock
 from edge_agent.demo.tags import NAMES
@@ -26,7 +26,7 @@ from edge_agent.verdict import Feedback, Incident, IncidentKind, IncidentState, 
 from edge_models import rehearsal
 from edge_models.faults import Detection
 from edge_models.recipes.command import AnyReport
-from edge_models.retraining import ModelReport, RetrainOptions, marked, recommend, retrain, select, strangers, with_past
+from edge_models.retraining import ModelReport, RetrainOptions, marked, recommend, retrain, select, with_past
 from edge_models.site import SiteOptions, TrainReport
 
 S = 1_000_000_000
@@ -239,14 +239,17 @@ def test_what_is_odd_is_told_of_the_history_and_not_that_false_alarms_repeat(ret
     assert report.training.trained.warnings == (f"{kept / 'history.db'}: something else",)
 
 
-def test_a_champion_of_another_plant_is_told(monkeypatch):
-    sensors = (SensorSpec("pump", None, (0.0,)), SensorSpec("valve", None, (0.0,)))
-    bundle = SimpleNamespace(manifest=SimpleNamespace(sensors=sensors))
-    monkeypatch.setattr("edge_models.retraining.read_bundle", lambda _path: bundle)
-    (said,) = strangers(Path("champion"), ("a", "b", "c"))
-    assert "knows none of the history's 3 sensors" in said
-    assert not list(strangers(Path("champion"), ("a", "pump")))
-    assert not list(strangers(None, ("a",)))
+def test_a_champion_of_another_plant_is_told(kept, retrained, tmp_path, monkeypatch):
+    place_files(tmp_path / "champion", make_files(sensors=("x", "y")))
+    monkeypatch.setattr("edge_models.retraining._Judge.report", lambda _self, name, _model: report(name))
+    challenger = Path(retrained[0].training.out)
+
+    def copy(_data, _edges, out, *_given):
+        shutil.copytree(challenger, out)
+        return replace(retrained[0].training, out=str(out))
+
+    found = retrain(kept, None, tmp_path / "new", tmp_path / "champion", RetrainOptions(margin_s=20.0), train=copy)
+    assert "knows none of these sensors" in found.reasons[0]
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_training(kept, tmp_path):

@@ -107,6 +107,8 @@ def evaluate_command(
         check_file(json_file)
     others = _baselines(detectors, fast)
     chosen = _cases(data, sets, fault_seed)
+    if bundle is not None:
+        _tell_strangers(bundle, chosen)
     ours = _ours(bundle, warmup, recipes, time_budget)
     with _progress() as progress:
         results = measure(
@@ -133,6 +135,22 @@ def _ours(bundle: Path | None, warmup: int | None, recipes: tuple[str, ...], tim
     shown = universal_bundle() if bundle is None else read_bundle(bundle)
     trained = [TrainedAgent(check(recipe), time_budget) for recipe in recipes]
     return [Agent(shown.manifest.name, bundle, warmup), *trained]
+
+
+def _tell_strangers(bundle: Path, chosen: list[Case]) -> None:
+    """A note on standard error where the bundle is of other plants than those that it is measured on."""
+    from edge_agent.cli.offline_model import load_model
+
+    model = load_model(bundle)
+    strangers = [case for case in chosen if model.sensors and not set(model.sensors) & set(case.entity.sensors)]
+    if strangers:
+        names = ", ".join(f"{case.set} {case.entity.name}" for case in strangers[:3])
+        more = f" and {len(strangers) - 3} more" if len(strangers) > 3 else ""
+        click.echo(
+            f"note: the model {model.detector.name!r} knows none of the sensors of {names}{more}; only companions judge"
+            " them, expected plants that it was trained on",
+            err=True,
+        )
 
 
 def _baselines(names: tuple[str, ...], fast: bool) -> list[Subject]:
