@@ -15,8 +15,7 @@ faults of known kinds put into them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from edge_agent.recording import Recording, write_table
 from edge_agent.verdict import Feedback
 from edge_models import rehearsal
 from edge_models.faults import KINDS, Detection, detection
-from edge_models.histories.checks import REPEATED
 from edge_models.neighbours import choose_neighbours, partial_correlations
 from edge_models.places import check_new_folder
 from edge_models.recipes.command import AnyReport, as_json, train
@@ -155,9 +153,8 @@ def retrain(
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "history.parquet"
         _write_training(table, with_past(past, new), data)
-        with _named(data, table.path):
-            trained = train(data, edges, out, options.recipe, options.site, options.int8, say)
-        trained = _retold(trained, data, table.path)
+        site = replace(options.site, gathered_from=str(table.path))
+        trained = train(data, edges, out, options.recipe, site, options.int8, say)
     rehearsal.save(rehearsal.beside(out), table.sensors, rehearsal.drawn(kept, new, options.site.seed))
     judge = _Judge(table, chosen, options)
     before = judge.report("champion", rival)
@@ -254,21 +251,6 @@ def _write_training(table: ReadingTable, parts: Sequence[Values], path: Path) ->
     time_ns = int(table.time_ns[-1]) - np.arange(len(values), dtype=np.int64)[::-1] * table.every_ns
     columns = {name: values[:, i] for i, name in enumerate(table.sensors)}
     write_table(path, {"timestamp": time_ns.astype("datetime64[ns]"), "run": runs, **columns})
-
-
-@contextmanager
-def _named(written: Path, history: str | Path) -> Iterator[None]:
-    """Nobody can look into the table that is written for training: errors name the history instead."""
-    try:
-        yield
-    except DataFileError as error:
-        raise DataFileError(str(error).replace(str(written), str(history))) from error
-
-
-def _retold(report: AnyReport, written: Path, history: str | Path) -> AnyReport:
-    """The report with the history's place in its warnings, and without that of rows that were repeated on purpose."""
-    told = (text.replace(str(written), str(history)) for text in report.trained.warnings if REPEATED not in text)
-    return replace(report, trained=replace(report.trained, warnings=tuple(told)))
 
 
 # -- judging -------------------------------------------------------------------------------------------------------

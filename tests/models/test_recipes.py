@@ -309,6 +309,16 @@ def test_all_names_are_accepted():
     assert set(DEFAULT_MEMBERS) < set(names())
 
 
+def test_rows_that_were_repeated_on_purpose_are_not_told_and_the_place_they_came_from_is(readings, tmp_path):
+    path, repeated = tmp_path / "history.csv", np.concatenate([readings[:300]] * 3)
+    write_table(path, dict(zip(SENSORS, repeated.T, strict=True)))
+    (told,) = (one for one in read_plant(path, None, SiteOptions()).summary.warnings if "more than once" in one)
+    assert str(path) in told
+    gathered = read_plant(path, None, SiteOptions(gathered_from="gateway/history.db")).summary
+    assert gathered.source == "history.db"
+    assert not any("more than once" in one or str(path) in one for one in gathered.warnings)
+
+
 def test_too_many_sensors_are_refused_at_once(tmp_path):
     path = tmp_path / "wide.csv"
     write_table(path, {f"s{number}": np.zeros(70) for number in range(MAX_SENSORS + 1)})

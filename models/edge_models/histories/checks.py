@@ -18,8 +18,6 @@ _FEW_TICKS = 10
 _SHORT = 16
 _SHUFFLED_SHARE = 0.01
 _REPEATED_SHARE = 0.05
-REPEATED = "of all blocks of rows occur more than once"
-"""How the finding of repeated rows says it, after the share."""
 _ALIKE = 0.9999
 _LEAST_ALIKE_ROWS = 32
 _CORRELATED_AT_ONCE = 512
@@ -207,7 +205,7 @@ def _repeats(found: Profile) -> Iterator[Finding]:
         yield warning(
             "repeated_rows",
             found.history.where,
-            f"{100 * share:.0f} % {REPEATED}",
+            f"{100 * share:.0f} % of all blocks of rows occur more than once",
             "rows that do not repeat exactly",
             "look for a part that was exported or appended twice",
         )

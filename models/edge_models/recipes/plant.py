@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.errors import DataFileError
-from edge_models.histories import History, open_history
+from edge_models.histories import History
 from edge_models.histories.findings import Report
 from edge_models.histories.profile import Profile
 from edge_models.histories.report import check_history
 from edge_models.neighbours import partial_correlations, read_edges
 from edge_models.reporting import DataSummary
 from edge_models.site import SiteOptions
+from edge_models.site.reading import opened, warnings_of
 from edge_models.site.sample import Sample, collected, planned
 
 Values = NDArray[np.float64]
@@ -76,7 +77,7 @@ def read_plant(data: str | Path, edges: Path | None, options: SiteOptions) -> Pl
 
     :raises DataFileError: it cannot be read or used, or has too many sensors; a line for each reason.
     """
-    history = _opened(data, options)
+    history = opened(data, options)
     if len(history.sensors) > MAX_SENSORS:
         raise DataFileError(
             f"{history.where}: got {len(history.sensors)} sensors, expected at most {MAX_SENSORS} for this recipe;"
@@ -85,13 +86,13 @@ def read_plant(data: str | Path, edges: Path | None, options: SiteOptions) -> Pl
     declared = () if edges is None else tuple(read_edges(edges, history.sensors))
     report, profile, sample = _sampled(history, options.seed)
     tick_s = history.period_s if history.timed or options.tick_s is not None else None
-    summary = _summary(profile, sample, tick_s, tuple(one.text for one in report.warnings))
+    summary = _summary(profile, sample, tick_s, warnings_of(report, options))
     return plant_of(history.sensors, sample.training, sample.held_out, summary, history.units, declared)
 
 
 def held_out_parts(data: str | Path, options: SiteOptions) -> list[Values]:
     """The parts [T, N] of a history that training holds out, in the sensors' units. Raises as :func:`read_plant`."""
-    return _sampled(_opened(data, options), options.seed)[2].held_out
+    return _sampled(opened(data, options), options.seed)[2].held_out
 
 
 def plant_of(
@@ -150,17 +151,6 @@ def hold(values: Values) -> Values:
     """``values`` [T, N] with every gap filled by the reading before it; NaN only before the first reading."""
     at = np.where(np.isfinite(values), np.arange(len(values))[:, None], 0)
     return np.asarray(np.take_along_axis(values, np.maximum.accumulate(at, axis=0), axis=0), np.float64)
-
-
-def _opened(data: str | Path, options: SiteOptions) -> History:
-    return open_history(
-        data,
-        run_column=options.run_column,
-        tick_s=options.tick_s,
-        select=options.select,
-        units=options.units,
-        names=options.names,
-    )
 
 
 def _sampled(history: History, seed: int) -> tuple[Report, Profile, Sample]:

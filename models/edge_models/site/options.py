@@ -15,6 +15,8 @@ class SiteOptions:
     """What may be chosen. ``run_column`` tells recordings apart; ``tick_s`` None: taken from the timestamps.
 
     ``select``, ``units`` and ``names`` are those of :func:`~edge_models.histories.open_history`.
+    ``gathered_from``: what the history was put together from for this training, with rows of weight several times: it
+    is named in the history's place, and that rows repeat is not told.
     """
 
     run_column: str | None = None
@@ -25,6 +27,7 @@ class SiteOptions:
     select: str | None = None
     units: Path | None = None
     names: str | None = None
+    gathered_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

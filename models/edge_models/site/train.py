@@ -38,7 +38,6 @@ from edge_models.bundling import (
     unpack_weights,
     write_exported,
 )
-from edge_models.histories import History, open_history
 from edge_models.histories.profile import Profile
 from edge_models.histories.report import check_history
 from edge_models.hybrid import HybridStep
@@ -48,6 +47,7 @@ from edge_models.site.card import Facts, card
 from edge_models.site.fitting import fine_tuned, fitted_constants
 from edge_models.site.options import Say, SiteOptions, TrainReport
 from edge_models.site.plant import Plant
+from edge_models.site.reading import opened, warnings_of
 from edge_models.site.sample import SKIPPED_TICKS, Sample, collected, planned
 from edge_models.site.spreads import with_spreads
 from edge_models.state import CONTEXT
@@ -70,7 +70,7 @@ def train_site(
     say = progress or _silent
     say("reading", 0.0)
     check_new_folder(out)
-    history = _opened(data, options)
+    history = opened(data, options)
     declared = [] if edges is None else read_edges(edges, history.sensors)
     report, profile = check_history(history)
     report.refuse_errors()
@@ -87,7 +87,7 @@ def train_site(
     step = HybridStep(network).eval()
     context = with_spreads(step, sample.held_out, plant, context)
     say("calibrating", 0.85)
-    trained = _Trained(profile, sample, plant, step, context, loss, tuple(one.text for one in report.warnings))
+    trained = _Trained(profile, sample, plant, step, context, loss, warnings_of(report, options))
     bundle, scores = _write(out, trained, options)
     say("done", 1.0)
     return TrainReport(
@@ -122,17 +122,6 @@ class _Trained:
 
 def _silent(_what: str, _share: float) -> None:
     pass
-
-
-def _opened(data: str | Path, options: SiteOptions) -> History:
-    return open_history(
-        data,
-        run_column=options.run_column,
-        tick_s=options.tick_s,
-        select=options.select,
-        units=options.units,
-        names=options.names,
-    )
 
 
 def _names(profile: Profile, chosen: NDArray[np.bool_]) -> tuple[str, ...]:
