@@ -1,8 +1,8 @@
 """Joining the members: each one's surprise about the whole plant on one scale, and their weighted mean.
 
 A member's level is the logarithm of its mean square over all sensors, less what that usually is. Logarithms, because
-squares of several members differ by orders of magnitude and the loudest would drown the rest; the mean of the
-logarithms was the best of the ways compared (docs/model.md: p-values, standardised scores, maximum, log of the mean).
+squares of several members differ by orders of magnitude and the loudest would drown the rest; other ways to combine
+gain on some recordings what they lose on others (docs/ablation.md).
 
 A member that misbehaves on normal ticks has no vote: one that gives no finite number, one that always says the same,
 one whose usual level has moved away from where it has long been. Operators' feedback moves the weights: those who

@@ -119,7 +119,7 @@ class Companions:
         self._alarm_ticks = self._alarm_ticks + 1 if alarm else 0
         accepted = self._alarm_ticks >= _ACCEPT_AFTER
         if self._alarm_ticks == _ACCEPT_AFTER:
-            self._accept()
+            self.plant_changed()
         suspicious = suspicious and not accepted
         self._suspicion += (suspicious - self._suspicion) / _SUSPICION_TICKS
         if alarm and not accepted:
@@ -142,8 +142,10 @@ class Companions:
             group.consolidate(self._options.remember)
 
     def plant_changed(self) -> None:
-        """The plant is known to run differently from now on: learn it quickly."""
-        self._accept()
+        """The plant runs differently from now on: learn it quickly."""
+        for group in self._groups:
+            group.fade(_ACCEPTED_WEIGHT)
+        self.combination.settle()
 
     def forget_recent(self) -> None:
         """The stream was interrupted: what carries over ticks begins anew, what was learned stays."""
@@ -232,11 +234,6 @@ class Companions:
 
     def _companion_votes(self) -> bool:
         return any(weight > 0 for name, weight in self.weights().items() if name != MODEL)
-
-    def _accept(self) -> None:
-        for group in self._groups:
-            group.fade(_ACCEPTED_WEIGHT)
-        self.combination.settle()
 
     # -- sensors -----------------------------------------------------------------------------------------------
 

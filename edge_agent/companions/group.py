@@ -8,7 +8,7 @@
                     ├─► relation         ─► residual ─► square ───────────────────┤
                     └─► nearest prototype ─────────────► squared distance ────────┘
 
-What is learned is clipped hard, what is scored hardly. Their spread is learned on ticks that the weights were not
+What is learned is clipped narrowly, what is scored widely. Usual spreads are learned on ticks that the weights were not
 fitted to, and what is learned has been normal for a while: see :class:`edge_agent.companions.companions.Companions`.
 """
 

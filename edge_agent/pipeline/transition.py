@@ -32,23 +32,22 @@ class Transition:
         decision: Decision,
         *,
         trusted: bool,
-    ) -> bool:
-        """One tick on which companions were heard and ``decider`` judged the model alone; True once it is done.
+    ) -> None:
+        """One tick on which companions were heard and ``decider`` judged the model alone.
 
         ``trusted``: the tick is known to be normal.
         """
         if decider.calibration.progress == 0.0:
             decider.recalibrate(already_settled=True)
             self.done = True
-            return True
+            return
         if self._next is None:
             self._next = self._new_decider()
         self._next.decide(snapshot, ensemble, facts, alarmed=decision.alarm, trusted=trusted)
         if self._next.calibration.ready:
             decider.judge_as(self._next)
             self._next, self.done = None, True
-        return self.done
 
     def start_again(self) -> None:
-        """The model was exchanged, or the stream interrupted for good: the model alone is judged for now."""
+        """The model was exchanged: it alone is judged for now."""
         self._next, self.done = None, False

@@ -105,7 +105,7 @@ def write_exported(out: Path, exported: Exported, origin: Origin, card: str, sit
         CALIBRATION: write_npz(_calibration(site)),
         WEIGHTS: exported.weights,
         CARD: card.encode(),
-        LICENSE: _licence(),
+        LICENSE: licence_of_weights(),
     }
     return write_bundle(out, _manifest(origin, site), files)
 
@@ -189,13 +189,13 @@ def _manifest(origin: Origin, site: Site | None) -> Manifest:
         warmup_ticks=WARMUP_TICKS if site is None else 8,
         states=tuple(StateSpec(name, shape) for name, shape in STATES.items()),
         limits=_LIMITS,
-        provenance=Provenance(__version__, _commit(), origin.data_sha256, origin.seed, RECIPE),
+        provenance=Provenance(__version__, commit_of_source(), origin.data_sha256, origin.seed, RECIPE),
         sensors=() if site is None else site.sensors,
         edges=() if site is None else site.edges,
     )
 
 
-def _commit() -> str:
+def commit_of_source() -> str:
     """The commit of the source tree this runs from, if it is one."""
     place = Path(__file__).parent
     try:
@@ -207,5 +207,6 @@ def _commit() -> str:
     return found.stdout.strip()
 
 
-def _licence() -> bytes:
+def licence_of_weights() -> bytes:
+    """The licence that goes into every bundle."""
     return (Path(__file__).parent / "WEIGHTS-LICENSE").read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,16 @@ class _Flat(nn.Module):
 
 def export_onnx(step: HybridStep) -> bytes:
     """The model as one ONNX file with a dynamic number of sensors, weights inside, checked by ``onnx.checker``."""
+    return onnx_bytes(_Flat(step), _example(5), INPUTS, OUTPUTS)
+
+
+def onnx_bytes(module: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """A module of five inputs and any number of states as one ONNX file, checked by ``onnx.checker``.
+
+    ``example``: inputs and states of a few sensors; the first axis of each is left open. Weights are inside.
+    """
     import onnx
 
-    example = _example(5)
     sensors = torch.export.Dim("sensors", min=1, max=1 << 20)
     shapes: Any = tuple({0: sensors} for _ in example[:5])
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -45,13 +53,13 @@ def export_onnx(step: HybridStep) -> bytes:
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            _Flat(step).eval(),
+            module.eval(),
             example,
             dynamo=True,
             opset_version=OPSET,
-            input_names=INPUTS,
-            output_names=OUTPUTS,
-            dynamic_shapes=(*shapes, tuple({0: sensors} for _ in STATES)),
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=(*shapes, tuple({0: sensors} for _ in example[5:])),
             verbose=False,
         )
         path = Path(folder) / "model.onnx"

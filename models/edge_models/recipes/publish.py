@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -37,8 +35,15 @@ from edge_agent.graph.snapshot import Snapshot
 from edge_agent.inference.onnx import OnnxDetector
 from edge_agent.inference.selftest import self_test
 from edge_agent.verdict import Scores
-from edge_models.bundling import CALIBRATION_TICKS, GOLDEN_TICKS, Inputs, _commit, _licence, golden_inputs
-from edge_models.export import OPSET, _forget_origin
+from edge_models.bundling import (
+    CALIBRATION_TICKS,
+    GOLDEN_TICKS,
+    Inputs,
+    commit_of_source,
+    golden_inputs,
+    licence_of_weights,
+)
+from edge_models.export import onnx_bytes
 from edge_models.neighbours import choose_neighbours, named_edges
 from edge_models.recipes.frame import CONTEXT_WIDTH, PlantStep, identities
 from edge_models.recipes.members import Member
@@ -76,7 +81,7 @@ def publish(out: Path, member: Member, plant: Plant, label: Label) -> Bundle:
     table = choose_neighbours(strength, NEIGHBOURS, plant.edges)
     inputs = golden_inputs(_golden_rows(plant), table, identities(len(plant.sensors)))
     edges = tuple(TrainedEdge(*edge) for edge in named_edges(plant.sensors, table, strength))
-    files = {MODEL: export_step(step), LICENSE: _licence(), GOLDEN: write_npz(golden(step, inputs))}
+    files = {MODEL: export_step(step), LICENSE: licence_of_weights(), GOLDEN: write_npz(golden(step, inputs))}
     manifest = _manifest(step, plant, label, edges)
     with tempfile.TemporaryDirectory() as folder:
         draft = files | {CALIBRATION: calibration((), np.zeros((0, 0), np.float32)), CARD: b"draft"}
@@ -154,8 +159,6 @@ def influence(member: Member, plant: Plant) -> Values:
 
 def export_step(step: PlantStep) -> bytes:
     """The step as one ONNX file with an open number of sensors, weights inside, checked by ``onnx.checker``."""
-    import onnx
-
     example = (
         torch.rand(5),
         torch.zeros(5),
@@ -165,28 +168,8 @@ def export_step(step: PlantStep) -> bytes:
         *step.start(5),
     )
     states = [spec.name for spec in step.states]
-    sensors = torch.export.Dim("sensors", min=1, max=1 << 20)
-    shapes: Any = tuple({0: sensors} for _ in INPUTS)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # The exporter's own deprecations.
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            step.eval(),
-            example,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=(*INPUTS, *(f"state.{name}" for name in states)),
-            output_names=(*OUTPUTS, *(f"next_state.{name}" for name in states)),
-            dynamic_shapes=(*shapes, tuple({0: sensors} for _ in states)),
-            verbose=False,
-        )
-        path = Path(folder) / "model.onnx"
-        assert program is not None
-        program.save(path, external_data=False)
-        model = onnx.load(path)
-    _forget_origin(model)
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+    inputs = (*INPUTS, *(f"state.{name}" for name in states))
+    return onnx_bytes(step, example, inputs, (*OUTPUTS, *(f"next_state.{name}" for name in states)))
 
 
 @torch.no_grad()
@@ -240,7 +223,7 @@ def _manifest(step: PlantStep, plant: Plant, label: Label, edges: tuple[TrainedE
         warmup_ticks=step.member.warmup,
         states=step.states,
         limits=_LIMITS,
-        provenance=Provenance(__version__, _commit(), plant.summary.sha256, label.seed, label.recipe),
+        provenance=Provenance(__version__, commit_of_source(), plant.summary.sha256, label.seed, label.recipe),
         sensors=tuple(SensorSpec(name, unit, tuple(row)) for name, unit, row in rows),
         edges=edges,
     )
