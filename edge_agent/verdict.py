@@ -49,10 +49,12 @@ class Severity(StrEnum):
 
 
 class IncidentKind(StrEnum):
-    """``process``: the plant behaves unlike itself. ``data_quality``: readings are missing or wrong."""
+    """``process``: the plant behaves unlike itself. ``data_quality``: readings are missing or wrong. ``rule``: a
+    rule of the user's holds, and no process incident that it belongs to is open."""
 
     PROCESS = "process"
     DATA_QUALITY = "data_quality"
+    RULE = "rule"
 
 
 class IncidentState(StrEnum):
@@ -93,10 +95,58 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """An operator has seen the incident: who, when (wall ns) and what they said."""
+
+    actor: str
+    time_ns: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of how an incident spread: ``sensor`` first stood out at ``tick``, ``after_s`` seconds after the first."""
+
+    sensor: str
+    tick: int
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PatternMatch:
+    """A known attack or fault that the incident looks like.
+
+    ``techniques``: ids of MITRE ATT&CK for ICS, empty for faults. ``confidence``: 0 to 1. ``stages``: names of the
+    stages seen so far, in order.
+    """
+
+    pattern: str
+    title: str
+    techniques: tuple[str, ...]
+    confidence: float
+    stages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarIncident:
+    """An earlier incident that looked alike. ``similarity``: 0 to 1. ``feedback``: what a person said of it."""
+
+    id: str
+    opened_ns: int
+    similarity: float
+    summary: str
+    feedback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """One incident as it stands. ``id`` is a ULID and stays the same from open to closed; times are wall ns.
 
     ``members``: at its worst, how far each member of the ensemble was above what is usual for it, in usual deviations.
+    ``propagation``: in which order sensors began to stand out. ``rules``: names of the user's rules that hold.
+    ``areas``: areas of the plant its sensors are in. ``suppressed``: why nobody is to be disturbed (a maintenance
+    window, an operator's order), None otherwise. ``flapping``: it has opened and closed so often that only the
+    flapping is told. ``reopened``: how often it opened again after it had closed.
     """
 
     id: str
@@ -117,6 +167,15 @@ class Incident:
     series: dict[str, list[float | None]] = field(default_factory=dict)
     degraded: bool = False
     members: Mapping[str, float] = field(default_factory=dict)
+    propagation: tuple[Step, ...] = ()
+    rules: tuple[str, ...] = ()
+    areas: tuple[str, ...] = ()
+    patterns: tuple[PatternMatch, ...] = ()
+    similar: tuple[SimilarIncident, ...] = ()
+    acknowledged: Acknowledgement | None = None
+    suppressed: str | None = None
+    flapping: bool = False
+    reopened: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; times as RFC 3339 UTC text."""
@@ -136,6 +195,18 @@ class Incident:
             "first_mover": self.first_mover,
             "degraded": self.degraded,
             "members": dict(self.members),
+            "rules": list(self.rules),
+            "areas": list(self.areas),
+            "suppressed": self.suppressed,
+            "flapping": self.flapping,
+            "reopened": self.reopened,
+            "acknowledged": None
+            if self.acknowledged is None
+            else {
+                "actor": self.acknowledged.actor,
+                "time": rfc3339(self.acknowledged.time_ns),
+                "note": self.acknowledged.note,
+            },
             "sensors": [
                 {
                     "sensor": part.sensor,
@@ -152,6 +223,29 @@ class Incident:
                 {"sensor": edge.sensor, "neighbour": edge.neighbour, "weight": edge.weight}
                 for edge in self.broken_edges
             ],
+            "propagation": [
+                {"sensor": step.sensor, "tick": step.tick, "after_s": step.after_s} for step in self.propagation
+            ],
+            "patterns": [
+                {
+                    "pattern": match.pattern,
+                    "title": match.title,
+                    "techniques": list(match.techniques),
+                    "confidence": match.confidence,
+                    "stages": list(match.stages),
+                }
+                for match in self.patterns
+            ],
+            "similar": [
+                {
+                    "id": other.id,
+                    "opened": rfc3339(other.opened_ns),
+                    "similarity": other.similarity,
+                    "summary": other.summary,
+                    "feedback": other.feedback,
+                }
+                for other in self.similar
+            ],
             "series": self.series,
         }
 
@@ -162,16 +256,26 @@ class EventKind(StrEnum):
     INCIDENT = "incident"
     STATUS = "status"
     SCORES = "scores"
+    READINGS = "readings"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One message for the sinks. ``body`` is JSON-ready; ``id`` lets a receiver drop a repeated delivery."""
+    """One message for the sinks. ``body`` is JSON-ready; ``id`` lets a receiver drop a repeated delivery.
+
+    ``replayed``: it is old and comes from the outbox after the sink was down; live events go first.
+    """
 
     id: str
     kind: EventKind
     time_ns: int
     body: dict[str, Any]
+    replayed: bool = False
+
+    def message(self) -> dict[str, Any]:
+        """The event as one JSON object, as sinks that have no format of their own send it."""
+        message = {"id": self.id, "kind": self.kind.value, "time": rfc3339(self.time_ns), "body": self.body}
+        return {**message, "replayed": True} if self.replayed else message
 
 
 def rfc3339(wall_ns: int) -> str:

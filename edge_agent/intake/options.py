@@ -36,6 +36,9 @@ class SensorOptions(Options):
         default=None,
         description="Without a reading for this long the sensor counts as missing. Default: as in `intake`.",
     )
+    area: str | None = Field(
+        default=None, max_length=100, description="Part of the plant it belongs to; sinks can be asked for areas."
+    )
     monitor: bool = Field(
         default=True, description="False: the sensor helps to judge its neighbours but raises no incident itself."
     )

@@ -15,7 +15,7 @@ from edge_adapters.file.options import FileOptions, Sync
 from edge_adapters.file.rotating import RotatingFile
 from edge_agent.contract import AdapterContext
 from edge_agent.errors import AdapterError, RetryableAdapterError
-from edge_agent.verdict import Event, rfc3339
+from edge_agent.verdict import Event
 
 _STDOUT: Final = 1
 _PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOENT, errno.ENXIO})
@@ -69,7 +69,7 @@ def _rotating(options: FileOptions) -> RotatingFile:
 
 
 def _line(event: Event) -> bytes:
-    document = {"id": event.id, "kind": event.kind.value, "time": rfc3339(event.time_ns), "body": event.body}
+    document = event.message()
     return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
 
 

@@ -25,7 +25,7 @@ from edge_adapters.webhook.options import PostBody, WebhookOptions, WebhookTls, 
 from edge_agent.clock import NS_PER_S
 from edge_agent.contract import AdapterContext
 from edge_agent.errors import AdapterError, RetryableAdapterError
-from edge_agent.verdict import Event, rfc3339
+from edge_agent.verdict import Event
 
 TIMESTAMP_HEADER: Final = "X-Edge-Agent-Timestamp"
 SIGNATURE_HEADER: Final = "X-Edge-Agent-Signature"
@@ -85,7 +85,7 @@ class WebhookSink:
             return await self._post_each(events, as_array=True)
         key = hashlib.sha256("\n".join(event.id for event in events).encode()).hexdigest()
         try:
-            await self._post([_to_json(event) for event in events], key)
+            await self._post([event.message() for event in events], key)
         except RetryableAdapterError:
             raise
         except AdapterError:
@@ -97,7 +97,7 @@ class WebhookSink:
         """Post one by one; the last refusal, if any."""
         refused: AdapterError | None = None
         for event in events:
-            document = _to_json(event)
+            document = event.message()
             try:
                 await self._post([document] if as_array else document, event.id)
             except RetryableAdapterError:
@@ -143,10 +143,6 @@ class WebhookSink:
     def _unreachable(self, reason: str) -> RetryableAdapterError:
         self._context.disconnected(reason)
         return RetryableAdapterError(f"{self._origin}: {reason}")
-
-
-def _to_json(event: Event) -> dict[str, Any]:
-    return {"id": event.id, "kind": event.kind.value, "time": rfc3339(event.time_ns), "body": event.body}
 
 
 def _refusal(where: str, response: aiohttp.ClientResponse, text: bytes) -> AdapterError:
