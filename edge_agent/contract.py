@@ -25,7 +25,7 @@ from edge_agent.clock import Clock
 from edge_agent.metrics import Metrics
 from edge_agent.options import Duration, Options
 from edge_agent.sample import Batch
-from edge_agent.verdict import Event, EventKind
+from edge_agent.verdict import Event, EventKind, IncidentKind, Severity
 
 
 class StartBehaviour(StrEnum):
@@ -60,6 +60,25 @@ class SourceOptions(Options):
     retry_max: Duration = Field(default=60.0, description="Longest pause between two attempts to start.")
 
 
+class EscalationOptions(Options):
+    """Who is told next when nobody acknowledges an incident."""
+
+    after: Duration = Field(gt=0, description="How long an incident may stay open without being acknowledged.")
+    to: str = Field(description="Name of the sink that is told then, whatever its own severity, areas or digest say.")
+    severity: Severity = Field(default=Severity.LOW, description="Least severity that is escalated.")
+
+
+class DigestOptions(Options):
+    """One summary for each period instead of each event."""
+
+    every: Duration = Field(ge=60, description="Length of the period that one digest covers.")
+    at_once: Severity | None = Field(
+        default=Severity.CRITICAL,
+        description="Least severity of incidents that are told at once all the same; `null`: none are.",
+    )
+    empty: bool = Field(default=False, description="Send a digest also when nothing has happened, as a sign of life.")
+
+
 class SinkOptions(Options):
     """Options every sink has; an adapter's own class derives from this one."""
 
@@ -70,6 +89,33 @@ class SinkOptions(Options):
     )
     events: tuple[EventKind, ...] = Field(
         default=(EventKind.INCIDENT, EventKind.STATUS), description="Kinds of event to deliver to this sink."
+    )
+    severity: Severity = Field(
+        default=Severity.LOW,
+        description="Least severity of incidents told. One that rises to it later is told then; the end of an "
+        "incident that was told is always told.",
+    )
+    areas: tuple[str, ...] = Field(
+        default=(),
+        description="Only incidents with a sensor in one of these areas (`sensors.*.area`), as shell-style patterns; "
+        "none: any.",
+    )
+    sensors: tuple[str, ...] = Field(
+        default=(), description="Only incidents that name one of these sensors, as shell-style patterns; none: any."
+    )
+    kinds: tuple[IncidentKind, ...] = Field(
+        default=tuple(IncidentKind),
+        description="Kinds of incident told. An empty list: only what other sinks escalate to this one.",
+    )
+    suppressed: bool = Field(
+        default=False,
+        description="Tell also incidents that are suppressed by a maintenance window or an operator.",
+    )
+    escalate: EscalationOptions | None = Field(
+        default=None, description="Whom to tell when nobody acknowledges an incident that this sink was told."
+    )
+    digest: DigestOptions | None = Field(
+        default=None, description="Tell one summary a period instead of each incident and status event."
     )
     capacity: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Events kept while the sink is down; beyond it the oldest go."

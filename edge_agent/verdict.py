@@ -251,12 +251,16 @@ class Incident:
 
 
 class EventKind(StrEnum):
-    """What an event is about; sinks choose by it (option ``events``)."""
+    """What an event is about; sinks choose by it (option ``events``).
+
+    ``digest``: summary of a period, for a sink with the option ``digest``.
+    """
 
     INCIDENT = "incident"
     STATUS = "status"
     SCORES = "scores"
     READINGS = "readings"
+    DIGEST = "digest"
 
 
 @dataclass(frozen=True, slots=True)
