@@ -178,6 +178,8 @@ class AdapterContext:
         self.metrics = metrics
         self.log = logging.getLogger(f"edge_agent.{'sink' if sink else 'source'}.{name}")
         self.state = "starting"
+        self.carried: Any = None
+        """What the adapter wants to find again when it is built anew after a failure; the agent does not look at it."""
         self.ever_connected = False
         self._up = (metrics.sink_up if sink else metrics.source_up).labels(name)
         self._quiet_until: dict[str, float] = {}

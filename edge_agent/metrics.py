@@ -199,6 +199,22 @@ class Metrics:
         )
         self.model_swaps = Family(Counter, "edge_agent_model_swaps_total", "Model swaps by outcome.", ("outcome",))
         # Sinks
+        self.events_routed = Family(
+            Counter, "edge_agent_events_routed_total", "Events that a sink is to be told.", ("sink",)
+        )
+        self.events_held_back = Family(
+            Counter,
+            "edge_agent_events_held_back_total",
+            "Events a sink is not told as they happen, by the option that says so.",
+            ("sink", "reason"),
+        )
+        self.escalations = Family(
+            Counter,
+            "edge_agent_escalations_total",
+            "Incidents that nobody acknowledged in time, told to another sink.",
+            ("sink", "to"),
+        )
+        self.digests = Family(Counter, "edge_agent_digests_total", "Digests made.", ("sink",))
         self.events_delivered = Family(
             Counter, "edge_agent_events_delivered_total", "Events acknowledged by the sink.", ("sink",)
         )
@@ -210,6 +226,13 @@ class Metrics:
         )
         self.sink_up = Family(Gauge, "edge_agent_sink_up", "1 while the sink takes events, else 0.", ("sink",))
         self.sink_backlog = Family(Gauge, "edge_agent_sink_backlog", "Events waiting for the sink.", ("sink",))
+        self.sink_parts_lost = Family(
+            Counter,
+            "edge_agent_sink_parts_lost_total",
+            "Parts of events that a sink could not deliver: messages cut short (`truncated`), points or rows that the "
+            "far side refused (`refused`).",
+            ("sink", "reason"),
+        )
         # Store
         self.store_bytes = Family(
             Counter, "edge_agent_store_written_bytes_total", "Bytes written to the agent's own files.", ("store",)

@@ -1,0 +1,165 @@
+"""A connection to a syslog receiver over TCP or TLS.
+
+Syslog has no acknowledgement. The most that can be known is what the other machine's TCP has acknowledged, and whether
+the receiver has closed the connection meanwhile; both are looked at here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import socket
+import ssl
+import struct
+import termios
+from typing import Final
+
+from edge_agent.errors import RetryableAdapterError
+
+_FIRST_LOOK_S: Final = 0.0005
+_LONGEST_LOOK_S: Final = 0.05
+_CLOSE_S: Final = 1.0
+_KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+
+
+class Stream(asyncio.Protocol):
+    """One connection. ``lost``: why it is no more. ``reset``: it broke off, so the receiver may have read less than
+    its machine took; a receiver that ends in order has read everything (RFC 1122, 4.2.2.13)."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        self.lost: str | None = None
+        self.reset = False
+        self.gone = asyncio.Event()
+        self._address = address
+        self._timeout_s = timeout_s
+        self._transport: asyncio.Transport | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    @classmethod
+    async def open(
+        cls, host: str, port: int, address: str, timeout_s: float, tls: ssl.SSLContext | None, server_name: str | None
+    ) -> Stream:
+        """Connect. :raises RetryableAdapterError: not reachable, or its certificate is not trusted."""
+        loop = asyncio.get_running_loop()
+        stream = cls(address, timeout_s)
+        name = (server_name or host) if tls is not None else None
+        try:
+            async with asyncio.timeout(timeout_s):
+                await loop.create_connection(lambda: stream, host, port, ssl=tls, server_hostname=name)
+        except TimeoutError as error:
+            raise RetryableAdapterError(f"{address}: no connection within {timeout_s:g} s") from error
+        except ssl.SSLCertVerificationError as error:
+            raise RetryableAdapterError(
+                f"{address}: its certificate is not trusted: {error.verify_message}; see `tls.ca_file` and "
+                "`tls.server_name`"
+            ) from error
+        except (OSError, UnicodeError) as error:
+            raise RetryableAdapterError(f"{address}: cannot connect: {_reason(error)}") from error
+        return stream
+
+    # -- asyncio.Protocol --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=0)  # "writable" then means: everything has gone to the kernel
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    def data_received(self, data: bytes) -> None:
+        """A syslog receiver says nothing; if it does, it is not for us."""
+
+    def eof_received(self) -> bool:
+        self._ended("the receiver has closed the connection")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.reset = self.reset or (exc is not None and self.lost is None)
+        self._ended("the connection was closed" if exc is None else _reason(exc))
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    # -- ours --------------------------------------------------------------------------------------------------
+
+    async def send(self, data: bytes) -> None:
+        """Send, and return when the other machine has acknowledged all of it and the connection still stands.
+
+        :raises RetryableAdapterError: it may not have arrived; the connection is of no more use.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                # What the receiver did meanwhile is seen before anything is written into a dead connection.
+                await asyncio.sleep(0)
+                self._check()
+                assert self._transport is not None
+                self._transport.write(data)
+                await self._writable.wait()
+                await self._acknowledged()
+        except TimeoutError as error:
+            self._abort(f"no acknowledgement within {self._timeout_s:g} s")
+            raise RetryableAdapterError(
+                f"{self._address}: the receiver's machine acknowledged nothing within {self._timeout_s:g} s"
+            ) from error
+        except BaseException:
+            # Half of a message may have been sent: nothing can follow it.
+            self._abort("given up in the middle of a message")
+            raise
+
+    async def close(self) -> None:
+        """Say goodbye, so that the receiver knows that nothing is missing."""
+        if self._transport is None or self.lost is not None:
+            return
+        self._transport.close()
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self.gone.wait()
+        except TimeoutError:
+            self._transport.abort()
+
+    async def _acknowledged(self) -> None:
+        pause_s = _FIRST_LOOK_S
+        while True:
+            self._check()
+            if self._unacknowledged() == 0:
+                break
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_LOOK_S)
+        await asyncio.sleep(0)
+        self._check()
+
+    def _unacknowledged(self) -> int:
+        """Bytes that the other machine has not acknowledged yet (``SIOCOUTQ``, tcp(7))."""
+        assert self._transport is not None
+        sock = self._transport.get_extra_info("socket")
+        try:
+            answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        except (OSError, ValueError) as error:
+            raise RetryableAdapterError(f"{self._address}: {_reason(error)}") from error
+        return int(struct.unpack("i", answer)[0])
+
+    def _check(self) -> None:
+        if self.lost is not None:
+            raise RetryableAdapterError(f"{self._address}: {self.lost}")
+
+    def _abort(self, why: str) -> None:
+        self.reset = self.reset or self.lost is None
+        self._ended(why)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _ended(self, why: str) -> None:
+        if self.lost is None:
+            self.lost = why
+        self._writable.set()
+        self.gone.set()
+
+
+def _reason(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
