@@ -15,9 +15,9 @@ import orjson
 from pydantic import Field
 
 from edge_agent.clock import NS_PER_S, Clock
+from edge_agent.durable import quarantine
 from edge_agent.errors import StoreError
 from edge_agent.graph.snapshot import Snapshot
-from edge_agent.history.quarantine import quarantine
 from edge_agent.history.readings import ReadingRows, ReadingSampler, ReadingsOptions
 from edge_agent.history.store import COMPANIONS, EventRow, FeedbackRow, IncidentRow, RingStore, split_by_size
 from edge_agent.metrics import Metrics

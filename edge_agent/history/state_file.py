@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from contextlib import suppress
 from pathlib import Path
 
 from edge_agent.clock import Clock, SystemClock
+from edge_agent.durable import make_folder, quarantine, sync_folder, write_durably
 from edge_agent.errors import StoreError
-from edge_agent.history.quarantine import quarantine
 
 _MAGIC = b"EDGESTATE1\n"
 _HEADER = len(_MAGIC) + 32 + 8
@@ -38,10 +37,10 @@ class StateFile:
         content = _MAGIC + hashlib.sha256(payload).digest() + len(payload).to_bytes(8, "big") + payload
         temporary = self.path.with_name(self.path.name + ".new")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            _write_durably(temporary, content)
+            make_folder(self.path.parent)
+            write_durably(temporary, content)
             temporary.replace(self.path)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         except OSError as error:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -76,18 +75,3 @@ def _damage(content: bytes) -> str | None:
     if hashlib.sha256(content[_HEADER:]).digest() != digest:
         return "checksum does not match"
     return None
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
