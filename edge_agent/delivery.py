@@ -12,7 +12,7 @@ from edge_agent.channel import Channel, Full
 from edge_agent.contract import AdapterContext, Sink, SinkOptions, StartBehaviour
 from edge_agent.errors import AdapterError, RetryableAdapterError
 from edge_agent.metrics import Metrics
-from edge_agent.verdict import Event
+from edge_agent.verdict import Event, EventKind
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class SinkRunner:
         self.context = context
         self.channel: Channel[Event] = Channel(options.capacity, Full.DROP_OLDEST)
         self._build = build
-        self._wanted = frozenset(options.events)
+        self._wanted = frozenset(options.events) | ({EventKind.DIGEST} if options.digest is not None else set())
         self._in_hand: list[Event] = []
         self._attempt = 0
         self._finishing = asyncio.Event()

@@ -77,7 +77,12 @@ class Control:
                 for name, runner in daemon.sources.items()
             },
             "sinks": {
-                name: {"type": runner.options.type, "state": runner.context.state, "backlog": runner.backlog}
+                name: {
+                    "type": runner.options.type,
+                    "state": runner.context.state,
+                    "backlog": runner.backlog,
+                    **daemon.telling.describe(name),
+                }
                 for name, runner in daemon.sinks.items()
             },
         }

@@ -28,6 +28,7 @@ from edge_agent.daemon.learned import export_learned, import_learned
 from edge_agent.daemon.memory import release_memory
 from edge_agent.daemon.models import Model, Models
 from edge_agent.daemon.parts import Parts
+from edge_agent.daemon.telling import Telling
 from edge_agent.daemon.tracing import Tracer
 from edge_agent.delivery import SinkRunner
 from edge_agent.errors import ConfigError, StoreError
@@ -76,6 +77,8 @@ class Daemon:
         self._rng = random.Random(seed)
         self._new_id = UlidMaker(self._rng)
         self._learned_file = StateFile(data_dir / "learned.npz")
+        file = StateFile(data_dir / "notify.json")
+        self.telling = Telling(config.sinks, self.sinks, self.clock, self.metrics, file, config.agent.name)
         self._listeners: list[Callable[[TickReport], None]] = []
         self._tracer = Tracer(self.otlp)
         self._publish: Callable[[Event], None] | None = None
@@ -141,10 +144,12 @@ class Daemon:
             async with self.parts as parts:
                 for name in self.config.sinks:
                     self.start_sink(name)
+                await self.telling.restore(self.history)
                 for name in self.config.sources:
                     self.start_source(name)
                 parts.start("ticks", self._tick_loop())
                 parts.start("watchdog", self._watchdog())
+                parts.start("notifications", self.telling.run())
                 parts.start("learned state", self._save_learned())
                 parts.start("memory", _release_memory_soon())
                 self.notifier.ready(self.one_line())
@@ -296,8 +301,7 @@ class Daemon:
         event.body.setdefault("agent", self.config.agent.name)
         if self._publish is not None:
             self._publish(event)
-        for sink in self.sinks.values():
-            sink.offer(event)
+        self.telling.tell(event)
 
     def _scores_event(self, report: TickReport) -> Event:
         scores = {
@@ -360,6 +364,8 @@ class Daemon:
         parts.stuck += await parts.cancel(parts.running("source "), self.config.agent.stop_timeout)
         parts.stuck += await parts.cancel(["ticks", "memory"], _LAST_S)
         await self._last_ticks()
+        await parts.cancel(["notifications"], _LAST_S)
+        await self.telling.save()
         await parts.finish(["learned state"], max(deadline - now(), _LAST_S))
         await self.save_learned()
         for runner in self.sinks.values():

@@ -50,6 +50,7 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
         await daemon.replace_sink(name)
     for name in difference.sinks.added:
         daemon.start_sink(name)
+    daemon.telling.configure(new.sinks)
     for name in (*difference.sources.changed, *difference.sources.added):
         daemon.start_source(name)
     pipeline = daemon.pipeline

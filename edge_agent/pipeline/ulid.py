@@ -17,3 +17,8 @@ class UlidMaker:
         """A new id of 26 characters for ``wall_ns``."""
         number = ((max(wall_ns, 0) // 1_000_000) % (1 << 48)) << 80 | self._rng.getrandbits(80)
         return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def derived_ulid(wall_ns: int, what: str) -> str:
+    """The id of ``what`` at ``wall_ns``: always the same for the same, so that repeating an event is seen as such."""
+    return UlidMaker(random.Random(what))(wall_ns)
