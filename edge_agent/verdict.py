@@ -15,6 +15,12 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
+MODEL = "model"
+"""Name of the member of the ensemble that is the model of the bundle."""
+SENSOR_MEMBERS = ("own history", "shared history", "relation", "persistence", MODEL)
+"""Members of the ensemble that score single sensors, in the order of :attr:`Scores.member_scores`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scores:
     """Output of a detector for one tick; arrays are aligned with the snapshot's sensors (N), neighbours K.
@@ -26,6 +32,8 @@ class Scores:
     ``plant``: log score of the whole plant by all members of the ensemble, about 0 on normal data; None where a single
     detector says nothing of it. ``members``: how far each member is above what is usual for it, in usual deviations.
     ``member_levels`` [M]: log score of each member, about 0 on normal data, NaN without a vote; None as ``plant``.
+    ``member_scores`` [5, N]: scores by ``SENSOR_MEMBERS``; ``forecasts`` [3, N]: the value that the first three of them
+    expected, in the sensor's unit. NaN where one says nothing; None as ``plant``.
     """
 
     score: Floats
@@ -37,6 +45,8 @@ class Scores:
     plant: float | None = None
     members: Mapping[str, float] = field(default_factory=dict)
     member_levels: NDArray[np.float64] | None = None
+    member_scores: NDArray[np.float64] | None = None
+    forecasts: NDArray[np.float64] | None = None
 
 
 class Severity(StrEnum):
@@ -72,9 +82,31 @@ class Feedback(StrEnum):
     FALSE_ALARM = "false_alarm"
 
 
+class Finding(StrEnum):
+    """What a sensor does that it should not, told from its readings and what was expected of them.
+
+    ``repeats``: the very values of a stretch some time ago. ``above``, ``below``: only off what was expected.
+    """
+
+    RISES = "rises"
+    FALLS = "falls"
+    JUMPS_UP = "jumps_up"
+    JUMPS_DOWN = "jumps_down"
+    STANDS_STILL = "stands_still"
+    REPEATS = "repeats"
+    RESTLESS = "restless"
+    CALM = "calm"
+    ABOVE = "above"
+    BELOW = "below"
+
+
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """One sensor's part in an incident. ``share`` is its part of the score (0 to 1); values in ``unit``."""
+    """One sensor's part in an incident. ``share`` is its part of the score (0 to 1); values in ``unit``.
+
+    ``scale``: usual deviation from what is expected. ``finding``: a :class:`Finding`, or in a data-quality incident the
+    name of the flag. ``judged_by``: member of the ensemble whose expectation is told, the one most surprised.
+    """
 
     sensor: str
     share: float
@@ -83,6 +115,9 @@ class Contribution:
     expected: float | None
     unit: str | None
     reason: str
+    scale: float | None = None
+    finding: str | None = None
+    judged_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +182,9 @@ class Incident:
     ``areas``: areas of the plant its sensors are in. ``suppressed``: why nobody is to be disturbed (a maintenance
     window, an operator's order), None otherwise. ``flapping``: it has opened and closed so often that only the
     flapping is told. ``reopened``: how often it opened again after it had closed.
+
+    ``series`` and ``expected_series``: what its worst sensors read, and what was expected of them, for plotting: values
+    ``series_step_s`` apart, the first one at ``series_first_ns``.
     """
 
     id: str
@@ -176,6 +214,9 @@ class Incident:
     suppressed: str | None = None
     flapping: bool = False
     reopened: int = 0
+    expected_series: dict[str, list[float | None]] = field(default_factory=dict)
+    series_first_ns: int | None = None
+    series_step_s: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; times as RFC 3339 UTC text."""
@@ -216,6 +257,9 @@ class Incident:
                     "expected": part.expected,
                     "unit": part.unit,
                     "reason": part.reason,
+                    "scale": part.scale,
+                    "finding": part.finding,
+                    "judged_by": part.judged_by,
                 }
                 for part in self.contributions
             ],
@@ -247,6 +291,9 @@ class Incident:
                 for other in self.similar
             ],
             "series": self.series,
+            "expected_series": self.expected_series,
+            "series_first": None if self.series_first_ns is None else rfc3339(self.series_first_ns),
+            "series_step_s": self.series_step_s,
         }
 
 

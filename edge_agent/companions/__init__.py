@@ -4,8 +4,9 @@ They look at what the model looks at, each from one side, and need no training: 
 for the members and :mod:`edge_agent.companions.combination` for how their scores are joined with the model's.
 """
 
-from edge_agent.companions.combination import MODEL, Combination
+from edge_agent.companions.combination import Combination
 from edge_agent.companions.companions import MEMBERS, Companions
 from edge_agent.companions.options import CompanionOptions
+from edge_agent.verdict import MODEL
 
 __all__ = ["MEMBERS", "MODEL", "Combination", "CompanionOptions", "Companions"]

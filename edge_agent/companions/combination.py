@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from edge_agent.companions.saved import names_in, numbers_in
 
-MODEL = "model"
-"""Name of the member that is the model of the bundle."""
 _SLOW, _FAST = 5_000.0, 500.0  # ticks over which the usual level is learned, and over which it is watched
 _KNOWN = 50.0  # ticks before a level is believed to be usual
 _WINSOR = 4.0  # largest square, in variances, that widens what is usual

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.companions.admission import GROUP, Waiting, grouped
-from edge_agent.companions.combination import MODEL, Combination
+from edge_agent.companions.combination import Combination
+from edge_agent.companions.experts import EXPERTS
 from edge_agent.companions.group import SQUARES, Group, GroupScore, Seen
 from edge_agent.companions.options import CompanionOptions
 from edge_agent.companions.saved import numbers_in
 from edge_agent.graph.snapshot import Snapshot
-from edge_agent.verdict import Scores
+from edge_agent.verdict import MODEL, Scores
 
 PROTOTYPE = "prototype"
 MEMBERS = (*SQUARES, PROTOTYPE, MODEL)
@@ -98,7 +99,7 @@ class Companions:
             self._look(group, rows, snapshot.value, usable, fresh)
             for group, rows in zip(self._groups, self._rows, strict=True)
         ]
-        squares, distance = self._gather([score for score, _ in found], len(snapshot))
+        squares, distance, forecasts = self._gather([score for score, _ in found], len(snapshot))
         levels = self._levels(squares, distance, scores, counts)
         self._lesson = _Lesson(tuple(zip(self._groups, (seen for _, seen in found), strict=True)), levels)
         if not self.heard:
@@ -109,7 +110,22 @@ class Companions:
             plant=self.combination.combined(levels),
             members=self.combination.surprise(levels),
             member_levels=self.combination.relative(levels),
+            member_scores=np.concatenate((squares, np.where(scores.valid, scores.score, np.nan)[None])),
+            forecasts=forecasts,
         )
+
+    def relations(self, sensor: int, most: int) -> list[tuple[int, float, float]]:
+        """The ``most`` sensors (indices) that the relation leans on most for ``sensor``, as at the tick just scored.
+
+        With each its share of all weights, and by how much its reading moves what is expected, in the sensor's unit.
+        """
+        for group, rows in zip(self._groups, self._rows, strict=True):
+            place = np.flatnonzero(rows == sensor)
+            if len(place):
+                weight, pull = group.relation(int(place[0]))
+                heaviest = [k for k in np.argsort(-weight, kind="stable")[:most].tolist() if rows[k] >= 0 < weight[k]]
+                return [(int(rows[k]), float(weight[k] / weight.sum()), float(pull[k])) for k in heaviest]
+        return []
 
     def settle(self, snapshot: Snapshot, *, alarm: bool, suspicious: bool, delay: int) -> None:
         """What was decided on the tick just scored. Ticks teach ``delay`` ticks later, unless an alarm comes first.
@@ -193,16 +209,18 @@ class Companions:
         there = rows >= 0
         return group.score(value[rows], usable[rows] & there, fresh[rows] & there)
 
-    def _gather(self, found: list[GroupScore | None], count: int) -> tuple[Floats, Floats]:
-        """Squares [4, N] and distances [N] of all sensors; NaN where nothing is said."""
+    def _gather(self, found: list[GroupScore | None], count: int) -> tuple[Floats, Floats, Floats]:
+        """Squares [4, N], distances [N] and forecasts [3, N] of all sensors; NaN where nothing is said."""
         squares, distance = np.full((len(SQUARES), count), np.nan), np.full(count, np.nan)
+        forecasts = np.full((EXPERTS, count), np.nan)
         for score, rows in zip(found, self._rows, strict=True):
             if score is not None:
                 there = rows >= 0
                 squares[:, rows[there]] = score.squares[:, there]
+                forecasts[:, rows[there]] = score.forecasts[:, there]
                 if score.distance is not None:
                     distance[rows[there]] = score.distance[there]
-        return squares, distance
+        return squares, distance, forecasts
 
     def _levels(self, squares: Floats, distance: Floats, scores: Scores, counts: Bools) -> Floats:
         means = [_mean(square, counts) for square in squares]

@@ -20,6 +20,7 @@ from edge_agent.companions.moments import LAGS, Moments
 
 _RIDGE = 10.0  # in rows: what so many rows of pure noise would add
 RELATED_LAGS = 2
+EXPERTS = 3
 
 Floats = NDArray[np.float64]
 

@@ -21,12 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.companions.admission import GROUP
-from edge_agent.companions.experts import Weights, fit
+from edge_agent.companions.experts import RELATED_LAGS, Weights, fit
 from edge_agent.companions.moments import LAGS, Moments
 from edge_agent.companions.prototypes import Prototypes
 from edge_agent.companions.saved import names_in, numbers_in
+from edge_agent.verdict import SENSOR_MEMBERS
 
-SQUARES = ("own history", "shared history", "relation", "persistence")
+SQUARES = SENSOR_MEMBERS[:-1]
 """Members with a square for each sensor, in the order of the arrays."""
 _CLIP = 5.0  # of deviations in all that is learned, of others' deviations, and in what is compared with prototypes
 _LIMIT = 50.0  # of deviations in all that is scored
@@ -67,9 +68,13 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class GroupScore:
-    """``squares`` [4, G]: about 1 on normal data, NaN where nothing can be said. ``distance`` [G]: to a prototype."""
+    """``squares`` [4, G]: about 1 on normal data, NaN where nothing can be said. ``distance`` [G]: to a prototype.
+
+    ``forecasts`` [3, G]: what each expert expected, in the sensors' units.
+    """
 
     squares: Floats
+    forecasts: Floats
     distance: Floats32 | None
 
 
@@ -120,13 +125,24 @@ class Group:
         deviation = np.where(usable, deviation, np.nan if self._lags_known == LAGS else 0.0)
         score, residual = None, np.full((len(SQUARES), len(deviation)), np.nan, np.float32)
         if self._lags_known == LAGS:
-            deviation, residual, squares = self._compare(deviation, usable, fresh & usable)
+            deviation, residual, squares, expected = self._compare(deviation, usable, fresh & usable)
         distance = self._prototypes.distance(np.clip(deviation, -_CLIP, _CLIP).astype(np.float32))
         if self._lags_known == LAGS:
-            score = GroupScore(squares, None if distance is None else np.where(usable, distance, np.nan))
+            forecasts = self._centre + self._spread * expected
+            score = GroupScore(squares, forecasts, None if distance is None else np.where(usable, distance, np.nan))
         self._lags = np.concatenate((deviation[None], self._lags[:-1]))
         self._lags_known = min(self._lags_known + 1, LAGS)
         return score, Seen(raw, deviation, residual, self._prototypes.state, self._statement)
+
+    def relation(self, place: int) -> tuple[Floats, Floats]:
+        """How much each sensor weighs in the relation of the one at ``place`` [G], and how far it moves it now [G].
+
+        The latter in the unit of the one at ``place``, as at the tick scored last.
+        """
+        near = RELATED_LAGS + 1
+        weights = self._weights.relation[:-1, place].reshape(near, len(self.names))
+        pull = (weights * np.clip(self._lags[:near], -_CLIP, _CLIP)).sum(0)
+        return np.abs(weights).sum(0), pull * self._spread[place]
 
     def learn(self, seen: Seen, remember: float) -> None:
         """Take in a tick that turned out to be normal, unless it is stated in what no longer holds."""
@@ -260,8 +276,11 @@ class Group:
         group._changes = numbers_in(state, "changes", (count,), least=0.0)
         return group
 
-    def _compare(self, deviation: Floats, usable: Bools, fresh: Bools) -> tuple[Floats, Floats32, Floats]:
-        """Deviations with what is missing filled in, residuals [4, G] to learn from, and squares [4, G]."""
+    def _compare(self, deviation: Floats, usable: Bools, fresh: Bools) -> tuple[Floats, Floats32, Floats, Floats]:
+        """Deviations with what is missing filled in, residuals [4, G] to learn from, squares [4, G].
+
+        And the deviations [3, G] that were expected.
+        """
         expected, deviation = self._weights.estimate(deviation, self._lags, _CLIP)
         residual = np.empty((len(SQUARES), len(deviation)))
         residual[:3] = deviation - expected
@@ -276,6 +295,7 @@ class Group:
             np.clip(deviation, -_LIMIT, _LIMIT),
             taught,
             np.where(self._learned >= _SPREADS_KNOWN, self._squares, np.nan),
+            expected,
         )
 
     def _evidence(self) -> Floats:

@@ -1,25 +1,65 @@
-"""Words and evidence for an incident: who, expected against seen, which edges broke. Pure."""
+"""Words and evidence for an incident: who, since when, expected against seen, which edges broke. Pure.
+
+::
+
+    readings ──► motion ──────────────┐
+    scores ────► member most surprised ├──► Evidence of each sensor ──► contributions, sentence, edges,
+    relations ─► who speaks against it ┘         (worst ones in full)      propagation, series
+    trail ─────► since when ──────────┘
+
+A tick in alarm costs little however many sensors take part: all are noted, only the worst ``_FULL`` are looked into.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from heapq import nlargest
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edge_agent.decision.facts import SensorFacts
+from edge_agent.decision import phrases
+from edge_agent.decision.facts import Relation, SensorFacts
+from edge_agent.decision.motion import Readings, motion
+from edge_agent.decision.trail import TICKS, Trail
 from edge_agent.graph.snapshot import Snapshot
-from edge_agent.verdict import Contribution, Edge, Scores, rfc3339
+from edge_agent.verdict import MODEL, SENSOR_MEMBERS, Contribution, Edge, Finding, Scores, Step
 
+OUTSTANDING = 9.0
+"""Score from which on a sensor stands out by itself: three usual deviations, squared."""
+_FULL = 12  # sensors that are looked into at one tick
+_RENEW = 1.1  # times its score after which a sensor's evidence is renewed
+_AS_USUAL = 4.0  # score up to which a member is not surprised
 _CLEAR_ATTENTION = 0.2
+_CLEAR_SHARE = 0.15
+_MOST_RELATIONS = 3
+_PULLING = 0.25  # share of the residual by which a neighbour that speaks against it moves the expectation
 _MOST_EDGES = 6
-_SERIES_SENSORS = 5
-_SERIES_TICKS = 120
+_MOST_STEPS = 20
+_SERIES_SENSORS, _SERIES_POINTS = 5, 120
+_ALSO = 3
+
+_RELATION = SENSOR_MEMBERS.index("relation")
+_SHARED = SENSOR_MEMBERS.index("shared history")
+_OWN = SENSOR_MEMBERS.index("own history")
+_FROM = {
+    "own history": " from its own past",
+    "shared history": " from the past of all",
+    "persistence": " from the past of all",
+    "relation": " from its neighbours",
+    MODEL: "",
+}
 
 
 @dataclass(slots=True)
 class Evidence:
-    """What is held against one sensor, from the tick where it stood out most. Values in ``unit``."""
+    """What is held against one sensor, from the tick where it stood out most. Values in ``unit``.
+
+    ``neighbours``: whom it was expected to follow, and with which weight. ``first_tick``: since when it stands out.
+    ``member``: whose expectation this is. ``motion`` and ``against``: words, empty where there is nothing to say.
+    """
 
     sensor: str
     score: float
@@ -27,30 +67,67 @@ class Evidence:
     expected: float
     scale: float
     unit: str | None
-    neighbours: tuple[tuple[str, float], ...]
+    neighbours: tuple[tuple[str, float], ...] = ()
+    first_tick: int = 0
+    member: str = MODEL
+    finding: str | None = None
+    motion: str = ""
+    against: str = ""
 
 
-def gather(snapshot: Snapshot, scores: Scores, sensor: int, score: float, facts: SensorFacts) -> Evidence:
-    """Evidence against ``sensor`` (an index) at this tick."""
-    weights = [
-        (snapshot.sensors[int(j)], float(weight))
-        for j, weight in zip(scores.neighbour[sensor], scores.attention[sensor], strict=True)
-        if j >= 0 and weight >= _CLEAR_ATTENTION
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One tick in alarm. ``strength`` (N): by how much each sensor stands out."""
+
+    snapshot: Snapshot
+    scores: Scores
+    strength: NDArray[np.float32]
+    facts: SensorFacts
+    trail: Trail
+    period_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What the worst sensors read and what was expected, ``step_s`` apart from ``first_ns`` on (wall time)."""
+
+    seen: dict[str, list[float | None]] = field(default_factory=dict)
+    expected: dict[str, list[float | None]] = field(default_factory=dict)
+    first_ns: int | None = None
+    step_s: float | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """As fields of an incident."""
+        return {
+            "series": self.seen,
+            "expected_series": self.expected,
+            "series_first_ns": self.first_ns,
+            "series_step_s": self.step_s,
+        }
+
+
+def gather(known: dict[str, Evidence], moment: Moment, group: list[int]) -> bool:
+    """Add the evidence of this tick against the sensors in ``group`` to what is ``known``; True when some are new."""
+    names, sensors = moment.snapshot.sensors, np.array(group, np.int64)
+    strengths = moment.strength[sensors].tolist()
+    due = [
+        (strength, i)
+        for i, strength in zip(group, strengths, strict=True)
+        if (old := known.get(names[i])) is None or strength > _RENEW * old.score
     ]
-    return Evidence(
-        sensor=snapshot.sensors[sensor],
-        score=score,
-        seen=float(snapshot.value[sensor]),
-        expected=float(scores.expected[sensor]),
-        scale=float(scores.scale[sensor]),
-        unit=facts.unit(sensor),
-        neighbours=tuple(weights),
-    )
+    if not due:
+        return False
+    due.sort(reverse=True)
+    before = len(known)
+    _note(known, moment, due)
+    told_from = min(nlargest(_FULL, (item.score for item in known.values())))  # weaker ones are only counted
+    _look_into(known, moment, [i for strength, i in due[:_FULL] if strength >= told_from])
+    return len(known) > before
 
 
 def contributions(evidence: list[Evidence], most: int) -> tuple[Contribution, ...]:
     """The worst sensors, each with its share of all evidence."""
-    ranked = sorted(evidence, key=lambda item: -item.score)
+    ranked = _ranked(evidence)
     total = sum(item.score for item in ranked) or 1.0
     return tuple(
         Contribution(
@@ -61,53 +138,171 @@ def contributions(evidence: list[Evidence], most: int) -> tuple[Contribution, ..
             expected=item.expected,
             unit=item.unit,
             reason=_reason(item),
+            scale=item.scale,
+            finding=item.finding,
+            judged_by=item.member,
         )
         for item in ranked[:most]
     )
 
 
 def broken_edges(evidence: list[Evidence]) -> tuple[Edge, ...]:
-    """Neighbours that the worst sensors were expected to follow, and do not."""
-    ranked = sorted(evidence, key=lambda item: -item.score)
-    edges = [Edge(item.sensor, other, round(weight, 3)) for item in ranked for other, weight in item.neighbours]
-    return tuple(edges[:_MOST_EDGES])
+    """Neighbours that the worst sensors were expected to follow, and do not; each pair once."""
+    found: dict[frozenset[str], Edge] = {}
+    for item in _ranked(evidence):
+        for other, weight in item.neighbours:
+            found.setdefault(frozenset((item.sensor, other)), Edge(item.sensor, other, round(weight, 3)))
+    return tuple(found.values())[:_MOST_EDGES]
 
 
-def summary(evidence: list[Evidence], first_mover: str | None, opened_ns: int) -> str:
-    """One plain sentence for a person."""
-    ranked = sorted(evidence, key=lambda item: -item.score)
-    worst, others = ranked[0], [item.sensor for item in ranked[1:4]]
-    text = f"{worst.sensor} {_reason(worst)}"
-    against = [name for name, _ in worst.neighbours if name not in others][:3]
+def propagation(evidence: list[Evidence], period_s: float) -> tuple[Step, ...]:
+    """In which order the sensors began to stand out, of those that did so at the same tick the strongest first."""
+    ordered = sorted(evidence, key=lambda item: (item.first_tick, -item.score))[:_MOST_STEPS]
+    return tuple(
+        Step(item.sensor, item.first_tick, round((item.first_tick - ordered[0].first_tick) * period_s, 3))
+        for item in ordered
+    )
+
+
+def summary(evidence: list[Evidence], steps: tuple[Step, ...], first_ns: int, now_ns: int) -> str:
+    """One plain sentence for a person. ``first_ns``: wall time of the first step."""
+    ranked = _ranked(evidence)
+    worst, others = ranked[0], [item.sensor for item in ranked[1:]]
+    comparison = phrases.comparison(worst.seen, worst.expected, worst.scale, worst.unit)
+    text = f"{worst.sensor} {worst.motion or comparison + _FROM[worst.member]}"
+    if worst.score < OUTSTANDING:
+        text = f"many sensors are a little unlike usual, none stands out; the worst: {text}"
+    if worst.against:
+        text += f", {worst.against}"
     if others:
-        text += f"; also unusual: {', '.join(others)}"
-    if against:
-        text += f"; it no longer fits {', '.join(against)}"
-    if first_mover is not None and first_mover != worst.sensor:
-        text += f"; first seen at {first_mover}"
-    return f"{text}; since {rfc3339(opened_ns)[11:19]} UTC"
+        text += f"; also unusual: {phrases.listed(others, _ALSO)}"
+    text += f"; first seen {phrases.time_of(first_ns, now_ns)}"
+    return text if not steps or steps[0].sensor == worst.sensor else f"{text} at {steps[0].sensor}"
 
 
-def series(snapshot: Snapshot, evidence: list[Evidence], facts: SensorFacts) -> dict[str, list[float | None]]:
-    """The last minutes of the worst sensors, for plotting."""
+def series(snapshot: Snapshot, evidence: list[Evidence], facts: SensorFacts, trail: Trail, period_s: float) -> Series:
+    """The last minutes of the worst sensors, for plotting; where they are longer, every second tick and so on."""
     index = {name: i for i, name in enumerate(snapshot.sensors)}
-    ranked = sorted(evidence, key=lambda item: -item.score)[:_SERIES_SENSORS]
-    return {item.sensor: facts.history(index[item.sensor], _SERIES_TICKS) for item in ranked if item.sensor in index}
+    chosen = [item for item in _ranked(evidence) if item.sensor in index][:_SERIES_SENSORS]
+    if not chosen:
+        return Series()
+    values = facts.readings(np.array([index[item.sensor] for item in chosen], np.int64), TICKS)
+    step = -(-len(values) // _SERIES_POINTS)
+    ticks = range(snapshot.tick - len(values) + 1, snapshot.tick + 1)
+    picked = range(len(values) - 1, -1, -step)[::-1]  # the newest one always
+    seen, expected = {}, {}
+    for column, item in enumerate(chosen):
+        told = trail.expected(index[item.sensor], item.member, ticks)
+        seen[item.sensor] = [_rounded(float(values[at, column])) for at in picked]
+        expected[item.sensor] = [None if (value := told[at]) is None else _rounded(value) for at in picked]
+    first_ns = snapshot.time_ns - round((len(values) - 1 - picked[0]) * period_s * 1e9)
+    return Series(seen, expected, first_ns, step * period_s)
 
 
-def number(value: float) -> str:
-    """A value as people write it: four significant digits, no needless exponent."""
-    if not math.isfinite(value):
-        return "?"
-    if value and not 1e-6 <= abs(value) < 1e12:
-        return f"{value:.4g}"
-    return np.format_float_positional(value, precision=4, unique=False, fractional=False, trim="-")
+def _note(known: dict[str, Evidence], moment: Moment, due: list[tuple[float, int]]) -> None:
+    """All in ``due``, by what the model says of them."""
+    names, scores = moment.snapshot.sensors, moment.scores
+    sensors = np.array([i for _, i in due], np.int64)
+    columns = (moment.snapshot.value[sensors], scores.expected[sensors], scores.scale[sensors])
+    onsets = moment.trail.onsets(sensors)
+    for (strength, i), seen, expected, scale, onset in zip(
+        due, *(column.tolist() for column in columns), onsets.tolist(), strict=True
+    ):
+        old = known.get(names[i])
+        first = onset if old is None else old.first_tick
+        known[names[i]] = Evidence(
+            names[i], strength, seen, expected, scale, moment.facts.unit(i), (), first, MODEL, _side(seen, expected)
+        )
+
+
+def _look_into(known: dict[str, Evidence], moment: Moment, sensors: list[int]) -> None:
+    """Motion, the member most surprised and the neighbours, of the worst."""
+    if not sensors:
+        return
+    names = moment.snapshot.sensors
+    values = moment.facts.readings(np.array(sensors, np.int64), TICKS)
+    for column, i in enumerate(sensors):
+        item = known[names[i]]
+        _judge(item, moment.scores, i)
+        since = max(0, len(values) - 1 - (moment.snapshot.tick - item.first_tick))
+        moved = motion(Readings(values[:, column], since, item.unit, moment.period_s))
+        if moved is not None:
+            item.finding, item.motion = moved.finding, moved.text
+        _ask_neighbours(item, moment, i)
+
+
+def _judge(item: Evidence, scores: Scores, sensor: int) -> None:
+    """Tell what the member expected that was most surprised."""
+    if scores.member_scores is None or scores.forecasts is None:
+        return
+    surprise = np.nan_to_num(scores.member_scores[:, sensor], nan=-1.0)
+    place = int(surprise.argmax())
+    expert = _SHARED if SENSOR_MEMBERS[place] == "persistence" else place
+    if expert >= len(scores.forecasts) or surprise[expert] <= 0.0 or not np.isfinite(scores.forecasts[expert, sensor]):
+        return
+    item.member = SENSOR_MEMBERS[place]
+    item.expected = float(scores.forecasts[expert, sensor])
+    item.scale = abs(item.seen - item.expected) / float(np.sqrt(surprise[expert]))
+    item.finding = _side(item.seen, item.expected)
+
+
+def _ask_neighbours(item: Evidence, moment: Moment, sensor: int) -> None:
+    """Whom it no longer follows: by the model's attention, and by the relation, of those that are surprised."""
+    scores, names = moment.scores, moment.snapshot.sensors
+    own = None if scores.member_scores is None else scores.member_scores[:, sensor]
+    edges: dict[str, float] = {}
+    if own is None or own[-1] > OUTSTANDING:
+        for j, weight in zip(scores.neighbour[sensor], scores.attention[sensor], strict=True):
+            if j >= 0 and weight >= _CLEAR_ATTENTION:
+                edges[names[int(j)]] = float(weight)
+    if own is not None and scores.forecasts is not None and own[_RELATION] > OUTSTANDING:
+        near = [one for one in moment.facts.relations(sensor, _MOST_RELATIONS) if one.share >= _CLEAR_SHARE]
+        edges |= {names[one.sensor]: max(one.share, edges.get(names[one.sensor], 0.0)) for one in near}
+        item.against = _against(item, near, moment, float(scores.forecasts[_RELATION, sensor]))
+        if item.against and not item.motion and own[_OWN] <= _AS_USUAL:
+            item.against += ", while it goes on as its own past lets expect"
+    elif edges:
+        item.against = f"which does not fit {phrases.listed(list(edges), _MOST_RELATIONS)}"
+    item.neighbours = tuple(sorted(edges.items(), key=lambda edge: -edge[1]))
+
+
+def _against(item: Evidence, near: list[Relation], moment: Moment, forecast: float) -> str:
+    """``near``: those on whose readings the relation leans most."""
+    snapshot, off = moment.snapshot, item.seen - forecast
+    speaking = [one for one in near if one.pull * off < 0.0 and abs(one.pull) >= _PULLING * abs(off)]
+    if speaking:
+        told = [
+            f"{snapshot.sensors[one.sensor]} "
+            f"({phrases.with_unit(float(snapshot.value[one.sensor]), moment.facts.unit(one.sensor))})"
+            for one in speaking
+        ]
+        verb = "speaks" if len(told) == 1 else "speak"
+        return f"while {phrases.listed(told, _MOST_RELATIONS)} {verb} for {'less' if off > 0 else 'more'}"
+    fitting = [snapshot.sensors[one.sensor] for one in near]
+    return f"which does not fit {phrases.listed(fitting, _MOST_RELATIONS)}" if fitting else ""
 
 
 def _reason(item: Evidence) -> str:
-    unit = f" {item.unit}" if item.unit else ""
     times = abs(item.seen - item.expected) / max(item.scale, 1e-12)
-    return (
-        f"reads {number(item.seen)}{unit}, expected {number(item.expected)} ± {number(item.scale)}{unit} "
-        f"({number(times)} times its usual deviation)"
-    )
+    parts = [item.motion] if item.motion else []
+    parts.append(phrases.comparison(item.seen, item.expected, item.scale, item.unit) + _FROM[item.member])
+    if item.scale > 0.0 and times >= 1.0:
+        parts[-1] += f" ({phrases.number(round(times, 1))} times its usual deviation)"
+    if item.against:
+        parts.append(item.against)
+    return ", ".join(parts) if len(parts) > 1 else parts[0]
+
+
+def _side(seen: float, expected: float) -> str | None:
+    if seen == expected or not np.isfinite(expected):
+        return None
+    return Finding.ABOVE if seen > expected else Finding.BELOW
+
+
+def _ranked(evidence: list[Evidence]) -> list[Evidence]:
+    return sorted(evidence, key=attrgetter("score"), reverse=True)
+
+
+def _rounded(value: float) -> float | None:
+    """Six significant digits: enough for a picture."""
+    return float(f"{value:.6g}") if np.isfinite(value) else None

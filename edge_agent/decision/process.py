@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_agent.decision import explain
-from edge_agent.decision.explain import Evidence
+from edge_agent.decision.explain import Evidence, Moment
 from edge_agent.decision.facts import SensorFacts
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.decision.suspects import Suspects
+from edge_agent.decision.trail import Trail
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.verdict import Incident, IncidentKind, IncidentState, Scores, Severity
 
@@ -25,13 +26,13 @@ _UPDATE_EVERY = 30  # ticks between two updates of one incident, unless its seve
 class _Open:
     id: str
     opened_ns: int
+    opened_tick: int
     first_tick: int
     last_active: int
     last_told: int
     p_value: float
     score: float
     degraded: bool
-    first_mover: str | None
     evidence: dict[str, Evidence] = field(default_factory=dict)
     severity: Severity = Severity.LOW
     news: bool = False
@@ -49,6 +50,8 @@ class ProcessIncidents:
     def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
         self._options = options
         self._new_id = new_id
+        self._period_s = period_s
+        self._trail = Trail()
         self.alpha = min(options.false_alarms * period_s, 0.01)
         ticks_to_detect = options.detect_within / period_s
         # One unusual tick may be a glitch; two of three are asked for when there is time for it.
@@ -74,6 +77,7 @@ class ProcessIncidents:
         degraded: bool,
     ) -> tuple[bool, list[Incident]]:
         """One tick: whether it is an alarm, and the incidents that changed."""
+        self._trail.update(snapshot, scores)
         hot = event_rate is not None and event_rate < self.alpha
         self._hot.append(hot)
         alarm = sum(self._hot) >= self._confirm[0]
@@ -85,7 +89,7 @@ class ProcessIncidents:
             for group in groups:
                 found = self._joined(snapshot, group)
                 if found is None and alarm:
-                    found = self._begin(snapshot, group, suspects, degraded)
+                    found = self._begin(snapshot, group, degraded)
                 if found is not None:
                     self._extend(found, snapshot, scores, suspects, group, facts, p_value, plant_score)
         for one in list(self._open.values()):
@@ -120,22 +124,18 @@ class ProcessIncidents:
                 return one
         return None
 
-    def _begin(self, snapshot: Snapshot, group: list[int], suspects: Suspects, degraded: bool) -> _Open:
-        first: dict[str, int] = {
-            snapshot.sensors[i]: suspects.first_tick[snapshot.sensors[i]]
-            for i in group
-            if snapshot.sensors[i] in suspects.first_tick
-        }
+    def _begin(self, snapshot: Snapshot, group: list[int], degraded: bool) -> _Open:
+        first = int(self._trail.onsets(np.array(group, np.int64)).min())
         one = _Open(
             id=self._new_id(snapshot.time_ns),
             opened_ns=snapshot.time_ns,
-            first_tick=min(first.values(), default=snapshot.tick),
+            opened_tick=snapshot.tick,
+            first_tick=first,
             last_active=snapshot.tick,
             last_told=-1,
             p_value=1.0,
             score=0.0,
             degraded=degraded,
-            first_mover=min(first, key=lambda name: first[name]) if first else None,
         )
         self._open[one.id] = one
         return one
@@ -156,12 +156,8 @@ class ProcessIncidents:
         if plant_score > one.score or not one.members:
             one.members = scores.members
         one.score = max(one.score, plant_score)
-        for i in group:
-            score, name = float(suspects.mean[i]), snapshot.sensors[i]
-            known = one.evidence.get(name)
-            if known is None or score > known.score:
-                one.news |= known is None
-                one.evidence[name] = explain.gather(snapshot, scores, i, score, facts)
+        moment = Moment(snapshot, scores, suspects.mean, facts, self._trail, self._period_s)
+        one.news |= explain.gather(one.evidence, moment, group)
         weight = max((facts.weight(i) for i in group), default=0)
         severity = _severity(one, weight, self.alpha)
         one.news |= severity is not one.severity
@@ -182,6 +178,8 @@ class ProcessIncidents:
 
     def _incident(self, one: _Open, snapshot: Snapshot, facts: SensorFacts, state: IncidentState) -> Incident:
         evidence = list(one.evidence.values())
+        steps = explain.propagation(evidence, self._period_s)
+        first_ns = one.opened_ns - round((one.opened_tick - steps[0].tick) * self._period_s * 1e9)
         return Incident(
             id=one.id,
             kind=IncidentKind.PROCESS,
@@ -194,11 +192,12 @@ class ProcessIncidents:
             last_tick=one.last_active,
             p_value=one.p_value,
             score=round(one.score, 4),
-            summary=explain.summary(evidence, one.first_mover, one.opened_ns),
+            summary=explain.summary(evidence, steps, first_ns, snapshot.time_ns),
             contributions=explain.contributions(evidence, self._options.contributors),
-            first_mover=one.first_mover,
+            first_mover=steps[0].sensor,
+            propagation=steps,
             broken_edges=explain.broken_edges(evidence),
-            series=explain.series(snapshot, evidence, facts),
+            **explain.series(snapshot, evidence, facts, self._trail, self._period_s).fields(),
             degraded=one.degraded,
             members=one.members,
         )

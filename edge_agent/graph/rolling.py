@@ -193,12 +193,11 @@ class RollingGraph:
             neighbour=self._neighbour[:n].copy(),
         )
 
-    def window(self, sensor: int, ticks: int) -> list[float | None]:
-        """The last ``ticks`` values of one sensor, oldest first; None where it was missing."""
+    def window(self, sensors: NDArray[np.int64], ticks: int) -> NDArray[np.float64]:
+        """The last ``ticks`` values [T, M] of ``sensors`` (M), oldest first; NaN where one was missing."""
         length = min(ticks, self._ticks, self.window_length)
         rows = (np.arange(self._ticks - length, self._ticks)) % self.window_length
-        values = self._window[rows, sensor]
-        return [None if np.isnan(v) else float(v) for v in values]
+        return self._window[rows[:, None], sensors]
 
     def replay(self) -> Iterator[Snapshot]:
         """The window as snapshots, oldest first, so that another detector can get to know the plant. Ages are lost.

@@ -124,6 +124,10 @@ class Intake:
             del self._owner[sensor]
         self._forget_layouts()
 
+    def owner(self, sensor: str) -> str | None:
+        """Name of the source that speaks for ``sensor``; None where none has since the start."""
+        return self._owner.get(sensor)
+
     def resolve(self, port: SourcePort, names: list[str | None]) -> Layout:
         """Indices for ``names``; a new sensor is given the next one, one that another source owns is refused."""
         wanted = [name for name in names if name is not None and self._may_speak(port.name, name)]

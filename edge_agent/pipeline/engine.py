@@ -21,6 +21,7 @@ from edge_agent.clock import Clock, Timeline
 from edge_agent.companions import MEMBERS, CompanionOptions, Companions
 from edge_agent.contract import SourceOptions
 from edge_agent.decision.decider import Decider, Decision
+from edge_agent.decision.facts import Relation
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.drift import DriftKind, DriftMonitor, DriftOptions
 from edge_agent.graph.learning import EdgeLearner
@@ -226,9 +227,19 @@ class Pipeline:
         """See :class:`~edge_agent.decision.facts.SensorFacts`."""
         return _WEIGHTS[self.intake.limits.options[sensor].criticality]
 
-    def history(self, sensor: int, ticks: int) -> list[float | None]:
+    def readings(self, sensors: NDArray[np.int64], ticks: int) -> NDArray[np.float64]:
         """See :class:`~edge_agent.decision.facts.SensorFacts`."""
-        return self.graph.window(sensor, ticks)
+        return self.graph.window(sensors, ticks)
+
+    def relations(self, sensor: int, most: int) -> list[Relation]:
+        """See :class:`~edge_agent.decision.facts.SensorFacts`."""
+        if self.companions is None or not self.transition.done:
+            return []
+        return [Relation(*found) for found in self.companions.relations(sensor, most)]
+
+    def source(self, sensor: int) -> str | None:
+        """See :class:`~edge_agent.decision.facts.SensorFacts`."""
+        return self.intake.owner(self.graph.sensors[sensor])
 
     # -- inside ------------------------------------------------------------------------------------------------
 
