@@ -211,13 +211,21 @@ class AdapterContext:
         ``reason`` is a fixed word (it becomes a metric label); ``message`` says what was found and expected.
         """
         self.metrics.rejected.labels(self.name, reason).inc(count)
+        self._warn_rarely(reason, "rejected", message, count)
+
+    def template_failed(self, option: str, message: str) -> None:
+        """Count that the template of ``option`` failed; log ``message`` at most once a minute for each option."""
+        self.metrics.template_failures.labels(self.name, option).inc()
+        self._warn_rarely(f"template {option}", "template", message, 1)
+
+    def _warn_rarely(self, reason: str, what: str, message: str, count: int) -> None:
         now = time.monotonic()
         if now < self._quiet_until.get(reason, 0.0):
             self._suppressed[reason] = self._suppressed.get(reason, 0) + count
             return
         self._quiet_until[reason] = now + 60.0
         more = self._suppressed.pop(reason, 0)
-        self.log.warning("rejected: %s%s", message, f" (and {more} more since the last such message)" if more else "")
+        self.log.warning("%s: %s%s", what, message, f" (and {more} more since the last such message)" if more else "")
 
 
 @dataclass(frozen=True, slots=True)

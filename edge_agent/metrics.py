@@ -224,6 +224,12 @@ class Metrics:
         self.events_dropped = Family(
             Counter, "edge_agent_events_dropped_total", "Events given up, by reason.", ("sink", "reason")
         )
+        self.template_failures = Family(
+            Counter,
+            "edge_agent_template_failures_total",
+            "Texts that a template of the user failed to make; the built-in text was sent instead.",
+            ("sink", "option"),
+        )
         self.sink_up = Family(Gauge, "edge_agent_sink_up", "1 while the sink takes events, else 0.", ("sink",))
         self.sink_backlog = Family(Gauge, "edge_agent_sink_backlog", "Events waiting for the sink.", ("sink",))
         self.sink_parts_lost = Family(
