@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "edge_agent.cli.commands.incidents:incidents",
         "Incidents of the running daemon, and what you say of them.",
     ),
+    "sinks": ("edge_agent.cli.commands.sinks:sinks", "Where incidents go; send a test incident to one sink."),
     "schema": ("edge_agent.cli.commands.schema:schema", "Print the JSON Schema of the configuration file."),
     "completion": ("edge_agent.cli.commands.completion:completion", "Print a shell completion script."),
 }

@@ -1,9 +1,10 @@
-"""Reaching the far side of one source or sink, with a deadline, without taking a reading or sending an event."""
+"""Reaching the far side of one source or sink, with a deadline; no reading is taken, and no event sent unasked."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from edge_agent.clock import SystemClock
@@ -12,6 +13,7 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.metrics import Metrics
 from edge_agent.registry import build_sink, build_source, sink_adapter, source_adapter
 from edge_agent.sample import Batch
+from edge_agent.verdict import Event
 
 POLL_S = 0.02
 
@@ -51,8 +53,8 @@ async def reach_source(name: str, options: SourceOptions, timeout_s: float) -> s
     return str(failure) if failure is not None else None
 
 
-async def reach_sink(name: str, options: SinkOptions, timeout_s: float) -> str | None:
-    """None when the sink opened within ``timeout_s``, else what was in the way."""
+async def reach_sink(name: str, options: SinkOptions, timeout_s: float, events: Sequence[Event] = ()) -> str | None:
+    """None when the sink opened, and took ``events`` one by one, within ``timeout_s``; else what was in the way."""
     context = AdapterContext(name, SystemClock(), random.Random(0), Metrics(), sink=True)
     try:
         sink = build_sink(sink_adapter(options.type), _as_visitor(options), context)
@@ -61,6 +63,8 @@ async def reach_sink(name: str, options: SinkOptions, timeout_s: float) -> str |
     try:
         async with asyncio.timeout(timeout_s):
             await sink.open()
+            for event in events:
+                await sink.deliver([event])
     except TimeoutError:
         return _not_reached(context, timeout_s)
     except EdgeAgentError as error:

@@ -208,7 +208,7 @@ def test_of_too_many_open_incidents_the_oldest_are_forgotten() -> None:
 
 # -- escalation ------------------------------------------------------------------------------------------------
 
-CHAIN = {
+CHAIN: dict[str, dict[str, Any]] = {
     "mail": {"escalate": {"after": "15m", "to": "pager"}},
     "pager": {"kinds": [], "escalate": {"after": "30m", "to": "boss"}},
     "boss": {"kinds": []},
