@@ -60,7 +60,7 @@ def facts(event: Event) -> Facts:
     """What there is to say of ``event``; an event with parts missing is told with what it has."""
     body = event.body
     status = event.kind is EventKind.STATUS
-    common = {
+    common: dict[str, Any] = {
         "event_id": event.id,
         "kind": event.kind,
         "time_ms": event.time_ns // 1_000_000,

@@ -26,6 +26,7 @@ _SEVERITIES: Final = {
     Severity.CRITICAL: _CRITICAL,
 }
 _BOM: Final = b"\xef\xbb\xbf"
+# No control character gets into a log from outside: line ends begin new messages, others drive terminals.
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\u2028\u2029]+")
 _INVISIBLE: Final = re.compile(r"[^!-~]+")
 _LONGEST_VALUE: Final = 500
@@ -65,12 +66,12 @@ class Messages:
 
     def _body(self, known: Facts, *, brief: bool) -> bytes:
         if self._options.format is Format.OCSF:
-            return orjson.dumps(ocsf(known, self._version, brief=brief), option=orjson.OPT_SERIALIZE_NUMPY)
+            document = orjson.dumps(ocsf(known, self._version, brief=brief), option=orjson.OPT_SERIALIZE_NUMPY)
+            return _CONTROLS.sub(_json_escape, document.decode()).encode()
         if self._options.format is Format.CEF:
             line = cef(known, self._version, brief=brief)
         else:
             line = text(known, brief=brief)
-        # No control character gets into a log from outside: line ends begin new messages, others drive terminals.
         return _CONTROLS.sub(" ", line).encode(errors="replace")
 
     def _structured(self, known: Facts, *, brief: bool) -> str:
@@ -95,6 +96,10 @@ class Messages:
             params["replayed"] = "true"
         meta = element("meta", {"sequenceId": str(self._sequence)})
         return meta + element(f"edge@{self._options.enterprise_number}", params)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return "".join(f"\\u{ord(character):04x}" for character in found[0])
 
 
 def priority(known: Facts) -> int:

@@ -86,6 +86,7 @@ def _finding_info(known: Facts) -> dict[str, Any]:
         "analytic": {
             "type_id": type_id,
             "type": type_name,
+            "uid": f"edge-agent:{kind}",
             "name": ", ".join(known.rules) or f"edge-agent {kind}".strip(),
         },
         **{name: value for name, value in times.items() if value is not None},

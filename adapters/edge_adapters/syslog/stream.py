@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import socket
 import ssl
 import struct
@@ -63,7 +64,7 @@ class Stream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        transport.set_write_buffer_limits(high=0)  # "writable" then means: everything has gone to the kernel
+        transport.set_write_buffer_limits(high=1)  # "writable" then means: (almost) everything has gone to the kernel
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEPALIVE:
@@ -124,19 +125,20 @@ class Stream(asyncio.Protocol):
             self._transport.abort()
 
     async def _acknowledged(self) -> None:
-        pause_s = _FIRST_LOOK_S
-        while True:
+        """Wait until nothing is under way, and nothing was put under way by a turn of the event loop."""
+        pause_s, quiet = _FIRST_LOOK_S, 0
+        while quiet < 2:
             self._check()
-            if self._unacknowledged() == 0:
-                break
-            await asyncio.sleep(pause_s)
+            quiet = quiet + 1 if self._under_way() == 0 else 0
+            await asyncio.sleep(0 if quiet else pause_s)
             pause_s = min(pause_s * 2, _LONGEST_LOOK_S)
-        await asyncio.sleep(0)
         self._check()
 
-    def _unacknowledged(self) -> int:
-        """Bytes that the other machine has not acknowledged yet (``SIOCOUTQ``, tcp(7))."""
+    def _under_way(self) -> int:
+        """Bytes not sent yet, or not acknowledged by the other machine (``SIOCOUTQ``, tcp(7))."""
         assert self._transport is not None
+        if waiting := self._transport.get_write_buffer_size():
+            return waiting
         sock = self._transport.get_extra_info("socket")
         try:
             answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
@@ -162,4 +164,7 @@ class Stream(asyncio.Protocol):
 
 
 def _reason(error: BaseException) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    """What is wrong in a few words; asyncio's own texts repeat the address."""
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError | socket.gaierror) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
