@@ -6,13 +6,12 @@ import asyncio
 import logging
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from edge_agent.clock import NS_PER_S, Clock
 from edge_agent.contract import SinkOptions
-from edge_agent.delivery import SinkRunner
 from edge_agent.errors import StoreError
 from edge_agent.history import History, StateFile
 from edge_agent.metrics import Metrics
@@ -27,6 +26,14 @@ _SAVE_EVERY_NS = 2 * NS_PER_S
 _VERSION = 1
 
 
+class Inbox(Protocol):
+    """Where events for one sink go (:class:`~edge_agent.delivery.SinkRunner`)."""
+
+    def offer(self, event: Event) -> None:
+        """Take ``event`` without waiting."""
+        ...
+
+
 class Telling:
     """Routes events to ``sinks`` (the daemon's own mapping: it adds, replaces and removes runners).
 
@@ -36,7 +43,7 @@ class Telling:
     def __init__(
         self,
         options: Mapping[str, SinkOptions],
-        sinks: Mapping[str, SinkRunner],
+        sinks: Mapping[str, Inbox],
         clock: Clock,
         metrics: Metrics,
         file: StateFile,
@@ -50,7 +57,6 @@ class Telling:
         self._failures = metrics.store_failures.labels("notify")
         self._router = Router(options, metrics, derived_ulid, self._now())
         self._saved_changes = self._router.changes
-        self._next_save_ns = 0
         self._disk = threading.Lock()
 
     def tell(self, event: Event) -> None:
@@ -96,13 +102,16 @@ class Telling:
                 self.tell(Event(event_id, EventKind.INCIDENT, now_ns, body))
 
     async def run(self) -> None:
-        """Look once a second whether something is due; save what has changed."""
+        """Look once a second whether something is due. A slow disk does not delay it."""
         while True:
             await self._clock.sleep_until(self._clock.monotonic_ns() + _LOOK_EVERY_NS)
             self._hand_out(self._router.due(self._now()))
-            if self._clock.monotonic_ns() >= self._next_save_ns:
-                await self.save()
-                self._next_save_ns = self._clock.monotonic_ns() + _SAVE_EVERY_NS
+
+    async def keep(self) -> None:
+        """Save what has changed, now and then."""
+        while True:
+            await self._clock.sleep_until(self._clock.monotonic_ns() + _SAVE_EVERY_NS)
+            await self.save()
 
     async def save(self) -> None:
         """Write who was told what, if it has changed. When the disk refuses, the next call tries again."""
