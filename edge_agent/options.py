@@ -17,14 +17,14 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-_DURATION_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+DURATION_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SIZE_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*")
 
 
 def parse_duration(value: Any) -> float:
     """Seconds from text such as ``250ms``, ``5s`` or ``7d``. :raises ValueError: saying what was expected."""
-    return _quantity(value, _DURATION_UNITS, "a duration with its unit, such as 250ms, 5s, 2m, 1h or 7d")
+    return _quantity(value, DURATION_UNITS, "a duration with its unit, such as 250ms, 5s, 2m, 1h or 7d")
 
 
 def parse_size(value: Any) -> int:
@@ -64,8 +64,8 @@ Rate = Annotated[float, BeforeValidator(parse_rate), WithJsonSchema({**_TEXT, "e
 def format_duration(seconds: float) -> str:
     """The shortest text that :func:`parse_duration` reads back as ``seconds``."""
     for unit in ("w", "d", "h", "m", "s"):
-        if seconds >= _DURATION_UNITS[unit] and seconds % _DURATION_UNITS[unit] == 0:
-            return f"{seconds / _DURATION_UNITS[unit]:.12g}{unit}"
+        if seconds >= DURATION_UNITS[unit] and seconds % DURATION_UNITS[unit] == 0:
+            return f"{seconds / DURATION_UNITS[unit]:.12g}{unit}"
     return f"{seconds * 1000:.12g}ms" if seconds < 1 else f"{seconds:.12g}s"
 
 

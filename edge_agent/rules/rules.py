@@ -1,0 +1,311 @@
+"""The user's rules, tick by tick: which of them hold, and for which sensors. Pure, with own state."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.graph.snapshot import Snapshot
+from edge_agent.rules.binding import Scope, bind
+from edge_agent.rules.conditions import Band, Conditions, Watch
+from edge_agent.rules.near import did_you_mean
+from edge_agent.rules.options import LimitOptions, RateOptions, RuleOptions
+from edge_agent.rules.schedule import Schedule, Window
+from edge_agent.rules.signals import Ask, Question, Signals
+from edge_agent.rules.syntax import Expression, ExpressionError, Operator
+from edge_agent.rules.timers import FALSE, FRESH, HELD, UNKNOWN, Saved, Timers
+from edge_agent.rules.words import listed
+
+States = Callable[[str], Mapping[str, float]]
+
+MOST_CONDITIONS = 100_000
+"""Conditions watched at most: rules times the sensors that each of them judges."""
+_SILENT_AFTER_S = 300.0  # a rule none of whose sensors has appeared by then is told of
+_WILD = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One thing that a rule judges. ``sensor``: the one of its ``sensors``, None for an expression over fixed ones.
+
+    ``sensors``: all whose values take part. ``compared``: what the expression compares them with.
+    """
+
+    rule: str
+    sensor: str | None
+    sensors: tuple[str, ...]
+    compared: Mapping[str, tuple[Operator, float]]
+
+
+@dataclass(slots=True)
+class _Rule:
+    name: str
+    options: RuleOptions
+    schedule: Schedule
+    when: Expression | None
+    until: Expression | None
+    entries: dict[str | None, int] = field(default_factory=dict)
+
+    def judges(self, new: list[str], *, first: bool) -> Iterator[str | None]:
+        """What it judges of ``new`` sensors; ``first``: also those it names, heard of or not."""
+        if not self.options.sensors:
+            if first:
+                yield None
+            return
+        for text in self.options.sensors:
+            if is_pattern(text):
+                yield from fnmatch.filter(new, text)
+            elif first:
+                yield text
+
+    def matches(self, pattern: str) -> bool:
+        """Whether a sensor is judged because of ``pattern``."""
+        return any(sensor is not None and fnmatch.fnmatchcase(sensor, pattern) for sensor in self.entries)
+
+
+@dataclass(slots=True)
+class Holding:
+    """A rule that holds, for ``judged``; ``since_tick``: when the first of them began to."""
+
+    rule: str
+    options: RuleOptions
+    judged: dict[int, Judged]
+    since_tick: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuleCounts:
+    """How many rules hold, are about to, cannot be judged at all, and are watched."""
+
+    holding: int
+    pending: int
+    unknown: int
+    watched: int
+
+
+class Rules:
+    """Watches ``rules``. ``states_of`` gives the states of a sensor by name, empty for the usual ones.
+
+    ``clear_after_s``: for rules that do not say. ``holding``: rules that hold now, by name.
+    """
+
+    def __init__(
+        self, rules: Mapping[str, RuleOptions], period_s: float, clear_after_s: float, states_of: States
+    ) -> None:
+        self._clear_after_s = clear_after_s
+        self._states_of = states_of
+        self._signals = Signals(period_s)
+        self._saved: dict[tuple[str, str | None], Saved] = {}
+        self._ever: set[str] = set()
+        self._now_s: float | None = None
+        self.holding: dict[str, Holding] = {}
+        self.options: dict[str, RuleOptions] = {}
+        self._start(rules)
+
+    def _start(self, rules: Mapping[str, RuleOptions]) -> None:
+        self.options = dict(rules)
+        self._rules = {name: _new_rule(name, options) for name, options in rules.items() if options.enabled}
+        self._conditions, self._timers = Conditions(), Timers()
+        self._judged: list[Judged] = []
+        self._unknown: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._sensors: tuple[str, ...] | None = None
+        self._matched: set[str] = set()
+        self._silent_at_s: float | None = None
+        self._scheduled: list[_Rule] = []
+        self._problems: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def resume(self, rule: str, sensors: Iterable[str]) -> None:
+        """Before the first tick: ``rule`` held for these sensors when the agent stopped, so it does not begin to."""
+        if rule in self._rules:
+            for sensor in (None, *sensors):
+                self._saved[rule, sensor] = HELD
+
+    def reload(self, rules: Mapping[str, RuleOptions], states_of: States) -> None:
+        """Other rules from the next tick on. Those that are as before go on; of a changed one only that it holds."""
+        for rule in self._rules.values():
+            new = rules.get(rule.name)
+            for sensor, entry in rule.entries.items() if new is not None else ():
+                saved = self._timers.saved(entry)
+                self._saved[rule.name, sensor] = saved if new == rule.options else Saved(saved.holds)
+        self._states_of = states_of
+        self.holding = {}
+        self._start(rules)
+
+    def update(self, snapshot: Snapshot, tick_ns: int) -> bool:
+        """One tick at pipeline time ``tick_ns``; whether :attr:`holding` has changed."""
+        now_s = tick_ns / 1e9
+        elapsed_s = 0.0 if self._now_s is None else max(0.0, now_s - self._now_s)
+        self._now_s = now_s
+        gone: NDArray[np.bool_] | None = None
+        resumed = False
+        if snapshot.sensors is not self._sensors:
+            gone, resumed = self._align(snapshot)
+        truth = self._conditions.truth(self._signals.row(snapshot, now_s), self._timers.holds)
+        for rule in self._scheduled:
+            if not rule.schedule.open_at(snapshot.time_ns):
+                truth[list(rule.entries.values())] = FALSE
+        self._unknown = truth == UNKNOWN
+        before = self._timers.holds
+        self._timers.update(truth, elapsed_s)
+        if gone is not None:
+            # Nobody will ever know whether it still holds.
+            self._timers.end(gone & self._unknown)
+        changed = np.flatnonzero(self._timers.holds != before).tolist()
+        for entry in changed:
+            self._note(entry, snapshot.tick)
+        return resumed or bool(changed)
+
+    def counts(self) -> RuleCounts:
+        """How rules are doing, as of the last tick."""
+        pending = {self._judged[i].rule for i in np.flatnonzero(self._timers.pending)} - set(self.holding)
+        return RuleCounts(len(self.holding), len(pending), len(self.unknown()), len(self._rules))
+
+    def unknown(self) -> list[str]:
+        """Rules of which nothing could be said at the last tick: no condition of theirs is known."""
+        known = {self._judged[i].rule for i in np.flatnonzero(~self._unknown)}
+        return [name for name in self._rules if name not in known]
+
+    def problems(self) -> list[str]:
+        """What users should be told of their rules since the last call: once for each rule."""
+        if self._silent_at_s is not None and self._now_s is not None and self._now_s >= self._silent_at_s:
+            self._silent_at_s = None
+            self._problems += self._silent()
+        found, self._problems = self._problems, []
+        return found
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _align(self, snapshot: Snapshot) -> tuple[NDArray[np.bool_], bool]:
+        """Sensors have come or gone: conditions on the new ones, and which entries have lost a sensor for good."""
+        if self._sensors is None and self._now_s is not None:
+            self._silent_at_s = self._now_s + _SILENT_AFTER_S
+        present = set(snapshot.sensors)
+        new = [name for name in snapshot.sensors if name not in self._matched]
+        first = self._sensors is None
+        self._matched |= present
+        lost = self._ever - present
+        self._ever = (self._ever | present) - lost
+        count = len(self._judged)
+        made = _Made()
+        for rule in self._rules.values():
+            for sensor in rule.judges(new, first=first):
+                self._add(rule, sensor, made)
+        if made.saved:
+            self._timers.extend(made.lasting_s, made.clear_after_s, made.saved)
+        self._scheduled = [rule for rule in self._rules.values() if rule.options.schedule]
+        self._sensors = snapshot.sensors
+        held = [count + i for i, saved in enumerate(made.saved) if saved.holds]
+        for entry in held:
+            self._note(entry, snapshot.tick)
+        gone = [not lost.isdisjoint(one.sensors) for one in self._judged] if lost else [False] * len(self._judged)
+        return np.array(gone, np.bool_), bool(held)
+
+    def _add(self, rule: _Rule, sensor: str | None, made: _Made) -> None:
+        if sensor in rule.entries:
+            return
+        if len(self._judged) >= MOST_CONDITIONS:
+            problem = f"more than {MOST_CONDITIONS:,} conditions; the rest is not watched"
+            if problem not in self._problems:
+                self._problems.append(problem)
+            return
+        try:
+            condition, judged = compile_rule(rule.name, rule.options, sensor, self._signals, self._states_of)
+        except ExpressionError as error:
+            self._problems.append(f"rule {rule.name} is not watched for {sensor}: {error}")
+            return
+        rule.entries[sensor] = len(self._judged)
+        self._judged.append(judged)
+        self._conditions.add(condition)
+        made.add(rule, self._clear_after_s, self._saved.pop((rule.name, sensor), FRESH))
+
+    def _note(self, entry: int, tick: int) -> None:
+        judged = self._judged[entry]
+        one = self.holding.get(judged.rule)
+        if self._timers.holds[entry]:
+            if one is None:
+                one = self.holding[judged.rule] = Holding(judged.rule, self.options[judged.rule], {}, tick)
+            one.judged[entry] = judged
+        elif one is not None:
+            one.judged.pop(entry, None)
+            if not one.judged:
+                del self.holding[judged.rule]
+
+    def _silent(self) -> Iterator[str]:
+        for rule in self._rules.values():
+            named = dict.fromkeys(name for entry in rule.entries.values() for name in self._judged[entry].sensors)
+            never = [name for name in named if name not in self._ever]
+            patterns = [text for text in rule.options.sensors if is_pattern(text) and not rule.matches(text)]
+            if never:
+                hint = did_you_mean(never[0], self._ever)
+                yield f"rule {rule.name}: never heard of {listed(never)}{hint}; it cannot be judged without"
+            if patterns:
+                yield f"rule {rule.name}: no sensor matches {listed(patterns)}"
+
+
+@dataclass(slots=True)
+class _Made:
+    """What the timers need for new entries, gathered."""
+
+    lasting_s: list[float] = field(default_factory=list)
+    clear_after_s: list[float] = field(default_factory=list)
+    saved: list[Saved] = field(default_factory=list)
+
+    def add(self, rule: _Rule, clear_after_s: float, saved: Saved) -> None:
+        options, when, until = rule.options, rule.when, rule.until
+        lasting = when.lasting_s if when is not None and when.lasting_s is not None else options.lasting
+        clear = until.lasting_s if until is not None and until.lasting_s is not None else options.clear_after
+        self.lasting_s.append(lasting or 0.0)
+        self.clear_after_s.append(clear_after_s if clear is None else clear)
+        self.saved.append(saved)
+
+
+def _new_rule(name: str, options: RuleOptions) -> _Rule:
+    windows = [Window(one.begins, one.duration, one.timezone) for one in options.schedule]
+    return _Rule(name, options, Schedule(windows), options.expression, options.ending)
+
+
+def is_pattern(text: str) -> bool:
+    """Whether ``text`` stands for several sensors."""
+    return not _WILD.isdisjoint(text)
+
+
+def compile_rule(
+    name: str, options: RuleOptions, sensor: str | None, signals: Signals, states_of: States
+) -> tuple[Band | Watch, Judged]:
+    """What a rule asks about one of its sensors. :raises ExpressionError: a name in it has no meaning."""
+    if options.expression is not None:
+        scope = Scope(signals, states_of, sensor, options.flagged)
+        when = bind(options.expression, scope)
+        until = None if options.ending is None else bind(options.ending, scope)
+        more = () if until is None else until.sensors
+        named = tuple(dict.fromkeys((*((sensor,) if sensor is not None else ()), *when.sensors, *more)))
+        watch = Watch(when.condition, None if until is None else until.condition)
+        return watch, Judged(name, sensor, named, when.limits)
+    assert sensor is not None  # the options have seen to it
+    judged = Judged(name, sensor, (sensor,), {})
+    value = Ask(Question.VALUE, sensor, flagged=options.flagged)
+    if options.limit is not None:
+        return _band(signals.place(value), options.limit), judged
+    if options.rate is not None:
+        change = Ask(Question.CHANGE, sensor, options.rate.per, options.flagged)
+        return _band(signals.place(change), options.rate), judged
+    assert options.deviation is not None
+    by, target = options.deviation.by, options.deviation.target
+    if isinstance(target, str):
+        place = signals.place(Ask(Question.VALUE, target, flagged=options.flagged))
+        moving = Band(signals.place(value), -by, by, options.deviation.deadband, place)
+        return moving, Judged(name, sensor, (sensor, target), {})
+    return Band(signals.place(value), target - by, target + by, options.deviation.deadband), judged
+
+
+def _band(place: int, band: LimitOptions | RateOptions) -> Band:
+    low = -np.inf if band.below is None else band.below
+    high = np.inf if band.above is None else band.above
+    return Band(place, low, high, band.deadband)

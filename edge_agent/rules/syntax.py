@@ -1,0 +1,433 @@
+"""The language of ``when``: text to a checked tree, or one message with the position of the mistake. Pure.
+
+::
+
+    rule        = condition [ "for" DURATION ]
+    condition   = both { "or" both }
+    both        = negation { "and" negation }
+    negation    = "not" negation | comparison
+    comparison  = sum [ ( "==" | "!=" | "<" | "<=" | ">" | ">=" ) sum ]
+    sum         = product { ( "+" | "-" ) product }
+    product     = factor { ( "*" | "/" ) factor }
+    factor      = ( "-" | "+" ) factor | NUMBER | DURATION | TEXT | name
+                | FUNCTION "(" [ argument { "," argument } ] ")" | "(" condition ")"
+    name        = WORD { "." WORD } | "`" any text "`" | "[" TEXT "]"
+
+There are no loops, attributes, powers or strings to compute with, so what an expression costs is bounded by its length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NoReturn, TypeAlias
+
+from edge_agent.options import DURATION_UNITS
+from edge_agent.rules.functions import FUNCTIONS, Argument, Function, Kind
+from edge_agent.rules.near import did_you_mean
+
+MAX_LENGTH = 2_000
+MAX_DEPTH = 30
+MAX_NODES = 300
+
+
+class ExpressionError(ValueError):
+    """A mistake in an expression; ``line`` and ``column`` count from 1. ``str()`` begins with them, as ``1:23: …``."""
+
+    def __init__(self, text: str, at: int, message: str) -> None:
+        self.line = text.count("\n", 0, at) + 1
+        self.column = at - (text.rfind("\n", 0, at) + 1) + 1
+        super().__init__(f"{self.line}:{self.column}: {message}")
+
+
+class Operator(StrEnum):
+    """Operators with two sides."""
+
+    EQUAL = "=="
+    UNEQUAL = "!="
+    LESS = "<"
+    AT_MOST = "<="
+    MORE = ">"
+    AT_LEAST = ">="
+    PLUS = "+"
+    MINUS = "-"
+    TIMES = "*"
+    DIVIDED = "/"
+    AND = "and"
+    OR = "or"
+
+
+COMPARISONS = frozenset(list(Operator)[:6])
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number, or a duration in seconds. ``at`` is where it stands in the text, here and below."""
+
+    value: float
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A sensor, a state of one, or ``sensor``; ``quoted`` ones are always sensors."""
+
+    name: str
+    quoted: bool
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text in quotes: a state, or the pattern that a function takes."""
+
+    text: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function of numbers or sensors."""
+
+    function: Function
+    arguments: tuple[Node, ...]
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Negation:
+    """``not`` of a condition, or minus of a number (``kind``)."""
+
+    operand: Node
+    kind: Kind
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Two sides and what is between them; ``at`` is where the operator stands."""
+
+    operator: Operator
+    left: Node
+    right: Node
+    at: int
+
+
+Node: TypeAlias = Number | Name | Text | Call | Negation | Operation
+_Side: TypeAlias = Callable[[], Node]
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A whole expression: ``text`` as written, its tree, and the duration after ``for`` in seconds, if there is one."""
+
+    text: str
+    tree: Node
+    lasting_s: float | None
+
+    def error(self, node: Node, message: str) -> ExpressionError:
+        """An error that points at ``node``."""
+        return ExpressionError(self.text, node.at, message)
+
+
+def parse(text: str) -> Expression:
+    """The tree of ``text``. :raises ExpressionError: with position, what was found and what was expected."""
+    if len(text) > MAX_LENGTH:
+        raise ExpressionError(text, MAX_LENGTH, f"is {len(text)} characters long, expected at most {MAX_LENGTH}")
+    return _Parser(text).rule()
+
+
+def kind_of(node: Node) -> Kind:
+    """Whether ``node`` is a number or a condition; a sensor is a number."""
+    match node:
+        case Operation():
+            return Kind.NUMBER if node.operator in _ARITHMETIC else Kind.CONDITION
+        case Negation():
+            return node.kind
+        case Call():
+            return node.function.gives
+        case _:
+            return Kind.NUMBER
+
+
+_ARITHMETIC = (Operator.PLUS, Operator.MINUS, Operator.TIMES, Operator.DIVIDED)
+_KEYWORDS = frozenset({"and", "or", "not", "for"})
+_TOKEN = re.compile(
+    r"""
+      (?P<number>   (?: [0-9]+ (?:\.[0-9]+)? | \.[0-9]+ ) (?:[eE][+-]?[0-9]+)? ) (?P<unit>[^\W\d_]+)?
+    | (?P<word>     [^\W\d]\w* (?:\.\w+)* )
+    | (?P<quoted>   `[^`\n]*` )
+    | (?P<text>     "(?:[^"\\\n]|\\["\\])*" | '(?:[^'\\\n]|\\['\\])*' )
+    | (?P<operator> ==|!=|<=|>=|[-+*/<>(),\[\]] )
+    """,
+    re.VERBOSE,
+)
+_SPACE = re.compile(r"\s*")
+_ADVICE = {"=": "`==`", "&&": "`and`", "&": "`and`", "||": "`or`", "|": "`or`", "!": "`not` or `!=`", "<>": "`!=`"}
+_FOREIGN = re.compile(r"&&?|\|\|?|=|!|\S")
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: str
+    at: int
+    unit: str | None = None
+
+
+_END = "end"
+
+
+def _tokens(text: str) -> list[_Token]:
+    found: list[_Token] = []
+    at = 0
+    while True:
+        space = _SPACE.match(text, at)
+        at = space.end() if space is not None else at
+        if at == len(text):
+            return [*found, _Token(_END, "", at)]
+        match = _TOKEN.match(text, at)
+        if match is None:
+            _refuse(text, at)
+        kind = str(match.lastgroup) if match["number"] is None else "number"
+        found.append(_Token(kind, match[kind], at, match["unit"]))
+        at = match.end()
+
+
+def _refuse(text: str, at: int) -> NoReturn:
+    foreign = _FOREIGN.match(text, at)
+    what = foreign[0] if foreign is not None else text[at]
+    if what in "\"'`":
+        raise ExpressionError(text, at, f"got {what} without its end on the same line, expected another {what}")
+    advice = f"; write {_ADVICE[what]}" if what in _ADVICE else ""
+    raise ExpressionError(text, at, f"got {what!r}, which has no meaning here{advice}")
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens = _tokens(text)
+        self._next = 0
+        self._nodes = 0
+        self._depth = 0
+
+    def rule(self) -> Expression:
+        tree = self._condition()
+        self._must_be_condition(tree, "the rule", 0)
+        lasting_s = None
+        if self._takes("word", "for"):
+            lasting_s = self._duration()
+        token = self._peek
+        if token.kind != _END:
+            self._unexpected(token)
+        return Expression(self._text, tree, lasting_s)
+
+    def _condition(self) -> Node:
+        return self._logic(Operator.OR, lambda: self._logic(Operator.AND, self._negation))
+
+    def _logic(self, operator: Operator, side: _Side) -> Node:
+        left = side()
+        while (token := self._peek).kind == "word" and token.text == operator:
+            self._next += 1
+            right = side()
+            self._must_be_condition(left, f"`{operator}`", token.at)
+            self._must_be_condition(right, f"`{operator}`", token.at)
+            left = self._count(Operation(operator, left, right, token.at))
+        return left
+
+    def _negation(self) -> Node:
+        token = self._peek
+        if not self._takes("word", "not"):
+            return self._comparison()
+        operand = self._deeper(self._negation)
+        self._must_be_condition(operand, "`not`", token.at)
+        return self._count(Negation(operand, Kind.CONDITION, token.at))
+
+    def _comparison(self) -> Node:
+        left = self._sum()
+        token = self._peek
+        if token.kind != "operator" or token.text not in COMPARISONS:
+            return left
+        self._next += 1
+        right = self._sum()
+        operator = Operator(token.text)
+        if isinstance(left, Text) or isinstance(right, Text):
+            self._check_state(operator, left, right, token)
+        else:
+            self._must_be_number(left, f"`{operator}`")
+            self._must_be_number(right, f"`{operator}`")
+        again = self._peek
+        if again.kind == "operator" and again.text in COMPARISONS:
+            self._fail(again.at, f"got a second `{again.text}`, expected `and`: write `1 < x and x < 3`")
+        return self._count(Operation(operator, left, right, token.at))
+
+    def _sum(self) -> Node:
+        return self._arithmetic(("+", "-"), lambda: self._arithmetic(("*", "/"), self._factor))
+
+    def _arithmetic(self, operators: tuple[str, str], side: _Side) -> Node:
+        left = side()
+        while (token := self._peek).kind == "operator" and token.text in operators:
+            self._next += 1
+            right = side()
+            self._must_be_number(left, f"`{token.text}`")
+            self._must_be_number(right, f"`{token.text}`")
+            left = self._count(Operation(Operator(token.text), left, right, token.at))
+        return left
+
+    def _factor(self) -> Node:
+        token = self._peek
+        if token.kind == "operator" and token.text in ("-", "+"):
+            self._next += 1
+            operand = self._deeper(self._factor)
+            self._must_be_number(operand, f"`{token.text}`")
+            return operand if token.text == "+" else self._count(Negation(operand, Kind.NUMBER, token.at))
+        return self._primary(token)
+
+    def _primary(self, token: _Token) -> Node:
+        if token.kind == _END or token.text in _KEYWORDS:
+            self._unexpected(token)
+        self._next += 1
+        match token.kind:
+            case "number":
+                return self._count(Number(self._value(token), token.at))
+            case "quoted":
+                return self._named(token, token.text[1:-1])
+            case "text":
+                return self._count(Text(_unquoted(token.text), token.at))
+            case "word" if self._peek.text == "(" and self._peek.kind == "operator":
+                return self._call(token)
+            case "word":
+                return self._count(Name(token.text, False, token.at))
+        if token.text == "[":
+            name = self._expect("text", None, 'a name in quotes, as in ["plant/line 1/temp"]')
+            self._expect("operator", "]", "`]`")
+            return self._named(token, _unquoted(name.text))
+        if token.text == "(":
+            inside = self._deeper(self._condition)
+            if self._peek.kind == "word" and self._peek.text == "for":
+                self._fail(self._peek.at, "`for` stands at the end of the whole expression, not inside brackets")
+            self._expect("operator", ")", "`)`")
+            return inside
+        return self._unexpected(token)
+
+    def _named(self, token: _Token, name: str) -> Node:
+        if not name:
+            self._fail(token.at, "got an empty name, expected a sensor")
+        return self._count(Name(name, True, token.at))
+
+    def _call(self, token: _Token) -> Node:
+        function = FUNCTIONS.get(token.text)
+        if function is None:
+            hint = did_you_mean(token.text, FUNCTIONS) or f"; known: {', '.join(FUNCTIONS)}"
+            self._fail(token.at, f"{token.text!r} is not a function{hint}")
+        self._next += 1
+        arguments: list[Node] = []
+        while not self._takes("operator", ")"):
+            if arguments:
+                self._expect("operator", ",", "`,` or `)`")
+            arguments.append(self._deeper(self._condition))
+        self._check_arguments(function, arguments, token)
+        return self._count(Call(function, tuple(arguments), token.at))
+
+    def _check_arguments(self, function: Function, arguments: list[Node], token: _Token) -> None:
+        if function.patterns and len(arguments) == 1 and isinstance(arguments[0], Text):
+            return
+        if not function.least <= len(arguments) <= function.most:
+            self._fail(token.at, f"{function.name} got {len(arguments)} arguments, expected {function.usage}")
+        wanted = [*function.takes, *[function.takes[-1]] * len(arguments)]
+        for argument, kind in zip(arguments, wanted, strict=False):
+            wrong = {
+                Argument.SENSOR: not isinstance(argument, Name),
+                Argument.DURATION: not (isinstance(argument, Number) and argument.value > 0),
+                Argument.NUMBER: kind_of(argument) is not Kind.NUMBER or isinstance(argument, Text),
+            }
+            if wrong[kind]:
+                self._fail(argument.at, f"{function.name} takes {kind.value} here, expected {function.usage}")
+
+    # -- tokens ------------------------------------------------------------------------------------------------
+
+    @property
+    def _peek(self) -> _Token:
+        return self._tokens[self._next]
+
+    def _takes(self, kind: str, text: str) -> bool:
+        found = self._peek.kind == kind and self._peek.text == text
+        self._next += found
+        return found
+
+    def _expect(self, kind: str, text: str | None, what: str) -> _Token:
+        token = self._peek
+        if token.kind != kind or (text is not None and token.text != text):
+            self._unexpected(token, what)
+        self._next += 1
+        return token
+
+    def _duration(self) -> float:
+        token = self._expect("number", None, "a duration with its unit, such as 30s")
+        if token.unit is None:
+            self._fail(token.at, f"got {token.text}, expected a duration with its unit, such as {token.text}s")
+        return self._value(token)
+
+    def _value(self, token: _Token) -> float:
+        if token.unit is None:
+            return float(token.text)
+        factor = DURATION_UNITS.get(token.unit)
+        if factor is None:
+            self._fail(
+                token.at,
+                f"got {token.text}{token.unit}, expected a number, or a duration such as 500ms, 30s, 5m or 1h; "
+                f"a sensor whose name begins with a digit is written in backticks",
+            )
+        return float(token.text) * factor
+
+    def _deeper(self, part: _Side) -> Node:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            self._fail(self._peek.at, f"nested deeper than {MAX_DEPTH} levels")
+        node = part()
+        self._depth -= 1
+        return node
+
+    def _count(self, node: Node) -> Node:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self._fail(node.at, f"has more than {MAX_NODES} parts; make two rules of it")
+        return node
+
+    # -- checks ------------------------------------------------------------------------------------------------
+
+    def _must_be_condition(self, node: Node, of: str, at: int) -> None:
+        if kind_of(node) is not Kind.CONDITION and not isinstance(node, Name):
+            where = node.at if of == "the rule" else at
+            self._fail(where, f"{of} needs a condition, such as `x > 5`, but got a number")
+
+    def _must_be_number(self, node: Node, of: str) -> None:
+        if kind_of(node) is Kind.CONDITION:
+            self._fail(node.at, f"{of} needs numbers, but got a condition")
+        if isinstance(node, Text):
+            self._fail(node.at, f"{of} needs numbers, but got text; a sensor is written [{node.text!r}]")
+
+    def _check_state(self, operator: Operator, left: Node, right: Node, token: _Token) -> None:
+        if operator not in (Operator.EQUAL, Operator.UNEQUAL):
+            self._fail(token.at, f"`{operator}` compares numbers; text is a state, which is compared by == or !=")
+        if not isinstance(left, Name) and not isinstance(right, Name):
+            self._fail(token.at, "text is a state of a sensor, expected a sensor on the other side")
+
+    def _unexpected(self, token: _Token, expected: str | None = None) -> NoReturn:
+        before = self._tokens[self._next - 1] if self._next else None
+        if expected is None:
+            complete = before is not None and before.kind != "operator" and before.text not in _KEYWORDS
+            closed = before is not None and before.text in (")", "]")
+            expected = "an operator, `for` or the end" if complete or closed else "a sensor, a number or `(`"
+        found = "the end" if token.kind == _END else f"{token.text!r}"
+        hint = did_you_mean(token.text.lower(), _KEYWORDS) if token.kind == "word" else ""
+        self._fail(token.at, f"got {found}, expected {expected}{hint if token.text not in _KEYWORDS else ''}")
+
+    def _fail(self, at: int, message: str) -> NoReturn:
+        raise ExpressionError(self._text, at, message)
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text[1:-1])
