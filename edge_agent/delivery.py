@@ -1,31 +1,35 @@
-"""Events to one sink: buffered, in order, retried with back-off, counted. A slow sink delays only itself."""
+"""Events to one sink: kept, in order, retried with back-off, counted. A slow sink delays only itself."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from edge_agent.backoff import full_jitter, is_own_cancellation
-from edge_agent.channel import Channel, Full
+from edge_agent.clock import NS_PER_S
 from edge_agent.contract import AdapterContext, Sink, SinkOptions, StartBehaviour
 from edge_agent.errors import AdapterError, RetryableAdapterError
 from edge_agent.metrics import Metrics
-from edge_agent.verdict import Event, EventKind
+from edge_agent.outbox import Outbox, Waiting
+from edge_agent.verdict import Event
 
 _log = logging.getLogger(__name__)
 
 _BATCH = 100
+_PER_REPLAY_S = 0.1  # what is late comes in portions of so long, and whatever is new waits no longer than for one
 _LAST_PAUSE_S = 0.5
+_LAST_ATTEMPTS_S = 2.0  # for a sink that is down when the agent stops; the outbox keeps what it does not take
+_LOOK_EVERY_S = 5.0  # at a disk that has not answered yet, or did not take what it was given
+_LOOK_AGAIN_MAX_S = 60.0
 
 
 class SinkRunner:
-    """Delivers to one sink until :meth:`finish` has emptied the buffer, or it is cancelled.
+    """Delivers to one sink what is in its outbox, until :meth:`finish` has let it empty the live lane, or cancelled.
 
-    Events are delivered in order and at least once: a batch that was not acknowledged is delivered again, and the
-    event's ``id`` lets the receiver see it. While the sink is down at most ``capacity`` events are kept, then the
-    oldest go, counted.
+    Live events go first, then those that are late, paced and flagged; each lane in order, each event at least once: a
+    batch that was not acknowledged is delivered again, and the event's ``id`` lets the receiver see it.
     """
 
     def __init__(
@@ -35,65 +39,108 @@ class SinkRunner:
         options: SinkOptions,
         context: AdapterContext,
         metrics: Metrics,
+        outbox: Outbox,
     ) -> None:
         self.name = name
         self.options = options
         self.context = context
-        self.channel: Channel[Event] = Channel(options.capacity, Full.DROP_OLDEST)
+        self.outbox = outbox
         self._build = build
-        self._wanted = frozenset(options.events) | ({EventKind.DIGEST} if options.digest is not None else set())
-        self._in_hand: list[Event] = []
+        self._wanted = frozenset(options.events)
         self._attempt = 0
         self._finishing = asyncio.Event()
+        self._ignored = False
+        self._patience: asyncio.Timeout | None = None
+        self._news = asyncio.Event()
+        self._waits = asyncio.Event()
+        self._replay_at_ns = 0
+        self._was_down = True
+        self._clock = context.clock
+        self._metrics = metrics
         self._delivered = metrics.events_delivered.labels(name)
+        self._replayed = metrics.events_replayed.labels(name)
         self._retried = metrics.events_retried.labels(name)
         self._refused = metrics.events_dropped.labels(name, "refused")
-        self._overflow = metrics.events_dropped.labels(name, "overflow")
         self._backlog = metrics.sink_backlog.labels(name)
+        self._backlog_bytes = metrics.sink_backlog_bytes.labels(name)
+        self._backlog_age = metrics.sink_backlog_age.labels(name)
+        self._disk_bytes = metrics.store_bytes.labels("outbox")
+        self._counted_bytes = outbox.bytes_written
+        self._counted_drops = outbox.dropped
+        outbox.use(options.buffer)
 
     @property
     def backlog(self) -> int:
         """Events not yet acknowledged."""
-        return len(self.channel) + len(self._in_hand)
+        return len(self.outbox)
 
     def offer(self, event: Event) -> None:
         """Take an event if the sink wants its kind. Never waits."""
-        if event.kind in self._wanted and not self.channel.closed:
-            self.channel.offer(event)
-            self._overflow.value = float(self.channel.dropped)
+        if event.kind in self._wanted and not self._finishing.is_set() and not self._ignored:
+            self.outbox.offer(event)
             self._backlog.set(self.backlog)
+            self._news.set()
+            self._waits.set()
 
     def finish(self) -> None:
-        """No more events will come; :meth:`run` returns when those buffered are delivered."""
-        self.channel.close()
-        self._finishing.set()
+        """No more events will come; :meth:`run` returns when the live ones are delivered, or soon if the sink is down.
 
-    def give_back(self) -> list[Event]:
-        """Events not acknowledged, oldest first, for another runner to deliver; call it when :meth:`run` has ended."""
-        events, self._in_hand = self._in_hand + self.channel.drain(), []
-        self._backlog.set(0)
-        return events
+        What is left then is in the outbox, and durable once that is closed.
+        """
+        self._finishing.set()
+        self._news.set()
+        self._limit_patience()
+
+    async def close(self) -> None:
+        """Make durable whatever was not delivered; call it when :meth:`run` has ended for good."""
+        await asyncio.to_thread(self.outbox.close)
+        self.measure()
+        if self.backlog and not self._ignored:
+            where = "lost, as the disk does not take them" if self.outbox.failing else "in the outbox"
+            _log.warning("sink %s: %d undelivered events are %s", self.name, self.backlog, where)
 
     async def run(self) -> None:
-        """Until the buffer is closed and empty. :raises AdapterError: only under ``start: fail``."""
-        while self._in_hand or not (self.channel.closed and not len(self.channel)):
-            error = await self._try()
-            if error is None or self._gives_up(error):
-                break
-            self.context.disconnected(str(error))
-            self._attempt += 1
-            self._retried.inc()
-            await self._pause()
+        """Until :meth:`finish` and its last deliveries. :raises AdapterError: only under ``start: fail``."""
+        await asyncio.to_thread(self.outbox.open)
+        self.measure()
+        keeping = asyncio.create_task(self._keep(), name=f"sink {self.name}: outbox")
+        try:
+            await self._deliver_until_finished()
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+            if not keeping.cancelled():
+                keeping.result()
+
+    # -- the sink ----------------------------------------------------------------------------------------------
+
+    async def _deliver_until_finished(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None) as self._patience:
+                self._limit_patience()
+                await self._attempts()
         if self.context.state == "connected":
             self.context.ended("finished")
 
+    async def _attempts(self) -> None:
+        while True:
+            error = await self._try()
+            if error is None or self._gives_up(error):
+                return
+            self.context.disconnected(str(error))
+            self._limit_patience()
+            self._attempt += 1
+            self._retried.inc()
+            await self._pause()
+
     async def _try(self) -> AdapterError | None:
-        """Connect and deliver until the buffer is closed and empty; the error when that did not go well."""
+        """Connect and deliver until there is nothing to come; the error when that did not go well."""
         sink = None
         try:
             sink = self._build()
             await sink.open()
             self.context.connected(self.options.type)
+            self._limit_patience()
             await self._deliver_all(sink)
         except AdapterError as error:
             return error
@@ -103,50 +150,94 @@ class SinkRunner:
             _log.exception("sink %s: fault in its adapter", self.name)
             return RetryableAdapterError("a fault in the adapter, see the log")
         finally:
+            self.outbox.rewind()
             if sink is not None:
                 await self._close(sink)
         return None
 
+    def _limit_patience(self) -> None:
+        """While the agent is told to stop, a sink that is down is not waited for."""
+        if self._patience is None or not self._finishing.is_set() or self._patience.expired():
+            return
+        if self.context.state == "connected":
+            self._patience.reschedule(None)
+        elif self._patience.when() is None:
+            self._patience.reschedule(asyncio.get_running_loop().time() + _LAST_ATTEMPTS_S)
+
     async def _pause(self) -> None:
         """Back off; while the agent is told to stop there is no time for long pauses."""
-        longest_s = _LAST_PAUSE_S if self._finishing.is_set() else self.options.retry_max
-        pause_s = full_jitter(self.context.random, self._attempt, longest_s)
-        if self._finishing.is_set():
+        finishing = self._finishing.is_set()
+        pause_s = full_jitter(
+            self.context.random, self._attempt, _LAST_PAUSE_S if finishing else self.options.retry_max
+        )
+        if finishing:
             await asyncio.sleep(pause_s)
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(pause_s):
-                await self._finishing.wait()
+        else:
+            await self._wait_for(self._finishing, self._clock.monotonic_ns() + round(pause_s * NS_PER_S))
 
     async def _deliver_all(self, sink: Sink) -> None:
-        while self._in_hand or await self.channel.wait():
-            if not self._in_hand:
-                self._in_hand = self.channel.drain(_BATCH)
-            try:
-                await sink.deliver(self._in_hand)
-                self._acknowledged(len(self._in_hand))
-            except RetryableAdapterError:
-                raise
-            except AdapterError:
-                await self._one_by_one(sink)
+        while batch := await self._next():
+            await self._deliver(sink, batch)
             self._attempt = 0
+            if self.outbox.must_settle:
+                await asyncio.to_thread(self.outbox.settle)
+            self.measure()
 
-    async def _one_by_one(self, sink: Sink) -> None:
+    async def _next(self) -> Sequence[Waiting]:
+        """The next events to deliver, as soon as there are any; none when there is nothing to come."""
+        while True:
+            self._news.clear()
+            if batch := self.outbox.live(_BATCH):
+                return batch
+            if self._finishing.is_set():
+                return ()
+            if not self.outbox.late:
+                self._was_down = False
+                await self._news.wait()
+            elif self._clock.monotonic_ns() < self._replay_at_ns:
+                await self._wait_for(self._news, self._replay_at_ns)
+            elif batch := await self._late():
+                return batch
+
+    async def _late(self) -> Sequence[Waiting]:
+        """A portion of what is late; the next one has to wait for its time."""
+        rate = self.options.buffer.replay_rate
+        if self._was_down:
+            self._was_down = False
+            _log.info("sink %s: %d late events follow, at most %g a second", self.name, self.outbox.late, rate)
+        batch = await asyncio.to_thread(self.outbox.fetch, max(1, min(_BATCH, round(rate * _PER_REPLAY_S))))
+        pause_s = len(batch) / rate if batch else _LOOK_EVERY_S
+        self._replay_at_ns = self._clock.monotonic_ns() + round(pause_s * NS_PER_S)
+        return batch
+
+    async def _deliver(self, sink: Sink, batch: Sequence[Waiting]) -> None:
+        try:
+            await sink.deliver([item.event for item in batch])
+        except RetryableAdapterError:
+            raise
+        except AdapterError:
+            await self._one_by_one(sink, batch)
+        else:
+            self._acknowledged(batch)
+
+    async def _one_by_one(self, sink: Sink, batch: Sequence[Waiting]) -> None:
         """The sink refuses the batch for good: find the events it refuses, so that they do not block the others."""
-        for event in list(self._in_hand):
+        for item in batch:
             try:
-                await sink.deliver([event])
-                self._acknowledged(1)
+                await sink.deliver([item.event])
             except RetryableAdapterError:
                 raise
             except AdapterError as error:
-                del self._in_hand[0]
+                self.outbox.delivered([item])
                 self._refused.inc()
-                _log.error("sink %s: event %s refused and given up: %s", self.name, event.id, error)
+                _log.error("sink %s: event %s refused and given up: %s", self.name, item.event.id, error)
+            else:
+                self._acknowledged([item])
 
-    def _acknowledged(self, count: int) -> None:
-        del self._in_hand[:count]
-        self._delivered.inc(count)
+    def _acknowledged(self, items: Sequence[Waiting]) -> None:
+        self.outbox.delivered(items)
+        self._delivered.inc(len(items))
+        self._replayed.inc(sum(item.replay for item in items))
         self._backlog.set(self.backlog)
 
     def _gives_up(self, error: AdapterError) -> bool:
@@ -156,8 +247,8 @@ class SinkRunner:
             raise AdapterError(f"sinks.{self.name}: {error} (start: fail)") from error
         if self.options.start is StartBehaviour.IGNORE:
             self.context.ended(f"ignored: {error}")
-            self.channel.close()
-            self.channel.drain()
+            self._ignored = True
+            self.outbox.forget()
             _log.warning("sink %s: ignored as configured: %s", self.name, error)
             return True
         return False
@@ -167,3 +258,24 @@ class SinkRunner:
             await sink.close()
         except Exception as error:  # what was delivered is delivered, however the sink takes its leave
             _log.warning("sink %s: while closing: %s", self.name, error)
+
+    # -- the outbox --------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        """Have events written that wait for too long. Memory stays bounded even while the disk does not answer."""
+        writing: asyncio.Future[bool] | None = None
+        write_at_ns, failures = 0, 0
+        while True:
+            await self._until_due()
+            self.outbox.gather()
+            if writing is None and self.outbox.must_write and self._clock.monotonic_ns() >= write_at_ns:
+                writing = asyncio.ensure_future(asyncio.to_thread(self.outbox.write))
+            if writing is not None:
+                await asyncio.wait([writing], timeout=_LOOK_EVERY_S)
+                if writing.done():
+                    failures = 0 if writing.result() else failures + 1
+                    pause_s = min(_LOOK_AGAIN_MAX_S, self.options.buffer.spill_after * 2.0**failures) if failures else 0
+                    write_at_ns = self._clock.monotonic_ns() + round(pause_s * NS_PER_S)
+                    writing = None
+            self._news.set()
+            self.measure()
