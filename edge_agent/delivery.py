@@ -13,7 +13,7 @@ from edge_agent.contract import AdapterContext, Sink, SinkOptions, StartBehaviou
 from edge_agent.errors import AdapterError, RetryableAdapterError
 from edge_agent.metrics import Metrics
 from edge_agent.outbox import Outbox, Waiting
-from edge_agent.verdict import Event
+from edge_agent.verdict import Event, EventKind
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class SinkRunner:
         self.context = context
         self.outbox = outbox
         self._build = build
-        self._wanted = frozenset(options.events)
+        self._wanted = frozenset(options.events) | {EventKind.DIGEST}  # made for one sink, of what it wants
         self._attempt = 0
         self._finishing = asyncio.Event()
         self._ignored = False
