@@ -90,6 +90,12 @@ class SinkOptions(Options):
     events: tuple[EventKind, ...] = Field(
         default=(EventKind.INCIDENT, EventKind.STATUS), description="Kinds of event to deliver to this sink."
     )
+    every: Duration | None = Field(
+        default=None,
+        gt=0,
+        description="How often scores and readings are delivered, if `events` names them; those in between are not "
+        "sent. Default: at each tick.",
+    )
     severity: Severity = Field(
         default=Severity.LOW,
         description="Least severity of incidents told. One that rises to it later is told then; the end of an "

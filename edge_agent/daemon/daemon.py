@@ -25,6 +25,7 @@ from edge_agent.config.schema import AgentConfig
 from edge_agent.contract import AdapterContext, SourceOptions
 from edge_agent.daemon.control import Control
 from edge_agent.daemon.learned import export_learned, import_learned
+from edge_agent.daemon.measurements import Measurements
 from edge_agent.daemon.memory import release_memory
 from edge_agent.daemon.models import Model, Models
 from edge_agent.daemon.parts import Parts
@@ -79,6 +80,7 @@ class Daemon:
         self._learned_file = StateFile(data_dir / "learned.npz")
         file = StateFile(data_dir / "notify.json")
         self.telling = Telling(config.sinks, self.sinks, self.clock, self.metrics, file, config.agent.name)
+        self.measurements = Measurements(self.sinks, self._new_id)
         self._listeners: list[Callable[[TickReport], None]] = []
         self._tracer = Tracer(self.otlp)
         self._publish: Callable[[Event], None] | None = None
@@ -288,8 +290,12 @@ class Daemon:
             for event in report.events:
                 if event.kind is EventKind.STATUS:
                     await self.history.record_event(event)
-        if any(EventKind.SCORES in sink.options.events for sink in self.sinks.values()):
-            self._tell(self._scores_event(report))
+        for event, takers in self.measurements.events(report, pipeline.unit):
+            event.body["agent"] = self.config.agent.name
+            if self._publish is not None:
+                self._publish(event)
+            for sink in takers:
+                sink.offer(event)
         for listener in self._listeners:
             listener(report)
         self._tracer.ticked(report)
@@ -303,24 +309,6 @@ class Daemon:
         if self._publish is not None:
             self._publish(event)
         self.telling.tell(event)
-
-    def _scores_event(self, report: TickReport) -> Event:
-        scores = {
-            name: float(score)
-            for name, score, valid in zip(
-                report.snapshot.sensors, report.scores.score, report.scores.valid, strict=True
-            )
-            if valid
-        }
-        decision = report.decision
-        body = {
-            "tick": report.tick,
-            "score": decision.plant_score,
-            "p_value": decision.p_value,
-            "alarm": decision.alarm,
-            "sensors": scores,
-        }
-        return Event(self._new_id(report.time_ns), EventKind.SCORES, report.time_ns, body)
 
     # -- inside ------------------------------------------------------------------------------------------------
 
