@@ -38,11 +38,15 @@ class _Formatter:
         self._messages = Messages(options, str(os.getpid()), __version__)
         self._cut = context.metrics.sink_parts_lost.labels(context.name, "truncated")
 
-    def messages(self, events: Sequence[Event]) -> list[bytes]:
+    async def messages(self, events: Sequence[Event]) -> list[bytes]:
         """One message for each event."""
-        made = [self._messages.message(facts(event)) for event in events]
-        self._cut.inc(sum(cut for _, cut in made))
-        return [message for message, _ in made]
+        made = []
+        for event in events:
+            message, was_cut = self._messages.message(facts(event))
+            made.append(message)
+            self._cut.inc(was_cut)
+            await asyncio.sleep(0)  # hundreds of messages in one go would hold up the tick
+        return made
 
 
 class DatagramSink:
@@ -63,7 +67,7 @@ class DatagramSink:
     async def deliver(self, events: Sequence[Event]) -> None:
         """Send. :raises RetryableAdapterError: this machine cannot send, or was told that nobody listens there."""
         assert self._datagrams is not None
-        await self._datagrams.send(self._formatter.messages(events))
+        await self._datagrams.send(await self._formatter.messages(events))
         self._context.connected(self._options.address)
 
     async def close(self) -> None:
@@ -124,7 +128,7 @@ class StreamSink:
 
     async def deliver(self, events: Sequence[Event]) -> None:
         """Send. :raises RetryableAdapterError: it may not have arrived."""
-        frames = [framed(message, self._options.framing) for message in self._formatter.messages(events)]
+        frames = [framed(message, self._options.framing) for message in await self._formatter.messages(events)]
         stream = await self._connected()
         if frames:
             await self._send(stream, frames)
