@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cronsim import CronSim, CronSimError
 from pydantic import Field, field_validator, model_validator
 
 from edge_agent.options import Duration, Options
+from edge_agent.schedule import CLOCK_SET_NS, check_schedule, check_timezone, last_before, next_after
 
-_NS_PER_US = 1_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CLOCK_SET_NS = 1_577_836_800 * 10**9  # 2020: a gateway that believes to be earlier has not been told the time yet
 _LONGEST_S = 31 * 86_400.0
 
 
@@ -38,23 +33,14 @@ class MaintenanceOptions(Options):
     @field_validator("timezone")
     @classmethod
     def _known(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ValueError(f"got {name!r}, expected a time zone such as UTC or Europe/Berlin") from error
-        return name
+        return check_timezone(name)
 
     @model_validator(mode="after")
     def _ever_begins(self) -> Self:
-        expected = "expected five fields as in a crontab, such as '0 6 * * SUN' (Sundays at six)"
-        if len(self.schedule.split()) != 5:
-            raise ValueError(f"schedule: got {self.schedule!r}, {expected}")
         try:
-            first = next(CronSim(self.schedule, datetime(2026, 1, 1, tzinfo=ZoneInfo(self.timezone))), None)
-        except CronSimError as error:
-            raise ValueError(f"schedule: got {self.schedule!r} ({error}), {expected}") from error
-        if first is None:
-            raise ValueError(f"schedule: got {self.schedule!r}, which never comes; {expected}")
+            check_schedule(self.schedule, self.timezone)
+        except ValueError as error:
+            raise ValueError(f"schedule: {error}") from error
         return self
 
 
@@ -68,7 +54,7 @@ class Windows:
 
     def open_at(self, wall_ns: int) -> tuple[MaintenanceOptions, ...]:
         """Windows that are open at ``wall_ns``; the same object until that changes."""
-        if not self._options or wall_ns < _CLOCK_SET_NS:
+        if not self._options or wall_ns < CLOCK_SET_NS:
             return ()
         since_ns, until_ns = self._valid_ns
         if not since_ns <= wall_ns < until_ns:
@@ -90,13 +76,7 @@ class Windows:
 
 def _around(one: MaintenanceOptions, wall_ns: int) -> tuple[int, int]:
     """When the window that began last ends, and when the next one begins, wall ns."""
-    now = (_EPOCH + timedelta(microseconds=wall_ns // _NS_PER_US)).astimezone(ZoneInfo(one.timezone))
-    # The search backwards leaves out its starting point.
-    last = next(CronSim(one.schedule, now + timedelta(microseconds=1), reverse=True), None)
-    following = next(CronSim(one.schedule, now), None)
-    ends_ns = 0 if last is None else _wall_ns(last) + round(one.duration * 10**9)
-    return ends_ns, 2**63 if following is None else _wall_ns(following)
-
-
-def _wall_ns(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1) * _NS_PER_US
+    last = last_before(one.schedule, one.timezone, wall_ns)
+    following = next_after(one.schedule, one.timezone, wall_ns)
+    ends_ns = 0 if last is None else last + round(one.duration * 10**9)
+    return ends_ns, 2**63 if following is None else following
