@@ -13,9 +13,8 @@ from edge_agent.cli.app import cli
 from edge_agent.cli.exit_codes import ExitCode
 from edge_agent.config.json_schema import json_schema
 from edge_agent.config.options_text import OptionText, options_text
-from edge_agent.config.schema import ADAPTER_SECTIONS, SECTION_NAMES, SECTION_SUMMARIES, SECTIONS
+from edge_agent.config.schema import ADAPTER_SECTIONS, ENTRY_OPTIONS, SECTION_NAMES, SECTION_SUMMARIES, SECTIONS
 from edge_agent.contract import SinkOptions, SourceOptions
-from edge_agent.intake.options import SensorOptions
 from edge_agent.metrics import Metrics
 from edge_agent.options import Options
 from edge_agent.registry import DISTRIBUTION, Group, sink_adapter, source_adapter
@@ -37,6 +36,15 @@ credential). References work inside any value; a literal `${` is written `$${`.
 `edge-agent init` writes a commented sample, `edge-agent check` finds every mistake in a file, `edge-agent schema`
 prints the JSON Schema for editors.
 """
+_ENTRIES = {
+    "sensors": (
+        "The key is a sensor's name or a shell-style pattern (`LIT*`). A sensor takes the entry of its exact",
+        "name, else the first pattern that matches.",
+    ),
+    "rules": (
+        "The key is a name of yours, shown in incidents. Expressions, functions and examples: [Rules](../rules.md).",
+    ),
+}
 _COMMON: dict[str, type[Options]] = {"sources": SourceOptions, "sinks": SinkOptions}
 _ENVIRONMENT = (
     ("EDGE_AGENT_CONFIG", "Configuration file, where a command takes one and none is given."),
@@ -77,13 +85,8 @@ def configuration_page() -> str:
         lines += [f"## {name}", "", SECTION_SUMMARIES[name], ""]
         if name in SECTIONS:
             lines += _table(options_text(SECTIONS[name]))
-        elif name == "sensors":
-            lines += [
-                "The key is a sensor's name or a shell-style pattern (`LIT*`). A sensor takes the entry of its exact",
-                "name, else the first pattern that matches.",
-                "",
-                *_table(options_text(SensorOptions)),
-            ]
+        elif name in ENTRY_OPTIONS:
+            lines += [*_ENTRIES[name], "", *_table(options_text(ENTRY_OPTIONS[name]))]
         else:
             lines += _adapter_section(name)
         lines.append("")

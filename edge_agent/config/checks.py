@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from edge_agent.config.document import Path
 from edge_agent.config.edges import read_edges
 from edge_agent.config.routing import routing_contradictions
+from edge_agent.config.rule_checks import wrong_rules
 from edge_agent.config.schema import AgentConfig
 from edge_agent.errors import ConfigError, DataFileError
 from edge_agent.options import format_duration
@@ -16,6 +17,7 @@ def contradictions(config: AgentConfig) -> Iterator[tuple[Path, str]]:
     """Option path and message of each contradiction."""
     yield from _shorter_than_a_tick(config)
     yield from _unusable_files(config)
+    yield from wrong_rules(config)
     areas = {sensor.area for sensor in config.sensors.values() if sensor.area is not None}
     for path, message in routing_contradictions(config.sinks, areas):
         yield ("sinks", *path), message

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from edge_agent.config.schema import ADAPTER_SECTIONS, SECTION_NAMES, SECTION_SUMMARIES, SECTIONS
-from edge_agent.intake.options import SensorOptions
+from edge_agent.config.schema import ADAPTER_SECTIONS, ENTRY_OPTIONS, SECTION_NAMES, SECTION_SUMMARIES, SECTIONS
 from edge_agent.options import Options
 from edge_agent.registry import Group, adapters
 
@@ -34,8 +33,11 @@ def json_schema(adapter_names: Collection[str] | None = None) -> dict[str, Any]:
 def _section(name: str, definitions: dict[str, Any], adapter_names: Collection[str] | None) -> dict[str, Any]:
     if name in SECTIONS:
         return _define(name, SECTIONS[name], definitions)
-    if name == "sensors":
-        return {"type": "object", "additionalProperties": _define("sensor", SensorOptions, definitions)}
+    if name in ENTRY_OPTIONS:
+        return {
+            "type": "object",
+            "additionalProperties": _define(name.removesuffix("s"), ENTRY_OPTIONS[name], definitions),
+        }
     group = ADAPTER_SECTIONS[name]
     variants = [
         _variant(group, adapter.name, adapter.options, definitions)

@@ -22,8 +22,10 @@ from edge_agent.intake.options import SensorOptions
 from edge_agent.options import Options
 from edge_agent.pipeline.options import ModelOptions
 from edge_agent.registry import Group, a_known_name, names, nearest, sink_adapter, source_adapter
+from edge_agent.rules.options import RuleOptions
 
 O = TypeVar("O", bound=Options)  # noqa: E741
+_PLACE = re.compile(r"[0-9]+:[0-9]+: ")
 _COMPONENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -63,9 +65,9 @@ def parse_config(
 
 def _rendered(problem: Problem, path: Path) -> str:
     where = option_path(problem.path)
-    return (
-        f"{path}:{problem.line}: {where}: {problem.message}" if where else f"{path}:{problem.line}: {problem.message}"
-    )
+    # The place of a mistake inside a text, as `rules.overflow.when:1:23: …`.
+    mark = ":" if _PLACE.match(problem.message) else ": "
+    return f"{path}:{problem.line}: {where}{mark if where else ''}{problem.message}"
 
 
 class _Assembly:
@@ -88,6 +90,7 @@ class _Assembly:
         }
         sections["model"] = self._with_bundle_path(sections["model"])
         sections["sensors"] = self._named("sensors", value, self._sensor)
+        sections["rules"] = self._named("rules", value, self._rule)
         for name, group in ADAPTER_SECTIONS.items():
             sections[name] = self._named(name, value, self._adapter_of(group))
         if sources_required and not value.get("sources"):
@@ -117,10 +120,17 @@ class _Assembly:
     def _sensor(self, value: Any, path: OptionPath) -> SensorOptions | None:
         return self._options(SensorOptions, value, path)
 
+    def _rule(self, value: Any, path: OptionPath) -> RuleOptions | None:
+        self._check_name(path)
+        return self._options(RuleOptions, value, path)
+
+    def _check_name(self, path: OptionPath) -> None:
+        if not _COMPONENT_NAME.fullmatch(str(path[-1])):
+            self._problem(path, "is not a usable name: expected 1 to 64 letters, digits, `_`, `.` or `-`")
+
     def _adapter_of(self, group: Group) -> Any:
         def read(value: Any, path: OptionPath) -> Options | None:
-            if not _COMPONENT_NAME.fullmatch(str(path[-1])):
-                self._problem(path, "is not a usable name: expected 1 to 64 letters, digits, `_`, `.` or `-`")
+            self._check_name(path)
             if not isinstance(value, dict):
                 self._problem(path, "got no options, expected at least `type`")
                 return None

@@ -42,7 +42,7 @@ def options_text(options: type[Options], *, leave_out: type[Options] | None = No
         text
         for name, field in options.model_fields.items()
         if name not in skipped
-        for text in _texts(name, field, resolved(schema, schema), schema, ())
+        for text in _texts(field.alias or name, field, resolved(schema, schema), schema, ())
     ]
 
 
@@ -73,7 +73,8 @@ def _texts(
             continue
         below = _schema_of(options, whole)
         for inner, inner_field in options.model_fields.items():
-            yield from _texts(f"{name}{suffix}.{inner}", inner_field, below, whole, (*inside, options))
+            path = f"{name}{suffix}.{inner_field.alias or inner}"
+            yield from _texts(path, inner_field, below, whole, (*inside, options))
 
 
 def _schema_of(options: type[Options], whole: Schema) -> Schema:

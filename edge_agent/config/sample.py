@@ -16,6 +16,20 @@ from edge_agent.options import Options
 from edge_agent.registry import sink_adapter, source_adapter
 
 WIDTH = 100
+_RULES = """\
+  # Shown with docs/rules.md; `edge-agent rules test` says how often a rule would have held in the past.
+  # dry-run:
+  #   when: pump.P101 == on and flow.FIT101 < 0.1 for 30s
+  #   severity: high
+  #   message: "P101 runs dry, the flow is {flow.FIT101}"
+  # tank-high:
+  #   sensors: ["tank.*.level"]
+  #   limit: {above: 90, deadband: 2}
+  #   for: 10s
+  # fast-fill:
+  #   sensors: [LIT101]
+  #   rate: {above: 50, per: 1m}
+""".splitlines()
 _HEAD = """\
 # Configuration of edge-agent.
 # A line that is commented out shows an option with its default (or an example, where there is no default).
@@ -38,6 +52,8 @@ def sample_config(sources: Sequence[str] = ("mqtt",), sinks: Sequence[str] = ("f
             lines += _options(SECTIONS[name])
         elif name == "sensors":
             lines += _sensors()
+        elif name == "rules":
+            lines += _RULES
         else:
             for adapter in chosen[name]:
                 lines += _component(name, adapter)

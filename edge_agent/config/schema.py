@@ -20,6 +20,7 @@ from edge_agent.intake.options import IntakeOptions, SensorOptions
 from edge_agent.options import Options
 from edge_agent.pipeline.options import ModelOptions, TickOptions
 from edge_agent.registry import Group
+from edge_agent.rules.options import RuleOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class AgentConfig:
     ``sources``, ``sinks``: by the name the user gave, in the order of the file; each has its adapter's option class.
     ``sensors``: by exact name or shell-style pattern, in the order of the file. A sensor has the options of its exact
     name, else of the first pattern that matches (:func:`~edge_agent.pipeline.engine.sensor_options_by_pattern`).
+    ``rules``: by the name the user gave.
     Relative paths in the file are relative to the file's folder; here they are absolute.
     """
 
@@ -43,6 +45,7 @@ class AgentConfig:
     companions: CompanionOptions
     decision: DecisionOptions
     drift: DriftOptions
+    rules: Mapping[str, RuleOptions]
     sinks: Mapping[str, SinkOptions]
     api: ApiOptions
     telemetry: TelemetryOptions
@@ -57,7 +60,10 @@ SECTIONS: Mapping[str, type[Options]] = {
     for name, hint in get_type_hints(AgentConfig).items()
     if isinstance(hint, type) and issubclass(hint, Options)
 }
-"""Sections that are one option class. The others are mappings: ``sources``, ``sensors``, ``sinks``."""
+"""Sections that are one option class. The others are mappings: ``sources``, ``sensors``, ``rules``, ``sinks``."""
+
+ENTRY_OPTIONS: Mapping[str, type[Options]] = {"sensors": SensorOptions, "rules": RuleOptions}
+"""Mappings of which every entry has the same option class."""
 
 ADAPTER_SECTIONS: Mapping[str, Group] = {"sources": Group.SOURCES, "sinks": Group.SINKS}
 
@@ -72,6 +78,7 @@ SECTION_SUMMARIES: Mapping[str, str] = {
     "companions": "Linear detectors that the gateway fits to its own history, heard beside the model.",
     "decision": "When to disturb people.",
     "drift": "When to say that sensors, plant or model have changed for good.",
+    "rules": "Rules of your own, watched beside the model: a name of yours, then what it says.",
     "sinks": "Where incidents go: a name of yours, then the adapter's `type` and its options.",
     "api": "Local HTTP interface: status, incidents, metrics for Prometheus.",
     "telemetry": "Metrics, traces and logs of the agent itself, over OTLP.",

@@ -36,6 +36,11 @@ class SensorOptions(Options):
         default=None,
         description="Without a reading for this long the sensor counts as missing. Default: as in `intake`.",
     )
+    states: dict[str, float] = Field(
+        default={},
+        description="Names that rules may use for values, such as `{off: 1, running: 2}`. "
+        "Default: `on`, `open`, `true` are 1 and `off`, `closed`, `false` are 0.",
+    )
     area: str | None = Field(
         default=None, max_length=100, description="Part of the plant it belongs to; sinks can be asked for areas."
     )

@@ -127,12 +127,14 @@ class _Binder:
         name = word.text if isinstance(word, Text) else word.name
         if isinstance(word, Name) and not of.quoted and of.name in STATES and name not in STATES:
             return word  # `on == pump`: the sensor stands on the right
-        states = self._scope.states(self._sensor(of)) or STATES
+        own = self._scope.states(self._sensor(of))
+        states = own or STATES
         if name in states:
             return Number(states[name], word.at)
-        if isinstance(word, Text) or name in STATES:
-            hint = did_you_mean(name, states) or f"; known: {', '.join(states)}"
-            raise self._expression.error(word, f"{name!r} is not a state of {self._sensor(of)}{hint}")
+        hint, known = did_you_mean(name, states), f"; known: {', '.join(states)}"
+        if isinstance(word, Text) or name in STATES or (own and hint and name != SENSOR):
+            message = f"{name!r} is not a state of {self._sensor(of)}{hint or known}"
+            raise self._expression.error(word, message)
         return word
 
     def _note_limit(self, operator_: Operator, left: Node, right: Node) -> None:
