@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 
 from edge_agent.decision.calibration import Calibration
 from edge_agent.decision.facts import SensorFacts
+from edge_agent.decision.lifecycle import Standing
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.decision.persistence import Persistence
 from edge_agent.decision.process import ProcessIncidents
 from edge_agent.decision.quality import QualityIncidents
 from edge_agent.decision.returning import Returning
 from edge_agent.decision.sensor_tails import SensorTails
-from edge_agent.decision.statistics import PLANT, WIDTH, PlantStatistics
+from edge_agent.decision.statistics import LASTING, PLANT, WIDTH, PlantStatistics
 from edge_agent.decision.suspects import Suspects
 from edge_agent.graph.snapshot import Snapshot
-from edge_agent.verdict import Incident, Scores
+from edge_agent.verdict import Incident, IncidentState, Scores
 
 _UNSUSPICIOUS = 0.003  # ticks less likely than this do not change what is usual for a sensor
 _TAILS_TICKS = 100  # for the sensors' tails, when nothing else has to settle
@@ -48,6 +49,7 @@ class Decision:
     ``plant_score``: smoothed log score of the plant, None while no sensor could be scored; about 0 is normal.
     ``p_value``: None then too, and while warming up. ``alarm``: an incident of the process is open or opening.
     ``incident``: id of the process incident active last. ``changed``: incidents to tell people about.
+    ``maintenance``: a maintenance window is open, so nothing was learned.
     """
 
     plant_score: float | None
@@ -56,6 +58,7 @@ class Decision:
     incident: str | None
     changed: tuple[Incident, ...]
     warming_up: bool
+    maintenance: bool = False
 
 
 class Decider:
@@ -103,7 +106,7 @@ class Decider:
 
         ``trusted``: the tick is known to be normal, whatever it looks like.
         """
-        changed = self.quality.update(snapshot)
+        changed = self.quality.update(snapshot, facts)
         self.tails.align(snapshot.sensors)
         self.lasting_tails.align(snapshot.sensors)
         raw = scores.score
@@ -115,12 +118,13 @@ class Decider:
         if row is None:
             alarm, incident = self.process.open_count > 0, self.process.latest_id()
             return Decision(None, None, alarm, incident, tuple(changed), not self.calibration.ready)
-        self._suspects.update(snapshot, scores, lasting, facts.monitored)
+        self._suspects.update(snapshot, scores, mean, lasting, facts.monitored)
         p_value, event_rate = self.calibration.judge(row) or (None, None)
         plant_score = float(row[PLANT])
         alarm, incidents = self.process.update(
-            snapshot, scores, self._suspects, p_value, event_rate, plant_score, facts, degraded
+            snapshot, scores, self._suspects, p_value, event_rate, plant_score, facts, degraded, self._fresh_p(row)
         )
+        self._settle(incidents)
         doubt = 1.0 if p_value is None or trusted else p_value
         seen = _Seen(snapshot.sensors, raw, mean, scores.valid, row, doubt)
         self._learn(seen, alarm=(alarm or alarmed) and not trusted)
@@ -191,6 +195,26 @@ class Decider:
         self._persistence.reset()
         self._returning.reset()
         return (*self.process.close_all(snapshot, facts), *self.quality.close_all(snapshot))
+
+    def standing(self, incident_id: str) -> Standing | None:
+        """What there is to say of an incident that is open or has just closed, beyond what is told."""
+        return self.process.standing(incident_id) or self.quality.standing(incident_id)
+
+    def _fresh_p(self, row: NDArray[np.float64]) -> float | None:
+        """P-value of the last five ticks alone, while something is open."""
+        if not self.process.open_count:
+            return None
+        fresh = row.copy()
+        fresh[LASTING] = -np.inf
+        found = self.calibration.judge(fresh)
+        return None if found is None else found.p_value
+
+    def _settle(self, changed: list[Incident]) -> None:
+        """Sensors of an incident that has closed are normal again; else what lasted would open it anew."""
+        for incident in changed:
+            standing = self.process.standing(incident.id)
+            if incident.state is IncidentState.CLOSED and standing is not None:
+                self._persistence.settle(set(standing.sensors) - self.process.involved())
 
     def _learn(self, seen: _Seen, *, alarm: bool) -> None:
         """Normal ticks teach what is normal. What builds up to an alarm must not be among them, so they wait first."""

@@ -6,6 +6,8 @@ over time tells them apart. Scores are cut off before they are averaged, so that
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +31,11 @@ class Persistence:
         step = self._weight * (np.minimum(score, _CUT) - self.mean)
         self.mean = np.asarray(np.where(valid, self.mean + step, self.mean), dtype=np.float32)
         return self.mean
+
+    def settle(self, sensors: Collection[str]) -> None:
+        """Begin at 1 again for ``sensors``, which are known to be normal now."""
+        rows = [i for i, name in enumerate(self._sensors) if name in sensors]
+        self.mean[rows] = 1.0
 
     def reset(self) -> None:
         """Begin at 1 again, the mean of a normal score."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge_agent.decision import explain
+from edge_agent.decision import explain, severity
 from edge_agent.decision.explain import Evidence, Moment
 from edge_agent.decision.facts import SensorFacts
+from edge_agent.decision.lifecycle import Standing
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.decision.suspects import Suspects
 from edge_agent.decision.trail import Trail
@@ -18,7 +19,6 @@ from edge_agent.graph.snapshot import Snapshot
 from edge_agent.verdict import Incident, IncidentKind, IncidentState, Scores, Severity
 
 _CALM_P = 1e-2  # hysteresis: an incident is kept open by ticks that are merely unusual
-_SEVERITIES = tuple(Severity)
 _UPDATE_EVERY = 30  # ticks between two updates of one incident, unless its severity rises
 
 
@@ -36,6 +36,8 @@ class _Open:
     evidence: dict[str, Evidence] = field(default_factory=dict)
     severity: Severity = Severity.LOW
     news: bool = False
+    wide: bool = False
+    absorbed: bool = False
     members: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -59,6 +61,7 @@ class ProcessIncidents:
         self._hot: deque[bool] = deque(maxlen=self._confirm[1])
         self._close_after = max(2, round(options.close_after / period_s))
         self._open: dict[str, _Open] = {}
+        self._standing: dict[str, Standing] = {}
 
     @property
     def open_count(self) -> int:
@@ -75,26 +78,45 @@ class ProcessIncidents:
         plant_score: float,
         facts: SensorFacts,
         degraded: bool,
+        fresh_p: float | None = None,
     ) -> tuple[bool, list[Incident]]:
-        """One tick: whether it is an alarm, and the incidents that changed."""
+        """One tick: whether it is an alarm, and the incidents that changed.
+
+        ``fresh_p``: p-value of the last five ticks alone. What lasts decides whether an incident opens, and not how
+        long it stays open: that would be until what has been is forgotten.
+        """
         self._trail.update(snapshot, scores)
         hot = event_rate is not None and event_rate < self.alpha
         self._hot.append(hot)
         alarm = sum(self._hot) >= self._confirm[0]
         changed: list[Incident] = []
+        restless = fresh_p is not None and fresh_p < _CALM_P
         if p_value is not None and (alarm or (self._open and p_value < _CALM_P)):
             groups = suspects.groups(snapshot)
             if alarm and not groups:
-                groups = self._diffuse(snapshot.tick, suspects)
+                groups = self._diffuse(snapshot.tick, suspects, restless=restless)
             for group in groups:
-                found = self._joined(snapshot, group)
+                wide = suspects.wide(len(group))
+                found = self._all_in_one() if wide and self._open else self._joined(snapshot, group)
                 if found is None and alarm:
                     found = self._begin(snapshot, group, degraded)
                 if found is not None:
+                    found.wide |= wide
                     self._extend(found, snapshot, scores, suspects, group, facts, p_value, plant_score)
+                    if restless or not suspects.over(found.evidence):
+                        found.last_active = snapshot.tick
+        self._standing = {one.id: Standing(tuple(one.evidence), one.last_active) for one in self._open.values()}
         for one in list(self._open.values()):
             changed += self._tell(one, snapshot, facts)
         return alarm or bool(self._open), changed
+
+    def standing(self, incident_id: str) -> Standing | None:
+        """All sensors of an incident that is open or has just closed, and when it was active last."""
+        return self._standing.get(incident_id)
+
+    def involved(self) -> set[str]:
+        """Sensors of all open incidents."""
+        return {name for one in self._open.values() for name in one.evidence}
 
     def latest_id(self) -> str | None:
         """Id of the incident that was active last, if one is open."""
@@ -107,16 +129,20 @@ class ProcessIncidents:
         self._hot.clear()
         return closed
 
-    def _diffuse(self, tick: int, suspects: Suspects) -> list[list[int]]:
+    def _diffuse(self, tick: int, suspects: Suspects, *, restless: bool) -> list[list[int]]:
         """An alarm of many sensors of which none stands out keeps what is open, or is laid at the door of the worst."""
         for one in self._open.values():
-            one.last_active = tick
+            if restless or not suspects.over(one.evidence):
+                one.last_active = tick
         return [] if self._open else [[suspects.worst()]]
 
     def _joined(self, snapshot: Snapshot, group: list[int]) -> _Open | None:
         """The open incident that shares a sensor or an edge with ``group``."""
         if not self._open:
             return None
+        wide = next((one for one in self._open.values() if one.wide), None)
+        if wide is not None:
+            return wide
         near = set(group) | {int(j) for i in group for j in snapshot.neighbour[i] if j >= 0}
         names = {snapshot.sensors[i] for i in near}
         for one in self._open.values():
@@ -124,8 +150,18 @@ class ProcessIncidents:
                 return one
         return None
 
+    def _all_in_one(self) -> _Open:
+        """The oldest open incident, with the sensors of the others: a large part of the plant has one cause."""
+        oldest, *others = self._open.values()
+        for one in others:
+            for name, evidence in one.evidence.items():
+                oldest.evidence.setdefault(name, evidence)
+            oldest.news = True
+            one.absorbed = True
+        return oldest
+
     def _begin(self, snapshot: Snapshot, group: list[int], degraded: bool) -> _Open:
-        first = int(self._trail.onsets(np.array(group, np.int64)).min())
+        first = min(snapshot.tick, int(self._trail.onset[group].min()))
         one = _Open(
             id=self._new_id(snapshot.time_ns),
             opened_ns=snapshot.time_ns,
@@ -151,7 +187,6 @@ class ProcessIncidents:
         p_value: float,
         plant_score: float,
     ) -> None:
-        one.last_active = snapshot.tick
         one.p_value = min(one.p_value, p_value)
         if plant_score > one.score or not one.members:
             one.members = scores.members
@@ -159,14 +194,24 @@ class ProcessIncidents:
         moment = Moment(snapshot, scores, suspects.mean, facts, self._trail, self._period_s)
         one.news |= explain.gather(one.evidence, moment, group)
         weight = max((facts.weight(i) for i in group), default=0)
-        severity = _severity(one, weight, self.alpha)
-        one.news |= severity is not one.severity
-        one.severity = max(severity, one.severity, key=_SEVERITIES.index)
+        now = severity.of_process(
+            one.p_value,
+            self.alpha,
+            lasted_s=(snapshot.tick - one.first_tick) * self._period_s,
+            detect_within_s=self._options.detect_within,
+            sensors=len(one.evidence),
+            weight=weight,
+        )
+        worst = severity.worse(now, one.severity)
+        one.news |= worst is not one.severity
+        one.severity = worst
 
     def _tell(self, one: _Open, snapshot: Snapshot, facts: SensorFacts) -> list[Incident]:
         tick = snapshot.tick
-        if tick - one.last_active >= self._close_after:
+        if one.absorbed or tick - one.last_active >= self._close_after:
             del self._open[one.id]
+            if not self._open:
+                self._hot.clear()  # what made the last ticks hot is over, too
             return [self._incident(one, snapshot, facts, IncidentState.CLOSED)]
         if one.last_told < 0:
             one.last_told, one.news = tick, False
@@ -201,12 +246,3 @@ class ProcessIncidents:
             degraded=one.degraded,
             members=one.members,
         )
-
-
-def _severity(one: _Open, weight: int, alpha: float) -> Severity:
-    """By how far the p-value lies beyond the budget, how long it lasts and how many sensors take part."""
-    level = 0
-    level += one.p_value < alpha * 1e-3
-    level += one.p_value < alpha * 1e-9
-    level += one.last_active - one.first_tick > 60 or len(one.evidence) >= 8
-    return _SEVERITIES[int(np.clip(level + weight, 0, len(_SEVERITIES) - 1))]

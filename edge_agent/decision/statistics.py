@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH = 7
+LASTING = slice(4, 6)  # columns that remember for longer than five ticks
 PLANT = 6  # column of the plant's score
 _TICKS = 5
 _WORST = 3

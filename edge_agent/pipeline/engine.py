@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any
@@ -22,6 +22,7 @@ from edge_agent.companions import MEMBERS, CompanionOptions, Companions
 from edge_agent.contract import SourceOptions
 from edge_agent.decision.decider import Decider, Decision
 from edge_agent.decision.facts import Relation
+from edge_agent.decision.lifecycle import Lifecycle
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.drift import DriftKind, DriftMonitor, DriftOptions
 from edge_agent.graph.learning import EdgeLearner
@@ -35,7 +36,7 @@ from edge_agent.metrics import Metrics
 from edge_agent.pipeline.options import TickOptions
 from edge_agent.pipeline.transition import Transition
 from edge_agent.sample import Batch
-from edge_agent.verdict import Event, EventKind, Incident, IncidentKind, IncidentState, Scores
+from edge_agent.verdict import Event, EventKind, Feedback, Incident, IncidentKind, IncidentState, Scores
 
 _log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ class Pipeline:
         self.intake = Intake(self.graph, self.timeline, options.intake, options.sensor_options, metrics)
         self.companions = Companions(options.companions) if options.companions.enabled else None
         self.decider = self._new_decider()
+        self.lifecycle = Lifecycle(options.decision, options.tick.period, self._area, options.intake.stale_after)
         self.transition = Transition(self._new_decider)
         self.drift = DriftMonitor(options.drift, options.tick.period) if options.drift.enabled else None
         self.trusting = False
@@ -114,6 +116,7 @@ class Pipeline:
         self._next_look_ns = self.timeline.now_ns() + self._look_every_ns
         self._stage_seconds = [metrics.tick_seconds.labels(stage) for stage in (*STAGES, "all")]
         self._member_weights = {name: metrics.member_weight.labels(name) for name in MEMBERS}
+        self._open_gauges = {kind: metrics.incidents_open.labels(kind.value) for kind in IncidentKind}
         self._gauges = {
             name: getattr(metrics, name).labels()
             for name in ("plant_score", "p_value", "warming_up", "degraded", "sensors", "sensors_missing")
@@ -150,11 +153,11 @@ class Pipeline:
             ensemble = self.companions.score(snapshot, scores, self.monitored)
             scores = ensemble if self.transition.done else scores
         times.append(time.perf_counter_ns())
-        decision = self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded, trusted=self.trusting)
+        decision = self._decide(tick_ns, snapshot, scores)
         if self.companions is not None:
             self._teach(self.companions, snapshot, ensemble, decision)
-        if self.drift is not None:
-            self._watch_drift(self.drift, snapshot, scores)
+        if self.drift is not None and not decision.maintenance:
+            self._watch_drift(self.drift, snapshot, scores, decision.incident)
         events = self._events(snapshot, decision)
         times.append(time.perf_counter_ns())
         stages = tuple(after - before for before, after in pairwise(times))
@@ -175,7 +178,8 @@ class Pipeline:
             self.drift.new_run()
         changed: tuple[Incident, ...] = ()
         if self.last_report is not None:
-            changed = self.decider.new_run(self.last_report.snapshot, self)
+            closed = self.decider.new_run(self.last_report.snapshot, self)
+            changed = tuple(self.lifecycle.new_run(closed, self.timeline.now_ns(), self.last_report.snapshot.time_ns))
         self.intake.reset()
         return tuple(self._incident_event(incident) for incident in changed)
 
@@ -201,6 +205,15 @@ class Pipeline:
     def notice(self, what: str, message: str, details: dict[str, Any] | None = None) -> None:
         """Put a status event into the next tick's report; ``details`` come beside its message."""
         self._notices.append((what, message, details or {}))
+
+    def tell(self, incidents: Iterable[Incident]) -> tuple[Event, ...]:
+        """Events of incidents that changed between two ticks, as by an operator."""
+        return tuple(self._incident_event(incident) for incident in incidents)
+
+    def feedback(self, sensors: tuple[str, ...], members: Mapping[str, float], verdict: Feedback) -> None:
+        """A person says what an incident of ``sensors`` was. ``members``: how far each member was above the usual."""
+        if self.companions is not None:
+            self.companions.combination.feedback(members, false_alarm=verdict is Feedback.FALSE_ALARM)
 
     def check_clock(self) -> None:
         """Follow the wall clock. Each tick does it; with long ticks it is worth doing more often.
@@ -243,6 +256,10 @@ class Pipeline:
 
     # -- inside ------------------------------------------------------------------------------------------------
 
+    def _area(self, name: str) -> str | None:
+        index = self.graph.index.get(name)
+        return None if index is None else self.intake.limits.options[index].area
+
     def _forget(self, tick_ns: int) -> None:
         self._next_look_ns = tick_ns + self._look_every_ns
         gone = self.intake.forget_silent(tick_ns)
@@ -269,9 +286,26 @@ class Pipeline:
             companions.settle(snapshot, alarm=False, suspicious=False, delay=0)
             return
         heard = companions.heard
-        suspicious = heard and decision.p_value is not None and decision.p_value < _SUSPICIOUS
+        unlikely = decision.p_value is not None and decision.p_value < _SUSPICIOUS
+        suspicious = decision.maintenance or (heard and unlikely)
         delay = self.decider.delay if heard else 0
-        companions.settle(snapshot, alarm=decision.alarm, suspicious=suspicious, delay=delay)
+        # However long maintenance takes, it is not how the plant runs from now on.
+        alarm = decision.alarm and not decision.maintenance
+        companions.settle(snapshot, alarm=alarm, suspicious=suspicious, delay=delay)
+
+    def _decide(self, tick_ns: int, snapshot: Snapshot, scores: Scores) -> Decision:
+        """What the decision says, as people know it. Maintenance teaches nothing, as little as an alarm does; nor does
+        what comes while an incident from before a restart may still go on."""
+        maintenance = not self.trusting and self.lifecycle.under_maintenance(snapshot.time_ns)
+        held = maintenance or (self.decider.calibration.ready and self.lifecycle.resuming)
+        decision = self.decider.decide(
+            snapshot, scores, self, degraded=self.detector.degraded, alarmed=held, trusted=self.trusting
+        )
+        told = self.lifecycle.update(
+            tick_ns, snapshot.time_ns, decision.changed, self.decider.standing, judging=not decision.warming_up
+        )
+        incident = self.lifecycle.id_of(decision.incident)
+        return replace(decision, changed=tuple(told), incident=incident, maintenance=maintenance)
 
     def _fall_back(self, reason: str) -> None:
         message = (
@@ -282,8 +316,8 @@ class Pipeline:
         self.notice("degraded", message)
         self.replace_detector(self._fallback(), calibration=None)
 
-    def _watch_drift(self, drift: DriftMonitor, snapshot: Snapshot, scores: Scores) -> None:
-        for finding in drift.observe(snapshot, scores, self.decider.process.latest_id()):
+    def _watch_drift(self, drift: DriftMonitor, snapshot: Snapshot, scores: Scores, incident: str | None) -> None:
+        for finding in drift.observe(snapshot, scores, incident):
             self.metrics.drift_signals.labels(finding.kind.value).inc()
             self.notice(finding.kind.value, finding.message, finding.details())
             if finding.kind is DriftKind.PLANT_CHANGED and self.companions is not None:
@@ -306,7 +340,7 @@ class Pipeline:
         return tuple(events)
 
     def _incident_event(self, incident: Incident) -> Event:
-        if incident.state is IncidentState.OPEN:
+        if incident.state is IncidentState.OPEN and not incident.reopened:
             self.metrics.incidents.labels(incident.kind.value, incident.severity.value).inc()
         return Event(self._new_id(incident.updated_ns), EventKind.INCIDENT, incident.updated_ns, incident.to_dict())
 
@@ -321,8 +355,8 @@ class Pipeline:
         gauges["degraded"].set(float(report.degraded))
         gauges["sensors"].set(len(snapshot))
         gauges["sensors_missing"].set(len(snapshot) - int(np.count_nonzero(snapshot.usable)))
-        self.metrics.incidents_open.labels(IncidentKind.PROCESS.value).set(self.decider.process.open_count)
-        self.metrics.incidents_open.labels(IncidentKind.DATA_QUALITY.value).set(self.decider.quality.open_count)
+        for kind, gauge in self._open_gauges.items():
+            gauge.set(self.lifecycle.open_count(kind))
         if self.companions is not None:
             for name, weight in self.companions.weights().items():
                 self._member_weights[name].set(weight)

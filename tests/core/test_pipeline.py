@@ -200,7 +200,7 @@ def test_ten_thousand_sensors_that_come_go_and_fall_silent(tiny: Bundle) -> None
         report = plant.tick()
     assert not report.snapshot.usable.any()
     (incident,) = report.decision.changed or plant.incidents[-1:]
-    assert "9995 more: no longer sending" in incident.summary
+    assert "all 10000 sensors of source press: no longer sending" in incident.summary
 
 
 # -- the same readings give the same bits ----------------------------------------------------------------------
