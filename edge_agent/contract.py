@@ -224,6 +224,14 @@ class AdapterContext:
         self.metrics.template_failures.labels(self.name, option).inc()
         self._warn_rarely(f"template {option}", "template", message, 1)
 
+    def parts_lost(self, reason: str, message: str, count: int = 1) -> None:
+        """Count ``count`` parts of events that cannot be delivered; log at most one a minute for each ``reason``.
+
+        For a sink whose far side takes a part of what it is given; ``reason`` and ``message`` as for :meth:`reject`.
+        """
+        self.metrics.sink_parts_lost.labels(self.name, reason).inc(count)
+        self._warn_rarely(reason, "not delivered", message, count)
+
     def _warn_rarely(self, reason: str, what: str, message: str, count: int) -> None:
         now = time.monotonic()
         if now < self._quiet_until.get(reason, 0.0):
