@@ -37,7 +37,7 @@ def plain_text(event: Event) -> str:
     """A few lines of plain text that say what the event says, without the arrays."""
     lines = list(_incident_lines(event.body) if _is_incident(event) else _other_lines(event))
     if event.replayed:
-        lines.append(f"Late: this happened at {clock_text(rfc3339(event.time_ns))}, and could not be sent before.")
+        lines.append(f"Late: this happened at {_when(rfc3339(event.time_ns))}, and could not be sent before.")
     return "\n".join(lines)
 
 
@@ -60,7 +60,7 @@ def _incident_lines(incident: Mapping[str, Any]) -> Iterator[str]:
         yield f"Looks like: {match['title']}{techniques}, {percent_text(match['confidence'])}"
     for other in (incident.get("similar") or ())[:1]:
         judged = f", judged {other['feedback']}" if other.get("feedback") else ""
-        yield f"Similar: {other['id']} of {clock_text(other['opened'])}{judged}"
+        yield f"Similar: {other['id']} of {_when(other['opened'])}{judged}"
     yield from _orders(incident)
 
 
@@ -78,8 +78,21 @@ def _times(incident: Mapping[str, Any]) -> str:
     if opened is None:
         return "Opened: not known"
     until = closed or incident.get("updated") or opened
-    lasted = duration_text(seconds_between(opened, until))
-    return f"Opened {clock_text(opened)}, " + (f"lasted {lasted}" if closed else f"open for {lasted}")
+    return f"Opened {_when(opened)}, {'lasted' if closed else 'open for'} {_time_between(opened, until)}"
+
+
+def _when(time: Any) -> str:
+    try:
+        return clock_text(time)
+    except ValueError:  # these texts stand in for templates that fail: they must not fail themselves
+        return str(time)
+
+
+def _time_between(first: Any, second: Any) -> str:
+    try:
+        return duration_text(seconds_between(first, second))
+    except ValueError:
+        return "?"
 
 
 def _sensor_lines(sensors: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -106,9 +119,9 @@ def _orders(incident: Mapping[str, Any]) -> Iterator[str]:
     seen_by = incident.get("acknowledged")
     if seen_by:
         note = f": {seen_by['note']}" if seen_by.get("note") else ""
-        yield f"Acknowledged by {seen_by.get('actor')} at {clock_text(seen_by['time'])}{note}"
+        yield f"Acknowledged by {seen_by.get('actor')} at {_when(seen_by['time'])}{note}"
     if incident.get("escalated_from"):
-        since = clock_text(incident.get("unacknowledged_since"))
+        since = _when(incident.get("unacknowledged_since"))
         yield f"Not acknowledged since {since}; {incident['escalated_from']} was told then"
     if incident.get("suppressed"):
         yield f"Suppressed: {incident['suppressed']}"
@@ -121,7 +134,7 @@ def _other_lines(event: Event) -> Iterator[str]:
         return
     yield ""
     where = f" from {body['agent']}" if body.get("agent") else ""
-    yield f"{event.kind.value.capitalize()} event{where} at {clock_text(rfc3339(event.time_ns))}"
+    yield f"{event.kind.value.capitalize()} event{where} at {_when(rfc3339(event.time_ns))}"
     for name, value in body.items():
         if name not in ("message", "summary", "agent") and isinstance(value, str | int | float):
             yield f"{name}: {value}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from edge_agent.contract import Sink, SinkAdapter
@@ -11,17 +12,35 @@ from edge_agent.errors import AdapterError
 from edge_agent.registry import build_sink
 from edge_agent.testing.announcement import check_announcement
 from edge_agent.testing.rule import ConformanceError, new_context, nothing_left_over, require, until
-from edge_agent.verdict import Event, EventKind
+from edge_agent.verdict import Contribution, Event, EventKind, Incident, IncidentKind, IncidentState, Severity
 
 CLOSE_S = 5.0
+_INCIDENT = Incident(
+    id="",
+    kind=IncidentKind.PROCESS,
+    state=IncidentState.OPEN,
+    severity=Severity.HIGH,
+    opened_ns=1_700_000_000_000_000_000,
+    updated_ns=1_700_000_000_000_000_000,
+    closed_ns=None,
+    first_tick=7,
+    last_tick=9,
+    p_value=1e-9,
+    score=12.5,
+    summary='level "LIT101" is 7 °C off\n',
+    contributions=(Contribution("LIT101", 0.5, 9.0, 21.5, 14.5, "°C", "above what its neighbours say"),),
+    areas=("tanks",),
+)
 
 
 def sample_events(count: int = 3) -> list[Event]:
-    """Events as the agent makes them, with text that needs escaping."""
-    body = {"summary": 'level "LIT101" is 7 °C off\n', "sensors": [{"sensor": "LIT101", "share": 0.5}], "nothing": None}
-    return [
-        Event(f"event-{number}", EventKind.INCIDENT, 1_700_000_000_000_000_000 + number, body)
+    """Incidents as the agent makes them, each with the id of its event, and with text that needs escaping."""
+    bodies = [
+        replace(_INCIDENT, id=f"event-{number}").to_dict() | {"agent": 'gateway "7"', "nothing": None}
         for number in range(count)
+    ]
+    return [
+        Event(body["id"], EventKind.INCIDENT, _INCIDENT.opened_ns + number, body) for number, body in enumerate(bodies)
     ]
 
 

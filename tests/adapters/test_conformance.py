@@ -192,3 +192,27 @@ async def test_file_sink_conforms(tmp_path: Path) -> None:
         received=received,
         unreachable={"type": "file", "path": str(tmp_path / "none" / "events.jsonl")},
     )
+
+
+async def test_alertmanager_sink_conforms(tmp_path: Path) -> None:
+    port = free_port()
+    config = tmp_path / "alertmanager.yml"
+    config.write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
+    arguments = [f"--config.file={config}", f"--storage.path={tmp_path}", "--cluster.listen-address="]
+    program = ["prometheus-alertmanager", *arguments, f"--web.listen-address=127.0.0.1:{port}"]
+    with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as alertmanager:
+        try:
+            await asyncio.to_thread(wait_for_port, port)
+
+            async def received() -> Sequence[str]:
+                query = ["amtool", "alert", "query", "--output=json", f"--alertmanager.url=http://127.0.0.1:{port}"]
+                return [alert["labels"]["incident"] for alert in json.loads(await command(*query))]
+
+            await check_sink(
+                registry.sink_adapter("alertmanager"),
+                {"type": "alertmanager", "urls": [f"http://127.0.0.1:{port}"]},
+                received=received,
+                unreachable={"type": "alertmanager", "urls": [f"http://127.0.0.1:{free_port()}"]},
+            )
+        finally:
+            alertmanager.terminate()

@@ -64,6 +64,11 @@ def test_event_with_an_empty_body_still_has_a_text() -> None:
         assert plain_text(event)
 
 
+def test_text_does_not_fail_on_a_time_that_is_none() -> None:
+    odd = replace(BARE, body={**BARE.body, "opened": "yesterday", "updated": 7})
+    assert "Opened yesterday, open for ?" in plain_text(odd)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(None, "?"), (0, "0s"), (0.25, "0.2s"), (45, "45s"), (200, "3m 20s"), (3600, "1h"), (3660, "1h 1m"), (3605, "1h"),

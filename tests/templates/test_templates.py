@@ -155,7 +155,8 @@ def test_length_of_the_text_can_be_limited() -> None:
 def test_event_is_not_changed_by_a_template() -> None:
     before = repr(FULL)
     Template(
-        "{% for s in incident.sensors %}{% set s=1 %}{% endfor %}{{ incident.sensors | sort(attribute='share') | first | length }}"
+        "{% for s in incident.sensors %}{% set s = 1 %}{% endfor %}"
+        "{{ incident.sensors | sort(attribute='share') | first | length }}"
     ).render(FULL)
     assert repr(FULL) == before
 

@@ -1,0 +1,1 @@
+"""What the sinks that speak HTTP share; no adapter itself."""

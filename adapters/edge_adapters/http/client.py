@@ -1,0 +1,115 @@
+"""Requests to one server, and what its answers mean for a delivery.
+
+==========================================================  ==================================================
+2xx                                                         delivered
+401, 403, 407, 408, 425, 429, 5xx, no connection, no        ``RetryableAdapterError``: delivered again later
+answer in time, a certificate that is not trusted
+3xx and every other 4xx                                     ``AdapterError``: refused
+==========================================================  ==================================================
+
+Tokens expire and are mended, so 401 and 403 are no reason to lose events. Redirects are not followed: they would take
+secrets elsewhere. Of an answer at most 300 bytes are read, and shown when it is a refusal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import aiohttp
+
+from edge_adapters.http.url import origin
+from edge_agent.errors import AdapterError, RetryableAdapterError
+from edge_agent.tls import TlsOptions, client_context
+
+_RETRYABLE: Final = frozenset({401, 403, 407, 408, 425, 429})
+_SHOWN_BYTES: Final = 300
+
+
+class HttpClient:
+    """One connection to the server of ``url``, kept open between requests."""
+
+    def __init__(self, url: str, tls: TlsOptions, timeout_s: float, headers: Mapping[str, str]) -> None:
+        self.url = url
+        self.origin = origin(url)
+        self.server_time_s: float | None = None
+        """What the server's clock said in its last answer (seconds since 1970)."""
+        self._tls = tls
+        self._timeout_s = timeout_s
+        self._headers = headers
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Prepare TLS and the session; nothing is sent. :raises AdapterError: a certificate file cannot be used."""
+        tls = await asyncio.to_thread(client_context, self._tls)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=tls, limit=1),
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=dict(self._headers),
+        )
+
+    async def close(self) -> None:
+        """Close the connection."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def send(
+        self,
+        method: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        url: str | None = None,
+        accept: Collection[int] = (),
+    ) -> None:
+        """Return when the server has answered with a status of ``accept`` (none given: 2xx).
+
+        :raises RetryableAdapterError: it cannot be reached, or cannot take this now. :raises AdapterError: it refuses.
+        """
+        if self._session is None:
+            raise RetryableAdapterError(f"{self.origin}: the sink is not open")
+        try:
+            async with self._session.request(
+                method,
+                url or self.url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                server_hostname=self._tls.server_name,
+            ) as response:
+                self._note_time(response.headers.get("Date"))
+                if response.status not in accept if accept else response.status // 100 != 2:
+                    raise self._refusal(response, await response.content.read(_SHOWN_BYTES))
+        except TimeoutError as error:
+            raise self._unreachable(f"no answer within {self._timeout_s:g} s") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise self._unreachable(
+                f"its certificate is not trusted: {error.certificate_error}; see `tls.ca_file`"
+            ) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._unreachable(f"{type(error).__name__}: {str(error)[:_SHOWN_BYTES]}") from error
+
+    def _unreachable(self, reason: str) -> RetryableAdapterError:
+        return RetryableAdapterError(f"{self.origin}: {reason}")
+
+    def _refusal(self, response: aiohttp.ClientResponse, text: bytes) -> AdapterError:
+        status = response.status
+        said = f": {text.decode(errors='replace')!r}" if text else ""
+        reason = (response.reason or "")[:60]
+        if status in _RETRYABLE or status >= 500:
+            after = response.headers.get("Retry-After")
+            wait = f" (Retry-After: {after!r:.40})" if after else ""
+            return RetryableAdapterError(f"{self.origin}: HTTP {status} {reason}{wait}{said}")
+        if status // 100 == 3:
+            return AdapterError(f"{self.origin}: HTTP {status} {reason}: redirects are not followed; correct the URL")
+        return AdapterError(f"{self.origin}: HTTP {status} {reason}{said}")
+
+    def _note_time(self, date: str | None) -> None:
+        try:
+            self.server_time_s = None if date is None else parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            self.server_time_s = None
