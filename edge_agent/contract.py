@@ -16,15 +16,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edge_agent.channel import Full
 from edge_agent.clock import Clock
 from edge_agent.metrics import Metrics
 from edge_agent.options import Duration, Options
 from edge_agent.sample import Batch
+from edge_agent.schedule import check_schedule, check_timezone
 from edge_agent.verdict import Event, EventKind, IncidentKind, Severity
 
 
@@ -68,15 +69,63 @@ class EscalationOptions(Options):
     severity: Severity = Field(default=Severity.LOW, description="Least severity that is escalated.")
 
 
+class HoursOptions(Options):
+    """Hours that come again and again, such as those of work or of the night shift."""
+
+    schedule: str = Field(
+        description="When they begin, as in a crontab: minute, hour, day of month, month, day of week.",
+        examples=["0 7 * * MON-FRI"],
+    )
+    duration: Duration = Field(gt=0, le=31 * 86_400.0, description="How long they last, at most 31d.")
+    timezone: str = Field(
+        default="UTC", description="Time zone of `schedule`, as in the IANA database.", examples=["Europe/Berlin"]
+    )
+
+    @model_validator(mode="after")
+    def _ever_begin(self) -> Self:
+        _check_times("schedule", self.schedule, self.timezone)
+        return self
+
+
 class DigestOptions(Options):
     """One summary for each period instead of each event."""
 
-    every: Duration = Field(ge=60, description="Length of the period that one digest covers.")
+    every: Duration | None = Field(
+        default=None, ge=60, description="Length of the period that one digest covers. This or `at`."
+    )
+    at: str | None = Field(
+        default=None,
+        description="When digests are sent, as in a crontab: minute, hour, day of month, month, day of week.",
+        examples=["0 7 * * *"],
+    )
+    timezone: str = Field(
+        default="UTC", description="Time zone of `at`, as in the IANA database.", examples=["Europe/Berlin"]
+    )
     at_once: Severity | None = Field(
         default=Severity.CRITICAL,
         description="Least severity of incidents that are told at once all the same; `null`: none are.",
     )
     empty: bool = Field(default=False, description="Send a digest also when nothing has happened, as a sign of life.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.every is None) == (self.at is None):
+            given = "neither `every` nor `at`" if self.at is None else "both `every` and `at`"
+            raise ValueError(f"got {given}, expected one of them, such as `every: 1h` or `at: '0 7 * * *'`")
+        if self.at is not None:
+            _check_times("at", self.at, self.timezone)
+        return self
+
+
+def _check_times(option: str, schedule: str, timezone: str) -> None:
+    try:
+        check_timezone(timezone)
+    except ValueError as error:
+        raise ValueError(f"timezone: {error}") from error
+    try:
+        check_schedule(schedule, timezone)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from error
 
 
 class SinkOptions(Options):
@@ -116,6 +165,11 @@ class SinkOptions(Options):
     suppressed: bool = Field(
         default=False,
         description="Tell also incidents that are suppressed by a maintenance window or an operator.",
+    )
+    hours: tuple[HoursOptions, ...] = Field(
+        default=(),
+        description="Only during these hours; an incident still open when they begin is told then, the end of one "
+        "that was told always. Default: at any time.",
     )
     escalate: EscalationOptions | None = Field(
         default=None, description="Whom to tell when nobody acknowledges an incident that this sink was told."

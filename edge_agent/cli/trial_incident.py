@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from edge_agent.clock import SystemClock
-from edge_agent.contract import SinkOptions
+from edge_agent.contract import DigestOptions, SinkOptions
 from edge_agent.metrics import Metrics
 from edge_agent.notify import HeldBack, Moment, Router
 from edge_agent.options import format_duration
@@ -39,9 +39,10 @@ class Trial:
         if EventKind.INCIDENT not in options.events:
             text = "this sink is told no incidents (option `events`)"
         elif self.reason is HeldBack.DIGEST and options.digest is not None:
-            text = f"such an incident waits for the digest, each {format_duration(options.digest.every)}"
+            text = f"such an incident waits for the digest, {_when(options.digest)}"
         elif self.reason is not None:
-            text = f"such an incident is not told here (option `{_OPTION[self.reason]}`)"
+            now = " now" if self.reason is HeldBack.HOURS else ""
+            text = f"such an incident is not told here{now} (option `{_OPTION[self.reason]}`)"
         else:
             text = "such an incident is told at once"
         others = [other for other in self.told if other != name]
@@ -58,7 +59,12 @@ _OPTION = {
     HeldBack.SEVERITY: "severity",
     HeldBack.SUPPRESSED: "suppressed",
     HeldBack.DIGEST: "digest",
+    HeldBack.HOURS: "hours",
 }
+
+
+def _when(digest: DigestOptions) -> str:
+    return f"at {digest.at!r}" if digest.every is None else f"each {format_duration(digest.every)}"
 
 
 def trial_of(

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from edge_agent.contract import SinkOptions
+from edge_agent.schedule import CLOCK_SET_NS, last_before
 from edge_agent.verdict import Severity
 
 _ORDER = {severity.value: rank for rank, severity in enumerate(Severity)}
@@ -21,6 +22,7 @@ class HeldBack(StrEnum):
     SENSOR = "sensor"
     SEVERITY = "severity"
     SUPPRESSED = "suppressed"
+    HOURS = "hours"
     DIGEST = "digest"
 
 
@@ -40,6 +42,14 @@ def held_back(options: SinkOptions, incident: Mapping[str, Any]) -> HeldBack | N
     if incident["suppressed"] is not None and not options.suppressed:
         return HeldBack.SUPPRESSED
     return None
+
+
+def within_hours(options: SinkOptions, wall_ns: int) -> bool:
+    """Whether a sink with ``options`` is told at ``wall_ns``; always, while the wall clock was plainly never set."""
+    if not options.hours or wall_ns < CLOCK_SET_NS:
+        return True
+    begun = ((last_before(one.schedule, one.timezone, wall_ns), one.duration) for one in options.hours)
+    return any(since_ns is not None and wall_ns < since_ns + round(lasts_s * 1e9) for since_ns, lasts_s in begun)
 
 
 def reaches(incident: Mapping[str, Any], severity: Severity | None) -> bool:

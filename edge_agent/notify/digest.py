@@ -7,29 +7,57 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_agent.contract import DigestOptions
 from edge_agent.notify.choice import severity_rank
+from edge_agent.notify.moment import Moment
+from edge_agent.schedule import CLOCK_SET_NS, next_after
 from edge_agent.verdict import IncidentState, Severity, rfc3339
 
 _MOST_INCIDENTS = 1_000
 _MOST_LISTED = 10
 _MOST_MESSAGES = 20
 _NO_AREA = "no area"
+_NS_PER_S = 1_000_000_000
 _KEPT = ("id", "kind", "severity", "state", "summary", "opened", "closed")
 
 
 @dataclass(slots=True)
 class Digest:
-    """One sink's digest of the period that began at ``began_ns`` (wall) and is told at ``due_ns`` (monotonic).
+    """One sink's digest of the period that began at ``began_ns`` (wall).
 
+    ``due_ns``: when it is told (monotonic); under the option ``at`` the wall clock decides, and this is None.
     Of more than 1,000 incidents a period the rest is only counted (``more``).
     """
 
     began_ns: int
-    due_ns: int
+    due_ns: int | None
     incidents: dict[str, dict[str, Any]] = field(default_factory=dict)
     more: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, options: DigestOptions, now: Moment) -> Digest:
+        """The digest of the period that begins now."""
+        return cls(now.wall_ns, _due_ns(options, now))
+
+    def follow(self, options: DigestOptions, now: Moment) -> None:
+        """Go on with other options: never later than a period that begins now would end."""
+        latest_ns = _due_ns(options, now)
+        self.due_ns = latest_ns if latest_ns is None or self.due_ns is None else min(self.due_ns, latest_ns)
+
+    def is_due(self, options: DigestOptions, now: Moment) -> bool:
+        """Whether the period is over. A wall clock that is set for the first time, or back, begins it anew."""
+        if self.began_ns > now.wall_ns or self.began_ns < CLOCK_SET_NS <= now.wall_ns:
+            self.began_ns = now.wall_ns
+        return now.wall_ns >= self.due_wall_ns(options, now)
+
+    def due_wall_ns(self, options: DigestOptions, now: Moment) -> int:
+        """Wall time at which it is told, as the clocks stand now."""
+        if options.at is None:
+            return now.wall_ns if self.due_ns is None else now.wall_at(self.due_ns)
+        following_ns = next_after(options.at, options.timezone, self.began_ns)
+        return now.wall_ns if following_ns is None else following_ns
 
     @property
     def empty(self) -> bool:
@@ -73,6 +101,15 @@ class Digest:
             "messages": list(self.messages),
         }
         return {**body, "message": _text(body)}
+
+
+def period_ns(options: DigestOptions) -> int:
+    """Length of a period; 0 under the option ``at``."""
+    return 0 if options.every is None else round(options.every * _NS_PER_S)
+
+
+def _due_ns(options: DigestOptions, now: Moment) -> int | None:
+    return None if options.every is None else now.monotonic_ns + period_ns(options)
 
 
 def digest_entry(incident: Mapping[str, Any]) -> dict[str, Any]:

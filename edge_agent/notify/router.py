@@ -1,6 +1,6 @@
 """Who is told what and when: events in, events for sinks out. Pure; time comes in as an argument.
 
-event -> choice (severity, area, sensor, kind, suppressed) -> at once | digest -> sink
+event -> choice (severity, area, sensor, kind, suppressed) -> digest | at once (in its hours) -> sink
                                                 open, not acknowledged -> escalation -> other sink
 """
 
@@ -12,8 +12,8 @@ from typing import Any
 
 from edge_agent.contract import DigestOptions, SinkOptions
 from edge_agent.metrics import Metrics
-from edge_agent.notify.choice import HeldBack, held_back, reaches
-from edge_agent.notify.digest import Digest, digest_entry
+from edge_agent.notify.choice import HeldBack, held_back, reaches, within_hours
+from edge_agent.notify.digest import Digest, digest_entry, period_ns
 from edge_agent.notify.moment import Moment
 from edge_agent.notify.watch import Knowledge, Watched
 from edge_agent.verdict import Event, EventKind, IncidentState, rfc3339
@@ -49,6 +49,7 @@ class Router:
         self._watched: dict[str, Watched] = {}
         self._digests: dict[str, Digest] = {}
         self._last_digests: list[Dispatch] = []
+        self._awake: dict[str, bool] = {}
         self.configure(sinks, now)
 
     @property
@@ -63,18 +64,22 @@ class Router:
         if event.kind is EventKind.INCIDENT:
             out = self._route_incident(event, now)
         else:
-            out = [one for name in self._sinks for one in self._pass(name, event)]
+            out = [one for name in self._sinks for one in self._pass(name, event, now)]
         return self._counted(out)
 
     def due(self, now: Moment) -> list[Dispatch]:
-        """What sinks are told because time has passed: escalations and digests."""
+        """What sinks are told because time has passed: hours that begin, escalations, digests."""
         out, self._last_digests = self._last_digests, []
+        for name, options in self._sinks.items():
+            if options.hours:
+                out += self._wake(name, options, now)
         for watched in self._watched.values():
             out += self._escalate(watched, now)
         for name, digest in self._digests.items():
-            options = self._sinks[name].digest
-            if options is not None and now.monotonic_ns >= digest.due_ns:
-                out += self._end_digest(name, options, now)
+            options = self._sinks[name]
+            due = options.digest is not None and digest.is_due(options.digest, now)
+            if options.digest is not None and due and within_hours(options, now.wall_ns):
+                out += self._end_digest(name, options.digest, now)
         return self._counted(out)
 
     def configure(self, sinks: Mapping[str, SinkOptions], now: Moment) -> None:
@@ -86,9 +91,7 @@ class Router:
                 del self._digests[name]
         for name, options in sinks.items():
             if options.digest is not None:
-                longest_ns = round(options.digest.every * _NS_PER_S)
-                digest = self._digests.setdefault(name, Digest(now.wall_ns, now.monotonic_ns + longest_ns))
-                digest.due_ns = min(digest.due_ns, now.monotonic_ns + longest_ns)
+                self._digests.setdefault(name, Digest.begin(options.digest, now)).follow(options.digest, now)
         for watched in self._watched.values():
             watched.known = {name: known for name, known in watched.known.items() if name in sinks}
             for name, known in watched.known.items():
@@ -105,11 +108,11 @@ class Router:
         """What ``sink`` knows and waits for, ready for JSON; times as RFC 3339 UTC text."""
         known = [one.known[sink] for one in self._watched.values() if sink in one.known]
         due = min((one.due_ns for one in known if one.due_ns is not None), default=None)
-        digest = self._digests.get(sink)
+        digest, options = self._digests.get(sink), self._sinks[sink].digest if sink in self._sinks else None
         return {
             "incidents": len(known),
             "escalation": None if due is None else rfc3339(now.wall_at(due)),
-            "digest": None if digest is None else rfc3339(now.wall_at(digest.due_ns)),
+            "digest": None if digest is None or options is None else rfc3339(digest.due_wall_ns(options, now)),
             "in_digest": 0 if digest is None else len(digest.incidents) + digest.more,
         }
 
@@ -120,7 +123,7 @@ class Router:
         digests = {
             name: {
                 "began": one.began_ns,
-                "due": now.wall_at(one.due_ns),
+                "due": None if one.due_ns is None else now.wall_at(one.due_ns),
                 "incidents": one.incidents,
                 "more": one.more,
                 "statuses": one.statuses,
@@ -141,7 +144,7 @@ class Router:
         digests = {
             name: Digest(
                 int(one["began"]),
-                now.monotonic_at(int(one["due"]), round(self._period_s(name) * _NS_PER_S)),
+                None if one["due"] is None else now.monotonic_at(int(one["due"]), self._period_ns(name)),
                 dict(one["incidents"]),
                 int(one["more"]),
                 dict(one["statuses"]),
@@ -153,19 +156,23 @@ class Router:
         self._digests = {**self._digests, **digests}
         self.configure(self._sinks, now)
 
-    def _period_s(self, name: str) -> float:
+    def _period_ns(self, name: str) -> int:
         options = self._sinks.get(name)
-        return 0.0 if options is None or options.digest is None else options.digest.every
+        return 0 if options is None or options.digest is None else period_ns(options.digest)
 
     # -- one event ---------------------------------------------------------------------------------------------
 
-    def _pass(self, name: str, event: Event) -> list[Dispatch]:
-        if event.kind not in self._sinks[name].events:
+    def _pass(self, name: str, event: Event, now: Moment) -> list[Dispatch]:
+        options = self._sinks[name]
+        if event.kind not in options.events:
             return []
         if event.kind is EventKind.STATUS and name in self._digests:
             self._digests[name].add_status(event.body)
             self._hold(name, HeldBack.DIGEST)
             self.changes += 1
+            return []
+        if event.kind is EventKind.STATUS and not within_hours(options, now.wall_ns):
+            self._hold(name, HeldBack.HOURS)
             return []
         return [Dispatch(name, event)]
 
@@ -186,19 +193,35 @@ class Router:
         if EventKind.INCIDENT not in options.events:
             return []
         known = watched.known.get(name)
-        reason = held_back(options, event.body) if known is None else _update_held_back(options, known, event.body)
+        reason = held_back(options, event.body) if known is None else _update_held_back(options, event.body)
+        if reason is None and options.digest is not None:
+            known = watched.known.setdefault(name, Knowledge(event.time_ns))
+            self._digests[name].add_incident(event.body)
+            self._arm(options, known, event.body, now)
+            reason = None if known.told or _at_once(options, event.body) else HeldBack.DIGEST
+        ends = known is not None and known.told and event.body["state"] == IncidentState.CLOSED
+        if reason is None and not ends and not within_hours(options, now.wall_ns):
+            reason = HeldBack.HOURS
         if reason is not None:
             self._hold(name, reason)
             return []
-        if known is None:
-            known = watched.known[name] = Knowledge(event.time_ns)
+        known = watched.known.setdefault(name, Knowledge(event.time_ns))
         self._arm(options, known, event.body, now)
-        if options.digest is not None:
-            self._digests[name].add_incident(event.body)
-            if not (known.told or reaches(event.body, options.digest.at_once)):
-                self._hold(name, HeldBack.DIGEST)
-                return []
         return self._news(name, known, event)
+
+    def _wake(self, name: str, options: SinkOptions, now: Moment) -> list[Dispatch]:
+        """When the sink's hours begin: the open incidents that it would have been told meanwhile."""
+        awake = within_hours(options, now.wall_ns)
+        begins, self._awake[name] = awake and not self._awake.get(name, False), awake
+        if not begins or EventKind.INCIDENT not in options.events:
+            return []
+        missed = (one for one in self._watched.values() if name not in one.known or not one.known[name].told)
+        return [
+            told
+            for watched in missed
+            if held_back(options, watched.event.body) is None and _at_once(options, watched.event.body)
+            for told in self._tell(name, watched, now)
+        ]
 
     def _news(self, name: str, known: Knowledge, event: Event) -> list[Dispatch]:
         """``event`` as the sink is to have it; what begins for the sink begins with `open`."""
@@ -253,7 +276,7 @@ class Router:
 
     def _end_digest(self, name: str, options: DigestOptions, now: Moment) -> list[Dispatch]:
         out = self._summary(name, now, empty=options.empty)
-        self._digests[name] = Digest(now.wall_ns, now.monotonic_ns + round(options.every * _NS_PER_S))
+        self._digests[name] = Digest.begin(options, now)
         self.changes += 1
         return out
 
@@ -278,7 +301,11 @@ class Router:
         return out
 
 
-def _update_held_back(options: SinkOptions, known: Knowledge, incident: Mapping[str, Any]) -> HeldBack | None:
+def _at_once(options: SinkOptions, incident: Mapping[str, Any]) -> bool:
+    return options.digest is None or reaches(incident, options.digest.at_once)
+
+
+def _update_held_back(options: SinkOptions, incident: Mapping[str, Any]) -> HeldBack | None:
     """Why a sink that knows of ``incident`` is not told what is new; its end is always told."""
     if incident["state"] == IncidentState.CLOSED:
         return None
