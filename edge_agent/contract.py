@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from edge_agent.channel import Full
 from edge_agent.clock import Clock
 from edge_agent.metrics import Metrics
-from edge_agent.options import Duration, Options
+from edge_agent.options import ByteSize, Duration, Options
 from edge_agent.sample import Batch
 from edge_agent.schedule import check_schedule, check_timezone
 from edge_agent.verdict import Event, EventKind, IncidentKind, Severity
@@ -128,6 +128,45 @@ def _check_times(option: str, schedule: str, timezone: str) -> None:
         raise ValueError(f"{option}: {error}") from error
 
 
+class WhenFull(StrEnum):
+    """Which events go when there is no more room for all that a sink has not taken."""
+
+    DROP_OLDEST = "drop_oldest"
+    DROP_NEWEST = "drop_newest"
+    REDUCE = "reduce"
+
+
+class BufferOptions(Options):
+    """How events are kept that a sink has not taken yet: in memory, and on the disk once they have waited."""
+
+    max_bytes: ByteSize = Field(default=256_000_000, ge=100_000, description="Most disk space for events of this sink.")
+    max_age: Duration = Field(
+        default=30 * 86400.0, ge=60, description="Events that could not be delivered for so long are given up."
+    )
+    when_full: WhenFull = Field(
+        default=WhenFull.REDUCE,
+        description="What goes when there is no more room: `drop_oldest`, `drop_newest`, or `reduce`: first scores and "
+        "readings, then status events and updates of incidents, last what opens and closes incidents; of each the "
+        "oldest first. All counted.",
+    )
+    memory: ByteSize = Field(
+        default=4_000_000, ge=10_000, description="Most memory for events that the disk does not take either."
+    )
+    spill_after: Duration = Field(
+        default=2.0,
+        gt=0,
+        le=600,
+        description="How long an event may wait in memory alone; then it is written to the disk, with all others that "
+        "wait. Power loss takes what is younger.",
+    )
+    replay_rate: float = Field(
+        default=200.0,
+        gt=0,
+        le=100_000,
+        description="Most events a second that are delivered late, when the sink is back; new ones go first.",
+    )
+
+
 class SinkOptions(Options):
     """Options every sink has; an adapter's own class derives from this one."""
 
@@ -177,8 +216,8 @@ class SinkOptions(Options):
     digest: DigestOptions | None = Field(
         default=None, description="Tell one summary a period instead of each incident and status event."
     )
-    capacity: int = Field(
-        default=10_000, ge=1, le=1_000_000, description="Events kept while the sink is down; beyond it the oldest go."
+    buffer: BufferOptions = Field(
+        default=BufferOptions(), description="How events are kept while the sink does not take them."
     )
     retry_max: Duration = Field(default=60.0, description="Longest pause between two deliveries that failed.")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from edge_agent.backoff import full_jitter, is_own_cancellation
 from edge_agent.clock import NS_PER_S
@@ -77,10 +76,12 @@ class SinkRunner:
     def offer(self, event: Event) -> None:
         """Take an event if the sink wants its kind. Never waits."""
         if event.kind in self._wanted and not self._finishing.is_set() and not self._ignored:
+            first = self.outbox.due_ns() is None
             self.outbox.offer(event)
             self._backlog.set(self.backlog)
             self._news.set()
-            self._waits.set()
+            if first or self.outbox.is_crowded:
+                self._waits.set()
 
     def finish(self) -> None:
         """No more events will come; :meth:`run` returns when the live ones are delivered, or soon if the sink is down.
@@ -101,24 +102,27 @@ class SinkRunner:
 
     async def run(self) -> None:
         """Until :meth:`finish` and its last deliveries. :raises AdapterError: only under ``start: fail``."""
-        await asyncio.to_thread(self.outbox.open)
-        self.measure()
         keeping = asyncio.create_task(self._keep(), name=f"sink {self.name}: outbox")
         try:
             await self._deliver_until_finished()
         finally:
             keeping.cancel()
             await asyncio.wait([keeping])
+            self.measure()
             if not keeping.cancelled():
                 keeping.result()
 
     # -- the sink ----------------------------------------------------------------------------------------------
 
     async def _deliver_until_finished(self) -> None:
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(None) as self._patience:
                 self._limit_patience()
                 await self._attempts()
+        except TimeoutError:
+            _log.warning("sink %s: does not take events now, and the agent stops", self.name)
+        finally:
+            self._patience = None
         if self.context.state == "connected":
             self.context.ended("finished")
 
@@ -128,6 +132,7 @@ class SinkRunner:
             if error is None or self._gives_up(error):
                 return
             self.context.disconnected(str(error))
+            self._was_down = True
             self._limit_patience()
             self._attempt += 1
             self._retried.inc()
@@ -157,7 +162,7 @@ class SinkRunner:
 
     def _limit_patience(self) -> None:
         """While the agent is told to stop, a sink that is down is not waited for."""
-        if self._patience is None or not self._finishing.is_set() or self._patience.expired():
+        if self._patience is None or not self._finishing.is_set():
             return
         if self.context.state == "connected":
             self._patience.reschedule(None)
@@ -187,7 +192,8 @@ class SinkRunner:
         """The next events to deliver, as soon as there are any; none when there is nothing to come."""
         while True:
             self._news.clear()
-            if batch := self.outbox.live(_BATCH):
+            batch: Sequence[Waiting] = self.outbox.live(_BATCH)
+            if batch:
                 return batch
             if self._finishing.is_set():
                 return ()
@@ -263,19 +269,76 @@ class SinkRunner:
 
     async def _keep(self) -> None:
         """Have events written that wait for too long. Memory stays bounded even while the disk does not answer."""
+        outbox, failures, write_at_ns = self.outbox, 0, 0
+        await asyncio.to_thread(outbox.open)
+        self._news.set()
+        self.measure()
         writing: asyncio.Future[bool] | None = None
-        write_at_ns, failures = 0, 0
-        while True:
-            await self._until_due()
-            self.outbox.gather()
-            if writing is None and self.outbox.must_write and self._clock.monotonic_ns() >= write_at_ns:
-                writing = asyncio.ensure_future(asyncio.to_thread(self.outbox.write))
-            if writing is not None:
-                await asyncio.wait([writing], timeout=_LOOK_EVERY_S)
-                if writing.done():
+        try:
+            while True:
+                await self._until_due(write_at_ns)
+                if self._is_due():
+                    outbox.gather()
+                if writing is None and outbox.must_write and self._clock.monotonic_ns() >= write_at_ns:
+                    writing = asyncio.ensure_future(asyncio.to_thread(outbox.write))
+                if writing is not None:
+                    await asyncio.wait([writing], timeout=_LOOK_EVERY_S)
+                if writing is not None and writing.done():
                     failures = 0 if writing.result() else failures + 1
-                    pause_s = min(_LOOK_AGAIN_MAX_S, self.options.buffer.spill_after * 2.0**failures) if failures else 0
-                    write_at_ns = self._clock.monotonic_ns() + round(pause_s * NS_PER_S)
+                    write_at_ns = self._clock.monotonic_ns() + self._write_pause_ns(failures)
                     writing = None
-            self._news.set()
+                self._news.set()
+                self.measure()
+        finally:
+            if writing is not None:
+                writing.cancel()  # the thread goes on, and whoever needs the outbox next waits for it
+
+    def _write_pause_ns(self, failures: int) -> int:
+        if failures == 0:
+            return 0
+        self._metrics.store_failures.labels("outbox").inc()
+        pause_s = min(_LOOK_AGAIN_MAX_S, self.options.buffer.spill_after * 2.0 ** min(failures, 10))
+        return round(pause_s * NS_PER_S)
+
+    def _is_due(self) -> bool:
+        due_ns = self.outbox.due_ns()
+        return due_ns is not None and (self.outbox.is_crowded or self._clock.monotonic_ns() >= due_ns)
+
+    async def _until_due(self, write_at_ns: int) -> None:
+        """Until there is something to gather or to write; what is waiting gets older, and that is measured."""
+        outbox = self.outbox
+        while True:
+            self._waits.clear()
+            now_ns, due_ns = self._clock.monotonic_ns(), outbox.due_ns()
+            if self._is_due() or (outbox.must_write and now_ns >= write_at_ns):
+                return
+            if not self.backlog:
+                await self._waits.wait()
+                continue
+            look_ns = now_ns + round(_LOOK_EVERY_S * NS_PER_S)
+            await self._wait_for(self._waits, look_ns if due_ns is None else min(due_ns, look_ns))
             self.measure()
+
+    def measure(self) -> None:
+        """Bring the metrics up to date."""
+        outbox = self.outbox
+        self._backlog.set(self.backlog)
+        self._backlog_bytes.set(outbox.size)
+        self._backlog_age.set(outbox.age_s())
+        written, dropped = outbox.bytes_written, outbox.dropped
+        self._disk_bytes.inc(written - self._counted_bytes)
+        for reason, count in (dropped - self._counted_drops).items():
+            self._metrics.events_dropped.labels(self.name, reason).inc(count)
+        self._counted_bytes, self._counted_drops = written, dropped
+
+    async def _wait_for(self, event: asyncio.Event, until_ns: int) -> None:
+        """Until ``event``, or until it is ``until_ns``."""
+        either = [
+            asyncio.ensure_future(event.wait()),
+            asyncio.ensure_future(self._clock.sleep_until(until_ns)),
+        ]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in either:
+                one.cancel()

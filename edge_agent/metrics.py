@@ -175,6 +175,15 @@ class Metrics:
             "Vote of each member of the ensemble; 0 for one that says nothing or misbehaves.",
             ("member",),
         )
+        # Rules
+        self.rules = Family(
+            Gauge,
+            "edge_agent_rules",
+            "Rules of the user's by state: watched (all), holding, pending (true, not yet for long enough), unknown "
+            "(sensors are missing).",
+            ("state",),
+        )
+        self.rule_holds = Family(Counter, "edge_agent_rule_holds_total", "Times that a rule began to hold.", ("rule",))
         # Drift
         self.drift_signals = Family(
             Counter, "edge_agent_drift_signals_total", "Status events about slow changes, by what they say.", ("what",)
@@ -222,7 +231,10 @@ class Metrics:
             Counter, "edge_agent_events_retried_total", "Deliveries that failed and are tried again.", ("sink",)
         )
         self.events_dropped = Family(
-            Counter, "edge_agent_events_dropped_total", "Events given up, by reason.", ("sink", "reason")
+            Counter,
+            "edge_agent_events_dropped_total",
+            "Events given up, by reason (full, memory, expired, damaged, refused, unwritable).",
+            ("sink", "reason"),
         )
         self.template_failures = Family(
             Counter,
@@ -231,7 +243,19 @@ class Metrics:
             ("sink", "option"),
         )
         self.sink_up = Family(Gauge, "edge_agent_sink_up", "1 while the sink takes events, else 0.", ("sink",))
+        self.events_replayed = Family(
+            Counter, "edge_agent_events_replayed_total", "Events acknowledged late, out of the outbox.", ("sink",)
+        )
         self.sink_backlog = Family(Gauge, "edge_agent_sink_backlog", "Events waiting for the sink.", ("sink",))
+        self.sink_backlog_bytes = Family(
+            Gauge,
+            "edge_agent_sink_backlog_bytes",
+            "Size of late events waiting for the sink, on the disk or because the disk does not take them.",
+            ("sink",),
+        )
+        self.sink_backlog_age = Family(
+            Gauge, "edge_agent_sink_backlog_age_seconds", "How long the oldest event waits for the sink.", ("sink",)
+        )
         self.sink_parts_lost = Family(
             Counter,
             "edge_agent_sink_parts_lost_total",

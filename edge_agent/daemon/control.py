@@ -67,6 +67,7 @@ class Control:
             },
             "companions": None if pipeline.companions is None else pipeline.companions.status(),
             "drift": None if pipeline.drift is None else pipeline.drift.status(),
+            "rules": pipeline.rules.status(),
             "sensors": {
                 "known": len(pipeline.graph),
                 "usable": 0 if report is None else int(report.snapshot.usable.sum()),
@@ -81,6 +82,8 @@ class Control:
                     "type": runner.options.type,
                     "state": runner.context.state,
                     "backlog": runner.backlog,
+                    "backlog_bytes": runner.outbox.size,
+                    "oldest_s": round(runner.outbox.age_s(), 1),
                     **daemon.telling.describe(name),
                 }
                 for name, runner in daemon.sinks.items()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ from edge_agent.daemon.parts import Parts
 from edge_agent.daemon.telling import Telling
 from edge_agent.daemon.tracing import Tracer
 from edge_agent.delivery import SinkRunner
+from edge_agent.durable import make_folder
 from edge_agent.errors import ConfigError, StoreError
 from edge_agent.export.otlp import OtlpExporter
 from edge_agent.export.systemd import Notifier
@@ -39,6 +40,7 @@ from edge_agent.history import History, StateFile
 from edge_agent.inference import StatisticalDetector
 from edge_agent.intake.intake import SourcePort
 from edge_agent.metrics import Metrics
+from edge_agent.outbox import Outbox, folder_of, tidy
 from edge_agent.pipeline.engine import Pipeline, PipelineOptions, TickReport, sensor_options_by_pattern
 from edge_agent.pipeline.ulid import UlidMaker
 from edge_agent.registry import build_sink, build_source, sink_adapter, source_adapter
@@ -54,6 +56,7 @@ _log = logging.getLogger(__name__)
 _STATUS_EVERY_S = 5.0
 _CATCH_UP_NS = NS_PER_S  # ticks overdue by less are made up for: what the model carries should not miss one
 _LAST_S = 2.0
+_DAY_S = 86400.0
 _SETTLED_S = 5.0  # by then everything that is loaded late has been loaded
 
 
@@ -78,6 +81,7 @@ class Daemon:
         self._rng = random.Random(seed)
         self._new_id = UlidMaker(self._rng)
         self._learned_file = StateFile(data_dir / "learned.npz")
+        self._outboxes = data_dir / "outbox"
         file = StateFile(data_dir / "notify.json")
         self.telling = Telling(config.sinks, self.sinks, self.clock, self.metrics, file, config.agent.name)
         self.measurements = Measurements(self.sinks, self._new_id)
@@ -151,6 +155,7 @@ class Daemon:
                     self.start_source(name)
                 parts.start("ticks", self._tick_loop())
                 parts.start("watchdog", self._watchdog())
+                parts.start("old outboxes", self._tidy_outboxes())
                 parts.start("notifications", self.telling.run())
                 parts.start("notified state", self.telling.keep())
                 parts.start("learned state", self._save_learned())
@@ -200,35 +205,35 @@ class Daemon:
         if self.pipeline is not None:
             self.pipeline.intake.close_port(name)
 
-    def start_sink(self, name: str, undelivered: Sequence[Event] = ()) -> None:
-        """Start the sink ``name`` of the configuration in use, with events that another one could not deliver."""
+    def start_sink(self, name: str, outbox: Outbox | None = None) -> None:
+        """Start the sink ``name`` of the configuration in use, with the outbox of another one or that on the disk."""
         options = self.config.sinks[name]
         adapter = sink_adapter(options.type)
         context = AdapterContext(name, self.clock, random.Random(self._rng.random()), self.metrics, sink=True)
         build = partial(build_sink, adapter, options, context)
-        runner = SinkRunner(name, build, options, context, self.metrics)
-        for event in undelivered:
-            runner.offer(event)
+        if outbox is None:
+            outbox = Outbox(name, folder_of(self._outboxes, name), options.buffer, self.clock)
+        runner = SinkRunner(name, build, options, context, self.metrics, outbox)
         self.sinks[name] = runner
         self.parts.start(f"sink {name}", runner.run())
 
     async def replace_sink(self, name: str) -> None:
         """Go on with the sink ``name`` as it is configured now; what the old one had not delivered, the new one does.
 
-        New events wait with the old one until it has let go.
+        New events wait in the outbox that both have.
         """
         runner = self.sinks[name]
         await self.parts.cancel([f"sink {name}"], self.config.agent.stop_timeout)
-        self.start_sink(name, runner.give_back())
+        self.start_sink(name, runner.outbox)
 
     async def stop_sink(self, name: str) -> None:
-        """Let the sink ``name`` deliver what it has, for as long as the stop timeout allows, and end it."""
+        """Let the sink ``name`` deliver what is new, for the stop timeout at most; the rest is kept on the disk."""
         runner = self.sinks.pop(name, None)
         if runner is None:
             return
         runner.finish()
-        if await self.parts.finish([f"sink {name}"], self.config.agent.stop_timeout):
-            _log.error("sink %s: removed with %d events undelivered", name, len(runner.give_back()))
+        await self.parts.finish([f"sink {name}"], self.config.agent.stop_timeout)
+        await runner.close()
 
     # -- ticks -------------------------------------------------------------------------------------------------
 
@@ -282,6 +287,8 @@ class Daemon:
             runner.hand_over_all()
         report = pipeline.tick(tick_ns)
         for event in report.events:
+            if self.history is not None and event.kind is EventKind.INCIDENT:
+                event.body["similar"] = self.history.similar(event.body)
             self._tell(event)
         if self.history is not None:
             self.history.observe(report.snapshot, alarm=report.decision.incident is not None)
@@ -321,6 +328,7 @@ class Daemon:
             companions=config.companions,
             decision=config.decision,
             drift=config.drift,
+            rules=config.rules,
             sensor_options=sensor_options_by_pattern(config.sensors.items()),
             edges=_declared_edges(config),
         )
@@ -360,7 +368,8 @@ class Daemon:
         for runner in self.sinks.values():
             runner.finish()
         parts.stuck += await parts.finish(parts.running("sink "), deadline - now())
-        await parts.cancel(["watchdog"], _LAST_S)
+        await asyncio.gather(*(runner.close() for runner in self.sinks.values()))
+        await parts.cancel(["watchdog", "old outboxes"], _LAST_S)
 
     async def _last_ticks(self) -> None:
         """Score what was accepted; with a `lateness` it may belong to several ticks."""
@@ -381,6 +390,13 @@ class Daemon:
             if self.overdue_s() <= 0:
                 self.notifier.watchdog()
             self.notifier.status(self.one_line())
+
+    async def _tidy_outboxes(self) -> None:
+        """Once a day: whose outbox is that, and for how long?"""
+        told: set[str] = set()
+        while True:
+            await asyncio.to_thread(tidy, self._outboxes, set(self.config.sinks), self.clock.wall_ns(), told)
+            await asyncio.sleep(_DAY_S)
 
     def one_line(self) -> str:
         """State in one line, for `systemctl status`."""
@@ -435,7 +451,7 @@ async def _release_memory_soon() -> None:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise ConfigError(
             f"agent.data_dir: cannot make {folder}: {error.strerror}; expected a folder that the agent may write to"
