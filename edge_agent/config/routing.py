@@ -19,6 +19,7 @@ def routing_contradictions(sinks: Mapping[str, SinkOptions], areas: Collection[s
     """Option path (below ``sinks``) and message of each contradiction. ``areas``: those that sensors are in."""
     for name, options in sinks.items():
         yield from _without_incidents(name, options)
+        yield from _hours(name, options)
         yield from _digest(name, options)
         yield from _areas(name, options, areas)
         yield from _target(name, options, sinks)
@@ -33,6 +34,11 @@ def _without_incidents(name: str, options: SinkOptions) -> Iterator[tuple[Path, 
         if option in options.model_fields_set:
             events = ", ".join(options.events) or "nothing"
             yield (name, option), f"is about incidents, but `events` of this sink is {events}; add `incident` to it"
+
+
+def _hours(name: str, options: SinkOptions) -> Iterator[tuple[Path, str]]:
+    if options.hours and not {EventKind.INCIDENT, EventKind.STATUS} & set(options.events):
+        yield (name, "hours"), "holds nothing back here; expected `incident` or `status` in `events`"
 
 
 def _digest(name: str, options: SinkOptions) -> Iterator[tuple[Path, str]]:
