@@ -67,6 +67,7 @@ def pipeline_options(config: AgentConfig | None) -> PipelineOptions:
         companions=config.companions,
         decision=config.decision,
         drift=config.drift,
+        rules=config.rules,
         sensor_options=sensor_options_by_pattern(config.sensors.items()),
         edges=edges,
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from edge_agent.config.document import Path
 from edge_agent.config.schema import AgentConfig
-from edge_agent.pipeline.engine import sensor_options_by_pattern
+from edge_agent.pipeline.engine import sensor_options_by_pattern, states_by_name
 from edge_agent.rules.binding import Bound, Scope, bind
 from edge_agent.rules.near import did_you_mean
 from edge_agent.rules.options import RuleOptions
@@ -32,12 +32,7 @@ def wrong_rules(config: AgentConfig) -> Iterator[tuple[Path, str]]:
 
 def states_by_sensor(config: AgentConfig) -> States:
     """States of a sensor by its name, empty for the usual ones."""
-    options_for = sensor_options_by_pattern(config.sensors.items())
-
-    def states(sensor: str) -> Mapping[str, float]:
-        return options_for(sensor).states
-
-    return states
+    return states_by_name(sensor_options_by_pattern(config.sensors.items()))
 
 
 def doubtful_rules(config: AgentConfig) -> Iterator[str]:

@@ -12,14 +12,14 @@ from edge_agent.config import diff_config, load_config
 from edge_agent.config.edges import read_edges
 from edge_agent.config.schema import AgentConfig
 from edge_agent.errors import ConfigError, DataFileError
-from edge_agent.pipeline.engine import sensor_options_by_pattern
+from edge_agent.pipeline.engine import sensor_options_by_pattern, states_by_name
 
 if TYPE_CHECKING:
     from edge_agent.daemon.daemon import Daemon
 
 _log = logging.getLogger(__name__)
 
-_LIVE = frozenset({"sensors", "graph"})
+_LIVE = frozenset({"sensors", "graph", "rules"})
 _LIVE_GRAPH = ("edges", "edges_file")
 
 
@@ -57,6 +57,9 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
     assert pipeline is not None
     if "sensors" in difference.sections:
         pipeline.intake.limits.reload(sensor_options_by_pattern(new.sensors.items()), pipeline.graph.sensors)
+    if {"rules", "sensors"} & set(difference.sections):  # `sensors` has the names of values
+        options_for = sensor_options_by_pattern(new.sensors.items())
+        pipeline.rules.reload(new.rules, states_by_name(options_for))
     if "graph" in difference.sections or new.graph.edges_file is not None:  # the file may have other content
         pipeline.graph.declare_edges(edges)
     daemon.metrics.config_reloads.labels("applied").inc()

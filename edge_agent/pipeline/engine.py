@@ -22,7 +22,7 @@ from edge_agent.companions import MEMBERS, CompanionOptions, Companions
 from edge_agent.contract import SourceOptions
 from edge_agent.decision.decider import Decider, Decision
 from edge_agent.decision.facts import Relation
-from edge_agent.decision.lifecycle import Lifecycle
+from edge_agent.decision.lifecycle import Lifecycle, Standing
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.drift import DriftKind, DriftMonitor, DriftOptions
 from edge_agent.graph.learning import EdgeLearner
@@ -34,7 +34,9 @@ from edge_agent.intake.intake import Intake, SourcePort
 from edge_agent.intake.options import Criticality, IntakeOptions, SensorOptions
 from edge_agent.metrics import Metrics
 from edge_agent.pipeline.options import TickOptions
+from edge_agent.pipeline.rule_watch import RuleWatch
 from edge_agent.pipeline.transition import Transition
+from edge_agent.rules.options import RuleOptions
 from edge_agent.sample import Batch
 from edge_agent.verdict import Event, EventKind, Feedback, Incident, IncidentKind, IncidentState, Scores
 
@@ -59,6 +61,7 @@ class PipelineOptions:
     decision: DecisionOptions = field(default_factory=DecisionOptions)
     drift: DriftOptions = field(default_factory=DriftOptions)
     companions: CompanionOptions = field(default_factory=CompanionOptions)
+    rules: Mapping[str, RuleOptions] = field(default_factory=dict)
     sensor_options: Callable[[str], SensorOptions] = lambda _name: SensorOptions()
     edges: tuple[tuple[str, str], ...] = ()
 
@@ -101,6 +104,15 @@ class Pipeline:
         self.companions = Companions(options.companions) if options.companions.enabled else None
         self.decider = self._new_decider()
         self.lifecycle = Lifecycle(options.decision, options.tick.period, self._area, options.intake.stale_after)
+        self.rules = RuleWatch(
+            options.rules,
+            states_by_name(options.sensor_options),
+            options.tick.period,
+            options.decision.close_after,
+            options.decision.contributors,
+            new_id,
+            metrics,
+        )
         self.transition = Transition(self._new_decider)
         self.drift = DriftMonitor(options.drift, options.tick.period) if options.drift.enabled else None
         self.trusting = False
@@ -178,7 +190,8 @@ class Pipeline:
             self.drift.new_run()
         changed: tuple[Incident, ...] = ()
         if self.last_report is not None:
-            closed = self.decider.new_run(self.last_report.snapshot, self)
+            snapshot = self.last_report.snapshot
+            closed = (*self.decider.new_run(snapshot, self), *self.rules.close_all(snapshot))
             changed = tuple(self.lifecycle.new_run(closed, self.timeline.now_ns(), self.last_report.snapshot.time_ns))
         self.intake.reset()
         return tuple(self._incident_event(incident) for incident in changed)
@@ -301,11 +314,23 @@ class Pipeline:
         decision = self.decider.decide(
             snapshot, scores, self, degraded=self.detector.degraded, alarmed=held, trusted=self.trusting
         )
-        told = self.lifecycle.update(
-            tick_ns, snapshot.time_ns, decision.changed, self.decider.standing, judging=not decision.warming_up
-        )
+        found = decision.changed if self.trusting else self._with_rules(tick_ns, snapshot, decision.changed)
+        told = self.lifecycle.update(tick_ns, snapshot.time_ns, found, self._standing, judging=not decision.warming_up)
         incident = self.lifecycle.id_of(decision.incident)
         return replace(decision, changed=tuple(told), incident=incident, maintenance=maintenance)
+
+    def _with_rules(self, tick_ns: int, snapshot: Snapshot, found: tuple[Incident, ...]) -> list[Incident]:
+        if not self.rules.started:
+            self.rules.resume(self.lifecycle.open_incidents())
+        known = self.lifecycle.open_incidents() if self.lifecycle.resuming else []
+        awaited = {rule for one in known if one.kind is IncidentKind.PROCESS for rule in one.rules}
+        changed = self.rules.update(snapshot, tick_ns, self, found, self.decider.standing, awaited)
+        while self.rules.notices:
+            self.notice("rule", self.rules.notices.pop(0))
+        return changed
+
+    def _standing(self, incident_id: str) -> Standing | None:
+        return self.decider.standing(incident_id) or self.rules.standing(incident_id)
 
     def _fall_back(self, reason: str) -> None:
         message = (
@@ -371,6 +396,11 @@ def nothing_scored(snapshot: Snapshot) -> Scores:
     zeros = np.zeros(n, np.float32)
     attention = np.zeros(snapshot.neighbour.shape, np.float32)
     return Scores(zeros, zeros, zeros, np.zeros(n, np.bool_), snapshot.neighbour, attention)
+
+
+def states_by_name(options_for: Callable[[str], SensorOptions]) -> Callable[[str], Mapping[str, float]]:
+    """Names of a sensor's values by its name, empty for the usual ones."""
+    return lambda name: options_for(name).states
 
 
 def sensor_options_by_pattern(patterns: Iterable[tuple[str, SensorOptions]]) -> Callable[[str], SensorOptions]:

@@ -7,7 +7,7 @@ process incident that opens later only names the rule. When it closes and the ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -71,10 +71,25 @@ class RuleIncidents:
         one = next((one for one in self._open.values() if one.id == incident_id), None)
         return None if one is None else (tuple(one.parts), one.last_tick)
 
+    @property
+    def busy(self) -> bool:
+        """True while an incident is open that rules have opened, or could join."""
+        return bool(self._open or self._process)
+
     def update(
-        self, holding: Mapping[str, Holding], snapshot: Snapshot, units: Units, process: Iterable[Incident]
+        self,
+        holding: Mapping[str, Holding],
+        snapshot: Snapshot,
+        units: Units,
+        process: Iterable[Incident],
+        involved: Callable[[str], Collection[str]] = lambda _id: (),
+        awaited: Collection[str] = (),
     ) -> list[Incident]:
-        """One tick: what is told of it, ``process`` being what is told of process incidents, with rules put in."""
+        """One tick: what is told of it, ``process`` being what is told of process incidents, with rules put in.
+
+        ``involved``: all sensors of an open process incident, by its id; those that it names are known anyway.
+        ``awaited``: rules that do not open an incident for now.
+        """
         told = {incident.id: incident for incident in process}
         if not holding and not self._open and not self._process and not told:
             return []
@@ -87,7 +102,9 @@ class RuleIncidents:
             if name in self._open:
                 changed += self._go_on(self._open[name], one, seen)
                 continue
-            near = self._near(name, one, seen)
+            near = self._near(name, one, seen, involved)
+            if near is None and name in awaited:
+                continue
             if near is None:
                 changed.append(self._begin(name, one, seen))
             elif name not in near.joined:
@@ -167,7 +184,9 @@ class RuleIncidents:
         else:
             known.incident = incident
 
-    def _near(self, name: str, holding: Holding, seen: _Seen) -> _Process | None:
+    def _near(
+        self, name: str, holding: Holding, seen: _Seen, involved: Callable[[str], Collection[str]]
+    ) -> _Process | None:
         """The open process incident that ``holding`` is part of already, or that has a sensor of it or beside it."""
         around: set[str] | None = None
         for one in self._process.values():
@@ -175,10 +194,8 @@ class RuleIncidents:
                 return one
         for one in self._process.values():
             around = seen.around(holding) if around is None else around
-            involved = {part.sensor for part in one.incident.contributions} | {
-                step.sensor for step in one.incident.propagation
-            }
-            if not around.isdisjoint(involved):
+            named = (part.sensor for part in one.incident.contributions)
+            if not around.isdisjoint((*named, *involved(one.incident.id))):
                 return one
         return None
 

@@ -7,8 +7,8 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from edge_agent.options import Duration, Options
-from edge_agent.rules.schedule import check_schedule, check_timezone
 from edge_agent.rules.syntax import Expression, parse
+from edge_agent.schedule import check_schedule, check_timezone
 from edge_agent.verdict import Severity
 
 _KINDS = ("when", "limit", "rate", "deviation")
@@ -79,10 +79,17 @@ class ScheduleOptions(Options):
     duration: Duration = Field(gt=0, le=31 * 86_400.0, description="For how long, at most 31d.")
     timezone: str = Field(default="UTC", description="Time zone of `begins`, as in the IANA database.")
 
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return check_timezone(name)
+
     @model_validator(mode="after")
     def _ever_begins(self) -> Self:
-        check_timezone(self.timezone)
-        check_schedule(self.begins, self.timezone)
+        try:
+            check_schedule(self.begins, self.timezone)
+        except ValueError as error:
+            raise ValueError(f"begins: {error}") from error
         return self
 
 

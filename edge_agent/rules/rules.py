@@ -96,6 +96,7 @@ class Rules:
     def __init__(
         self, rules: Mapping[str, RuleOptions], period_s: float, clear_after_s: float, states_of: States
     ) -> None:
+        self._period_s = period_s
         self._clear_after_s = clear_after_s
         self._states_of = states_of
         self._signals = Signals(period_s)
@@ -137,6 +138,13 @@ class Rules:
         self._states_of = states_of
         self.holding = {}
         self._start(rules)
+
+    def forget(self) -> None:
+        """The stream starts anew: nothing holds, and times are counted from now."""
+        self.holding, self._saved = {}, {}
+        self._signals = Signals(self._period_s)
+        self._now_s = None
+        self._start(self.options)
 
     def update(self, snapshot: Snapshot, tick_ns: int) -> bool:
         """One tick at pipeline time ``tick_ns``; whether :attr:`holding` has changed."""

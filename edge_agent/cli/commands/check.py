@@ -53,9 +53,10 @@ def check(ctx: click.Context, file: Path, connect: bool, timeout: float, as_json
 
 def _notes(config: AgentConfig) -> list[str]:
     """What is allowed but probably not meant."""
+    from edge_agent.config.rule_checks import doubtful_rules
     from edge_agent.registry import DISTRIBUTION, missing_packages, sink_adapter, source_adapter
 
-    notes = []
+    notes = list(doubtful_rules(config))
     if not config.sinks:
         notes.append("sinks: there are none; incidents will only show in `edge-agent status` and the local API")
     for section, options, find in (("sources", config.sources, source_adapter), ("sinks", config.sinks, sink_adapter)):
