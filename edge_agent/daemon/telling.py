@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _LOOK_EVERY_NS = NS_PER_S
 _SAVE_EVERY_NS = 2 * NS_PER_S
 _VERSION = 1
+_ESCALATED = "incident %s: nobody has acknowledged it at sink %s; sink %s is told"
 
 
 class Inbox(Protocol):
@@ -56,7 +57,7 @@ class Telling:
         self._bytes = metrics.store_bytes.labels("notify")
         self._failures = metrics.store_failures.labels("notify")
         self._router = Router(options, metrics, derived_ulid, self._now())
-        self._saved_changes = self._router.changes
+        self._saved_changes = -1  # what begins with the first start, such as the period of a digest, is kept too
         self._disk = threading.Lock()
 
     def tell(self, event: Event) -> None:
@@ -91,11 +92,11 @@ class Telling:
 
     async def _catch_up(self, history: History) -> None:
         """An incident may have ended, or been acknowledged, in the moment before the stop or the power loss."""
-        for incident_id in self._router.watched:
+        for incident_id, known in self._router.watched.items():
             body = await history.incident(incident_id)
             if body is None:
                 self._router.forget(incident_id)
-            elif body["state"] == IncidentState.CLOSED or body.get("acknowledged") is not None:
+            elif body["state"] == IncidentState.CLOSED or body["acknowledged"] != known["acknowledged"]:
                 now_ns = self._clock.wall_ns()
                 body = {**body, "agent": self._agent}
                 event_id = derived_ulid(now_ns, f"{incident_id} {body['updated']}")
@@ -105,7 +106,11 @@ class Telling:
         """Look once a second whether something is due. A slow disk does not delay it."""
         while True:
             await self._clock.sleep_until(self._clock.monotonic_ns() + _LOOK_EVERY_NS)
-            self._hand_out(self._router.due(self._now()))
+            due = self._router.due(self._now())
+            for one in due:
+                if one.event.kind is EventKind.INCIDENT and "escalated_from" in one.event.body:
+                    _log.warning(_ESCALATED, one.event.body["id"], one.event.body["escalated_from"], one.sink)
+            self._hand_out(due)
 
     async def keep(self) -> None:
         """Save what has changed, now and then."""

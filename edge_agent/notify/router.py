@@ -53,9 +53,9 @@ class Router:
         self.configure(sinks, now)
 
     @property
-    def watched(self) -> tuple[str, ...]:
-        """Ids of the incidents that are watched."""
-        return tuple(self._watched)
+    def watched(self) -> dict[str, Mapping[str, Any]]:
+        """The incidents that are watched, by id, as they were told last."""
+        return {incident_id: watched.event.body for incident_id, watched in self._watched.items()}
 
     # -- in and out --------------------------------------------------------------------------------------------
 

@@ -64,7 +64,7 @@ def test_the_end_of_an_incident_that_was_told_is_always_told() -> None:
     assert told(desk.incident(CLOSED, severity=Severity.LOW, sensors=("FIT1",), suppressed="order")) == [
         ("mail", "closed")
     ]
-    assert desk.router.watched == ()
+    assert desk.router.watched == {}
 
 
 def test_an_incident_that_rises_later_is_told_as_open() -> None:
@@ -422,7 +422,7 @@ def test_a_state_that_is_none_changes_nothing(saved: dict[str, Any]) -> None:
     desk.incident()
     with pytest.raises((KeyError, TypeError, ValueError)):
         desk.router.restore(saved, desk.now)
-    assert desk.router.watched == ("i1",)
+    assert list(desk.router.watched) == ["i1"]
 
 
 def test_what_is_saved_of_an_incident_has_no_arrays() -> None:
