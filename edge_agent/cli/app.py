@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Incidents of the running daemon, and what you say of them.",
     ),
     "sinks": ("edge_agent.cli.commands.sinks:sinks", "Where incidents go; send a test incident to one sink."),
+    "rules": ("edge_agent.cli.commands.rules:rules", "List rules of your own, and try them on recorded readings."),
     "schema": ("edge_agent.cli.commands.schema:schema", "Print the JSON Schema of the configuration file."),
     "completion": ("edge_agent.cli.commands.completion:completion", "Print a shell completion script."),
 }

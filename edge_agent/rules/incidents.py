@@ -156,11 +156,12 @@ class RuleIncidents:
         summary = one.summary if seen is None else seen.said(one.holding, parts)
         one.summary = summary
         share = round(1 / len(parts), 4)
+        options = one.holding.options
         return Incident(
             id=one.id,
             kind=IncidentKind.RULE,
             state=state,
-            severity=one.holding.options.severity,
+            severity=options.severity,
             opened_ns=one.opened_ns,
             updated_ns=snapshot.time_ns,
             closed_ns=snapshot.time_ns if state is IncidentState.CLOSED else None,
@@ -168,7 +169,7 @@ class RuleIncidents:
             last_tick=one.last_tick,
             p_value=1.0,
             score=0.0,
-            summary=f"{summary}, since {rfc3339(one.opened_ns)[11:19]} UTC",
+            summary=summary if options.message else f"{summary}, since {rfc3339(one.opened_ns)[11:19]} UTC",
             contributions=tuple(replace(part, share=share) for part in parts[: self._most]),
             rules=(one.holding.rule,),
         )

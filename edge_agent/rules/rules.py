@@ -112,6 +112,7 @@ class Rules:
         self._rules = {name: _new_rule(name, options) for name, options in rules.items() if options.enabled}
         self._conditions, self._timers = Conditions(), Timers()
         self._judged: list[Judged] = []
+        self._rule_of: NDArray[np.int64] = np.zeros(0, np.int64)
         self._unknown: NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._sensors: tuple[str, ...] | None = None
         self._matched: set[str] = set()
@@ -172,13 +173,21 @@ class Rules:
 
     def counts(self) -> RuleCounts:
         """How rules are doing, as of the last tick."""
-        pending = {self._judged[i].rule for i in np.flatnonzero(self._timers.pending)} - set(self.holding)
-        return RuleCounts(len(self.holding), len(pending), len(self.unknown()), len(self._rules))
+        pending = np.count_nonzero(self._with(self._timers.pending) & ~self._with(self._timers.holds))
+        unknown = len(self._rules) - np.count_nonzero(self._with(~self._unknown))
+        return RuleCounts(len(self.holding), int(pending), int(unknown), len(self._rules))
 
     def unknown(self) -> list[str]:
         """Rules of which nothing could be said at the last tick: no condition of theirs is known."""
-        known = {self._judged[i].rule for i in np.flatnonzero(~self._unknown)}
-        return [name for name in self._rules if name not in known]
+        known = self._with(~self._unknown)
+        return [name for name, one in zip(self._rules, known, strict=True) if not one]
+
+    def sensors(self) -> dict[str, list[str]]:
+        """For each rule the sensors that it is about, as far as they are known by now."""
+        found: dict[str, dict[str, None]] = {name: {} for name in self._rules}
+        for judged in self._judged:
+            found[judged.rule] |= dict.fromkeys(judged.sensors)
+        return {name: list(sensors) for name, sensors in found.items()}
 
     def problems(self) -> list[str]:
         """What users should be told of their rules since the last call: once for each rule."""
@@ -187,6 +196,10 @@ class Rules:
             self._problems += self._silent()
         found, self._problems = self._problems, []
         return found
+
+    def _with(self, entries: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """For each rule whether one of its ``entries`` is True."""
+        return np.asarray(np.bincount(self._rule_of[entries], minlength=len(self._rules)) > 0)
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -206,6 +219,8 @@ class Rules:
             for sensor in rule.judges(new, first=first):
                 self._add(rule, sensor, made)
         if made.saved:
+            number = {name: i for i, name in enumerate(self._rules)}
+            self._rule_of = np.array([number[one.rule] for one in self._judged], np.int64)
             self._timers.extend(made.lasting_s, made.clear_after_s, made.saved)
         self._scheduled = [rule for rule in self._rules.values() if rule.options.schedule]
         self._sensors = snapshot.sensors
