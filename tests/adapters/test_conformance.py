@@ -216,3 +216,31 @@ async def test_alertmanager_sink_conforms(tmp_path: Path) -> None:
             )
         finally:
             alertmanager.terminate()
+
+
+async def test_notify_sink_conforms() -> None:
+    seen: list[str] = []
+
+    async def take(request: web.Request) -> web.Response:
+        body = (await request.json())["message"]
+        seen.extend(name for name in (f"event-{number}" for number in range(3)) if name in body)
+        return web.Response()
+
+    async def received() -> Sequence[str]:
+        return seen
+
+    application = web.Application()
+    application.router.add_post("/", take)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        await check_sink(
+            registry.sink_adapter("notify"),
+            {"type": "notify", "url": f"json://127.0.0.1:{port}/"},
+            received=received,
+            unreachable={"type": "notify", "url": f"json://127.0.0.1:{free_port()}/"},
+        )
+    finally:
+        await runner.cleanup()
