@@ -172,6 +172,16 @@ class SimilarIncident:
     summary: str
     feedback: str | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "id": self.id,
+            "opened": rfc3339(self.opened_ns),
+            "similarity": self.similarity,
+            "summary": self.summary,
+            "feedback": self.feedback,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Incident:
@@ -280,16 +290,7 @@ class Incident:
                 }
                 for match in self.patterns
             ],
-            "similar": [
-                {
-                    "id": other.id,
-                    "opened": rfc3339(other.opened_ns),
-                    "similarity": other.similarity,
-                    "summary": other.summary,
-                    "feedback": other.feedback,
-                }
-                for other in self.similar
-            ],
+            "similar": [other.to_dict() for other in self.similar],
             "series": self.series,
             "expected_series": self.expected_series,
             "series_first": None if self.series_first_ns is None else rfc3339(self.series_first_ns),

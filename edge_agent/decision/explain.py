@@ -45,10 +45,10 @@ _RELATION = SENSOR_MEMBERS.index("relation")
 _SHARED = SENSOR_MEMBERS.index("shared history")
 _OWN = SENSOR_MEMBERS.index("own history")
 _FROM = {
-    "own history": " from its own past",
-    "shared history": " from the past of all",
-    "persistence": " from the past of all",
-    "relation": " from its neighbours",
+    "own history": " by its own past",
+    "shared history": " by its past and that of others",
+    "persistence": " by its past and that of others",
+    "relation": " by what others read",
     MODEL: "",
 }
 
@@ -194,7 +194,7 @@ def series(snapshot: Snapshot, evidence: list[Evidence], facts: SensorFacts, tra
     for column, item in enumerate(chosen):
         told = trail.expected(index[item.sensor], item.member, ticks)
         seen[item.sensor] = [_rounded(float(values[at, column])) for at in picked]
-        expected[item.sensor] = [None if (value := told[at]) is None else _rounded(value) for at in picked]
+        expected[item.sensor] = [_rounded(float(told[at])) for at in picked]
     first_ns = snapshot.time_ns - round((len(values) - 1 - picked[0]) * period_s * 1e9)
     return Series(seen, expected, first_ns, step * period_s)
 
@@ -204,7 +204,7 @@ def _note(known: dict[str, Evidence], moment: Moment, due: list[tuple[float, int
     names, scores = moment.snapshot.sensors, moment.scores
     sensors = np.array([i for _, i in due], np.int64)
     columns = (moment.snapshot.value[sensors], scores.expected[sensors], scores.scale[sensors])
-    onsets = moment.trail.onsets(sensors)
+    onsets = np.minimum(moment.trail.onset[sensors], moment.snapshot.tick)
     for (strength, i), seen, expected, scale, onset in zip(
         due, *(column.tolist() for column in columns), onsets.tolist(), strict=True
     ):
@@ -221,10 +221,13 @@ def _look_into(known: dict[str, Evidence], moment: Moment, sensors: list[int]) -
         return
     names = moment.snapshot.sensors
     values = moment.facts.readings(np.array(sensors, np.int64), TICKS)
+    tick = moment.snapshot.tick
     for column, i in enumerate(sensors):
         item = known[names[i]]
+        since = max(0, len(values) - 1 - (tick - item.first_tick))
         _judge(item, moment.scores, i)
-        since = max(0, len(values) - 1 - (moment.snapshot.tick - item.first_tick))
+        told = moment.trail.expected(i, item.member, range(tick + 1 - (len(values) - since), tick + 1))
+        _compare(item, values[since:, column], told)
         moved = motion(Readings(values[:, column], since, item.unit, moment.period_s))
         if moved is not None:
             item.finding, item.motion = moved.finding, moved.text
@@ -232,7 +235,7 @@ def _look_into(known: dict[str, Evidence], moment: Moment, sensors: list[int]) -
 
 
 def _judge(item: Evidence, scores: Scores, sensor: int) -> None:
-    """Tell what the member expected that was most surprised."""
+    """By the member that is most surprised, where there are others than the model."""
     if scores.member_scores is None or scores.forecasts is None:
         return
     surprise = np.nan_to_num(scores.member_scores[:, sensor], nan=-1.0)
@@ -243,6 +246,14 @@ def _judge(item: Evidence, scores: Scores, sensor: int) -> None:
     item.member = SENSOR_MEMBERS[place]
     item.expected = float(scores.forecasts[expert, sensor])
     item.scale = abs(item.seen - item.expected) / float(np.sqrt(surprise[expert]))
+
+
+def _compare(item: Evidence, seen: NDArray[np.float64], expected: NDArray[np.float64]) -> None:
+    """Tell of the tick at which both were farthest apart since it stands out: forecasts soon follow what they see."""
+    apart = np.abs(seen - expected)
+    if np.isfinite(apart).any():
+        place = int(np.nanargmax(apart))
+        item.seen, item.expected = float(seen[place]), float(expected[place])
     item.finding = _side(item.seen, item.expected)
 
 
@@ -259,8 +270,8 @@ def _ask_neighbours(item: Evidence, moment: Moment, sensor: int) -> None:
         near = [one for one in moment.facts.relations(sensor, _MOST_RELATIONS) if one.share >= _CLEAR_SHARE]
         edges |= {names[one.sensor]: max(one.share, edges.get(names[one.sensor], 0.0)) for one in near}
         item.against = _against(item, near, moment, float(scores.forecasts[_RELATION, sensor]))
-        if item.against and not item.motion and own[_OWN] <= _AS_USUAL:
-            item.against += ", while it goes on as its own past lets expect"
+        if item.against and item.member == SENSOR_MEMBERS[_RELATION] and _fits_own_past(item, moment, sensor):
+            item.against += "; by its own past it would be normal"
     elif edges:
         item.against = f"which does not fit {phrases.listed(list(edges), _MOST_RELATIONS)}"
     item.neighbours = tuple(sorted(edges.items(), key=lambda edge: -edge[1]))
@@ -280,6 +291,17 @@ def _against(item: Evidence, near: list[Relation], moment: Moment, forecast: flo
         return f"while {phrases.listed(told, _MOST_RELATIONS)} {verb} for {'less' if off > 0 else 'more'}"
     fitting = [snapshot.sensors[one.sensor] for one in near]
     return f"which does not fit {phrases.listed(fitting, _MOST_RELATIONS)}" if fitting else ""
+
+
+def _fits_own_past(item: Evidence, moment: Moment, sensor: int) -> bool:
+    """At the newest tick, and never since it stands out farther off than it is from what others read now."""
+    scores, tick = moment.scores, moment.snapshot.tick
+    if scores.member_scores is None or not scores.member_scores[_OWN, sensor] <= _AS_USUAL:
+        return False
+    seen = moment.facts.readings(np.array([sensor], np.int64), tick + 1 - item.first_tick)[:, 0]
+    told = moment.trail.expected(sensor, SENSOR_MEMBERS[_OWN], range(tick + 1 - len(seen), tick + 1))
+    apart = np.abs(seen - told)
+    return bool(np.isfinite(apart).any() and np.nanmax(apart) < 0.5 * abs(item.seen - item.expected))
 
 
 def _reason(item: Evidence) -> str:

@@ -20,8 +20,9 @@ _LEAST_SLOPE = 4
 _LEAST_STILL = 10
 _STILL_TIMES = 3.0  # times the longest that it has usually kept one value
 _LEAST_REPEATED, _LEAST_DISTINCT = 12, 6
-_JUMP_TIMES, _JUMP_SHARE = 3.0, 0.6
-_JUMP_TICKS = 5  # before it counts as a jump no more
+_USUAL = 0.99  # quantile of the steps before
+_JUMP_TIMES, _JUMP_REST = 3.0, 0.5  # times the usual steps; share of the jump that others near it may have
+_JUMP_WITHIN, _JUMP_SETTLES = 7, 10  # ticks
 _SLOPE_TIMES, _LINEAR = 1.5, 0.7  # times the usual slopes; share of the variance that the line explains
 _LEAST_RESTLESS = 10
 _RESTLESS_TIMES, _CALM_TIMES = 3.0, 0.2
@@ -86,15 +87,16 @@ def _repeats(r: Readings) -> Motion | None:
 
 
 def _jump(r: Readings) -> Motion | None:
-    first = max(r.since - 1, 1)
-    steps = np.diff(r.values[first - 1 :][: _JUMP_TICKS + 2])
-    place = int(np.abs(steps).argmax())
-    step, usual = float(steps[place]), float(np.abs(np.diff(r.values[:first])).max())
-    change = float(np.median(r.values[first + place :])) - float(r.values[first + place - 1])
-    if abs(step) <= _JUMP_TIMES * usual or abs(step) < _JUMP_SHARE * abs(change) or change * step <= 0.0:
+    """One step that is far larger than all others, before and after."""
+    begin = max(r.since - 2, 0)
+    steps = np.diff(r.values[begin:])
+    place = int(np.abs(steps[:_JUMP_WITHIN]).argmax())
+    step, usual = abs(float(steps[place])), float(np.quantile(np.abs(np.diff(r.values[: begin + 1])), _USUAL))
+    around = np.abs(np.delete(steps[: place + 1 + _JUMP_SETTLES], place))
+    if step <= _JUMP_TIMES * usual or around.max(initial=0.0) > _JUMP_REST * step:
         return None
-    start, end = float(r.values[first + place - 1]), float(r.values[first + place])
-    finding = Finding.JUMPS_UP if step > 0 else Finding.JUMPS_DOWN
+    start, end = float(r.values[begin + place]), float(r.values[begin + place + 1])
+    finding = Finding.JUMPS_UP if end > start else Finding.JUMPS_DOWN
     if _switched(r.values):
         return Motion(finding, f"switched from {phrases.number(start)} to {phrases.number(end)}")
     return Motion(finding, f"jumped from {phrases.with_unit(start, r.unit)} to {phrases.with_unit(end, r.unit)}")
@@ -115,10 +117,11 @@ def _slope(r: Readings) -> Motion | None:
     most = float(usual.max())
     if abs(slope) <= _SLOPE_TIMES * most:
         return None
+    like = slope / r.period_s
     word = "rises" if slope > 0 else "falls"
-    usually = f" (usually at most {phrases.rate(most / r.period_s, r.unit, r.period_s)})" if most > 0 else ""
+    usually = f" (usually at most {phrases.rate(most / r.period_s, r.unit, r.period_s, like)})" if most > 0 else ""
     way = f"from {phrases.with_unit(float(late[0]), r.unit)} to {phrases.with_unit(float(late[-1]), r.unit)}"
-    text = f"{word} {phrases.rate(slope / r.period_s, r.unit, r.period_s)}{usually}, {way}"
+    text = f"{word} {phrases.rate(like, r.unit, r.period_s)}{usually}, {way}"
     return Motion(Finding.RISES if slope > 0 else Finding.FALLS, text)
 
 
@@ -126,8 +129,9 @@ def _restless(r: Readings) -> Motion | None:
     late = np.diff(r.values[r.since :])
     if len(late) < _LEAST_RESTLESS:
         return None
-    usual, now = float(np.diff(r.values[: r.since]).std()), float(late.std())
-    if usual <= 0.0 or _CALM_TIMES * usual <= now <= _RESTLESS_TIMES * usual:
+    before = np.diff(r.values[: r.since])
+    usual, now = float(before.std()), float(late.std())
+    if np.count_nonzero(before) < len(before) / 2 or _CALM_TIMES * usual <= now <= _RESTLESS_TIMES * usual:
         return None
     if now > usual:
         text = f"fluctuates {phrases.number(round(now / usual, 1))} times as much as usual from reading to reading"

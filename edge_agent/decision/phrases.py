@@ -40,15 +40,16 @@ def comparison(seen: float, expected: float, scale: float, unit: str | None) -> 
     return f"reads {left}{after}, expected {right}{spread}{after}"
 
 
-def rate(per_second: float, unit: str | None, period_s: float) -> str:
+def rate(per_second: float, unit: str | None, period_s: float, like: float | None = None) -> str:
     """Such as ``4.1 mm/s``, ``3 %/min`` or ``0.2 m³/h per min``: the shortest time in which it is at least one.
 
-    Never per a time much shorter than the ``period_s`` between two readings.
+    Never per a time much shorter than the ``period_s`` between two readings. ``like``: a rate that is told beside it,
+    and decides per what time.
     """
-    size = abs(per_second)
+    size = abs(per_second if like is None else like)
     fit = [per for per in _PER if per[0] * _COARSE >= period_s] or [_PER[-1]]
     seconds, short, long = next((per for per in fit if size * per[0] >= 1.0), None) or _near_one(size, fit)
-    text = _two_digits(size * seconds)
+    text = _two_digits(abs(per_second) * seconds)
     if not unit:
         return f"{text} per {long}"
     return f"{text} {unit} per {short}" if "/" in unit else f"{text} {unit}/{short}"

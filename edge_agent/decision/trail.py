@@ -1,13 +1,15 @@
-"""What was scored and expected of all sensors at the last ticks, for explaining what began some time ago. Pure.
+"""What was expected of all sensors at the last ticks, and since when each stands out. Pure.
 
-Since when a sensor stands out is estimated as the change point of its scores by cumulative sums (E. S. Page,
-"Continuous inspection schemes", Biometrika 41, 1954): the tick after the lowest sum of scores less a reference value.
+The latter is estimated as the change point of its scores by cumulative sums (E. S. Page, "Continuous inspection
+schemes", Biometrika 41, 1954): the tick after the sum of scores less a reference value was zero last. The sum is
+limited, so that it has forgotten what is over within ten ticks.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,73 +20,71 @@ from edge_agent.verdict import MODEL, SENSOR_MEMBERS, Scores
 TICKS = 240
 _LEAST_TICKS = 20
 _MOST_VALUES = 100_000  # sensors times ticks that are kept: thousands of sensors must not need tens of megabytes
-_REFERENCE = 4.0  # two usual deviations, squared: between a normal score (1) and one that stands out (9)
-_LARGEST = 30.0  # so that the sum has forgotten a single glitch within ten ticks
-
-Floats = NDArray[np.float64]
+_NORMAL, _REFERENCE = 1.0, 4.0  # scores: of a normal tick; two usual deviations, squared
+_HIGHEST = 30.0  # sum; a normal tick takes about three of it
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
     tick: int
-    score: NDArray[np.float32]
-    expected: NDArray[np.float32]
-    forecasts: Floats | None
+    expected: NDArray[Any]
+    forecasts: NDArray[Any] | None
 
 
 class Trail:
-    """Up to ``TICKS`` ticks; what the detector gave is kept as it is and not copied."""
+    """Expectations of up to ``TICKS`` ticks; what the detector gave is kept as it is and not copied.
+
+    ``onset`` (N): the tick since which each sensor stands out; for one that does not, the next tick.
+    """
 
     def __init__(self) -> None:
         self._sensors: tuple[str, ...] = ()
         self._rows: deque[_Row] = deque()
+        self._sum: NDArray[np.float32] = np.zeros(0, np.float32)
+        self.onset: NDArray[np.int64] = np.zeros(0, np.int64)
 
     def update(self, snapshot: Snapshot, scores: Scores) -> None:
         """Take one tick in."""
         if snapshot.sensors is not self._sensors:
-            self._align(snapshot.sensors)
-        score = np.where(scores.valid, scores.score, np.float32(1.0))
-        self._rows.append(_Row(snapshot.tick, score, scores.expected, scores.forecasts))
+            self._align(snapshot.sensors, snapshot.tick)
+        score = np.where(scores.valid, scores.score, np.float32(_NORMAL))
+        self._sum = np.clip(self._sum + (score - np.float32(_REFERENCE)), 0.0, np.float32(_HIGHEST))
+        self.onset = np.where(self._sum > 0.0, self.onset, snapshot.tick + 1)
+        self._rows.append(_Row(snapshot.tick, scores.expected, scores.forecasts))
         while len(self._rows) > max(_LEAST_TICKS, min(TICKS, _MOST_VALUES // max(1, len(snapshot)))):
             self._rows.popleft()
 
-    def onsets(self, sensors: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Since which tick each of ``sensors`` (M) stands out."""
-        ticks = np.array([row.tick for row in self._rows])
-        score = np.array([row.score[sensors] for row in self._rows])
-        sums = np.cumsum(np.minimum(score, _LARGEST) - _REFERENCE, axis=0)
-        before = np.concatenate((np.zeros((1, len(sensors))), sums[:-1]))
-        height = sums - np.minimum.accumulate(before, axis=0)
-        peak = height.argmax(0)
-        later = np.arange(len(ticks))[:, None] > peak
-        return np.asarray(ticks[np.where(later, np.inf, before).argmin(0)], np.int64)
-
-    def expected(self, sensor: int, member: str, ticks: range) -> list[float | None]:
-        """What ``member`` expected of ``sensor`` at each of ``ticks``; None where nothing is known."""
-        found: dict[int, float] = {}
+    def expected(self, sensor: int, member: str, ticks: range) -> NDArray[np.float64]:
+        """What ``member`` expected of ``sensor`` at each of ``ticks``, up to the newest; NaN where nothing is known."""
+        found = np.full(len(ticks), np.nan)
         expert = _expert(member)
-        for row in self._rows:
-            if row.tick in ticks:
-                value = row.expected[sensor] if expert is None else _value(row, expert, sensor)
-                if value is not None and np.isfinite(value):
-                    found[row.tick] = float(value)
-        return [found.get(tick) for tick in ticks]
+        for row in reversed(self._rows):
+            if row.tick < ticks.start:
+                break
+            if expert is None:
+                found[row.tick - ticks.start] = row.expected[sensor]
+            elif row.forecasts is not None:
+                found[row.tick - ticks.start] = row.forecasts[expert, sensor]
+        return found
 
-    def _align(self, sensors: tuple[str, ...]) -> None:
+    def _align(self, sensors: tuple[str, ...], tick: int) -> None:
         old = {name: i for i, name in enumerate(self._sensors)}
-        source = np.array([old.get(name, -1) for name in sensors], np.int64)  # -1: the entry appended
+        source = np.array([old.get(name, -1) for name in sensors], np.int64)  # -1: what is appended
+        self._sum = np.append(self._sum, np.float32(0.0))[source]
+        self.onset = np.append(self.onset, tick)[source]
         self._rows = deque(
             _Row(
                 row.tick,
-                np.append(row.score, np.float32(1.0))[source],
-                np.append(row.expected, np.float32(np.nan))[source],
-                None
-                if row.forecasts is None
-                else np.pad(row.forecasts, ((0, 0), (0, 1)), constant_values=np.nan)[:, source],
+                _chosen(row.expected, source),
+                None if row.forecasts is None else _chosen(row.forecasts, source),
             )
             for row in self._rows
         )
         self._sensors = sensors
+
+
+def _chosen(values: NDArray[Any], source: NDArray[np.int64]) -> NDArray[Any]:
+    return np.concatenate((values, np.full((*values.shape[:-1], 1), np.nan, values.dtype)), axis=-1)[..., source]
 
 
 def _expert(member: str) -> int | None:
@@ -92,7 +92,3 @@ def _expert(member: str) -> int | None:
     if member == MODEL:
         return None
     return {"persistence": SENSOR_MEMBERS.index("shared history")}.get(member, SENSOR_MEMBERS.index(member))
-
-
-def _value(row: _Row, expert: int, sensor: int) -> float | None:
-    return None if row.forecasts is None else float(row.forecasts[expert, sensor])

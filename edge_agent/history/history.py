@@ -19,6 +19,7 @@ from edge_agent.durable import quarantine
 from edge_agent.errors import StoreError
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.history.readings import ReadingRows, ReadingSampler, ReadingsOptions
+from edge_agent.history.similar import MOST_KEPT, SimilarIncidents
 from edge_agent.history.store import COMPANIONS, EventRow, FeedbackRow, IncidentRow, RingStore, split_by_size
 from edge_agent.metrics import Metrics
 from edge_agent.options import ByteSize, Duration, Options
@@ -82,6 +83,7 @@ class History:
         self._sampler = None if every_s is None else ReadingSampler(options.readings, every_s, self._largest)
         self._readings: list[ReadingRows] = []
         self._feedback: dict[str, FeedbackRow] | None = None
+        self._similar = SimilarIncidents()
         self._failing = False
         self._flusher: asyncio.Task[None] | None = None
 
@@ -90,21 +92,36 @@ class History:
         """Open or create ``path``. Never fails: without a usable file the history lives in memory and keeps trying."""
         history = cls(path, options, metrics, clock)
         if options.enabled:
-            await history._on_disk(lambda store: None)
+            history._similar = await history._on_disk(_closed_ones) or history._similar
+            await history._all_feedback()
             history._flusher = asyncio.create_task(history._flush_for_ever(), name="history flush")
         return history
 
     async def record(self, incident: Incident) -> None:
         """Remember ``incident`` as it now stands; an earlier state of it is replaced. Does not wait for the disk."""
         body = incident.to_dict()
+        body["similar"] = self.similar(body)
         content = _json(body)
         if len(content) > self._largest:  # an incident must never be too large to be kept
-            content = _json({**body, "series": {}})
+            content = _json({**body, "series": {}, "expected_series": {}})
         closed = incident.state is IncidentState.CLOSED
+        if closed:
+            self._similar.keep(incident.opened_ns, body)
         row = IncidentRow(incident.id, incident.opened_ns, incident.updated_ns, closed, incident.state.value, content)
         self._incidents.pop(incident.id, None)
         self._incidents[incident.id] = row
         self._added(self._incidents)
+
+    def similar(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """Closed incidents that looked like this one (as the API gives it), the most similar first.
+
+        Compared with the newest 500, from memory; what people said of them is told as well.
+        """
+        return [other.to_dict() for other in self._similar.alike(body, self._verdict)]
+
+    def _verdict(self, incident_id: str) -> str | None:
+        row = (self._feedback or {}).get(incident_id)
+        return None if row is None else row.verdict
 
     async def record_event(self, event: Event) -> None:
         """Remember ``event``; does not wait for the disk."""
@@ -304,6 +321,14 @@ class History:
             quarantine(self._path, why, self._clock.wall_ns(), COMPANIONS)
 
 
+def _closed_ones(store: RingStore) -> SimilarIncidents:
+    found = SimilarIncidents()
+    for opened_ns, body in store.closed_incidents(MOST_KEPT):
+        with suppress(KeyError, TypeError, ValueError):  # one of another form is only not compared with
+            found.keep(opened_ns, orjson.loads(body))
+    return found
+
+
 def _damaged(error: Exception) -> bool:
     return isinstance(error, sqlite3.DatabaseError) and any(word in str(error) for word in _CORRUPT)
 
@@ -333,7 +358,11 @@ def _told(row: FeedbackRow) -> dict[str, Any]:
 
 def _with_feedback(body: dict[str, Any], feedback: dict[str, FeedbackRow]) -> dict[str, Any]:
     row = feedback.get(body["id"])
-    return body if row is None else {**body, "feedback": _told(row)}
+    body = body if row is None else {**body, "feedback": _told(row)}
+    for other in body.get("similar", ()):  # what is known of them by now
+        said = feedback.get(other["id"])
+        other["feedback"] = None if said is None else said.verdict
+    return body
 
 
 def _json(body: dict[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -216,6 +216,14 @@ class RingStore:
             (*states, since_ns, limit),
         )
         return [(opened_ns, orjson.loads(body)) for opened_ns, body in rows]
+
+    def closed_incidents(self, most: int) -> Iterator[tuple[int, bytes]]:
+        """Opening time and body (JSON) of the ``most`` closed last, the oldest first; one at a time in memory."""
+        rows = self._database.execute(
+            "SELECT rowid FROM incident WHERE closed = 1 ORDER BY updated_ns DESC LIMIT ?", (most,)
+        ).fetchall()
+        for (row,) in reversed(rows):
+            yield self._database.execute("SELECT opened_ns, body FROM incident WHERE rowid = ?", (row,)).fetchone()
 
     def incident(self, incident_id: str) -> dict[str, Any] | None:
         """Body of one incident."""

@@ -39,7 +39,7 @@ class Facts:
         return self._weight
 
     def readings(self, sensors: np.ndarray, ticks: int) -> np.ndarray:
-        return np.array([[1.0], [2.0]]).repeat(len(sensors), axis=1)
+        return np.array([[1.0], [5.0]]).repeat(len(sensors), axis=1)
 
     def relations(self, sensor: int, most: int) -> list[Relation]:
         return []
@@ -128,7 +128,7 @@ def test_a_fault_opens_one_incident_that_names_it_and_closes_afterwards() -> Non
     assert "s2 reads 5 mm, expected 1 ± 0.1 mm" in closed.summary
     assert closed.first_mover == "s2"
     assert {edge.neighbour for edge in closed.broken_edges} == {"s1", "s3"}
-    assert closed.series["s2"] == [1.0, 2.0]
+    assert closed.series["s2"] == [1.0, 5.0]
 
 
 def test_connected_sensors_are_one_incident_and_separate_ones_are_two() -> None:
