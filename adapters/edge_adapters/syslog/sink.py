@@ -36,7 +36,7 @@ class _Formatter:
 
     def __init__(self, options: SyslogOptions, context: AdapterContext) -> None:
         self._messages = Messages(options, str(os.getpid()), __version__)
-        self._cut = context.metrics.sink_parts_lost.labels(context.name, "truncated")
+        self._context, self._longest = context, options.effective_length
 
     async def messages(self, events: Sequence[Event]) -> list[bytes]:
         """One message for each event."""
@@ -44,7 +44,8 @@ class _Formatter:
         for event in events:
             message, was_cut = self._messages.message(facts(event))
             made.append(message)
-            self._cut.inc(was_cut)
+            if was_cut:
+                self._context.parts_lost("truncated", f"event {event.id} is cut to {self._longest} bytes, `max_length`")
             await asyncio.sleep(0)  # hundreds of messages in one go would hold up the tick
         return made
 
