@@ -28,8 +28,11 @@ class Quality(IntFlag):
     STALE = 1 << 7  # nothing has arrived for the sensor's `stale_after`
 
 
-UNUSABLE = Quality.BAD | Quality.NOT_FINITE | Quality.OUT_OF_RANGE
-"""With one of these a value is not shown to the model: the sensor counts as missing."""
+UNUSABLE = Quality.BAD | Quality.NOT_FINITE | Quality.OUT_OF_RANGE | Quality.RATE
+"""With one of these a value is not shown to the model: the sensor counts as missing.
+
+What changed too fast is believed once it has been there for as long as the change should have taken.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.decision.bereft import Bereft
 from edge_agent.decision.calibration import Calibration
 from edge_agent.decision.facts import SensorFacts
 from edge_agent.decision.lifecycle import Standing
@@ -71,6 +72,7 @@ class Decider:
     _statistics: PlantStatistics
     _suspects: Suspects
     _returning: Returning
+    _bereft: Bereft
 
     def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
         self._needed = options.calibration_ticks
@@ -111,7 +113,8 @@ class Decider:
         self.lasting_tails.align(snapshot.sensors)
         raw = scores.score
         settled = self._returning.settled(snapshot)
-        scores = replace(scores, score=self.tails.usual(raw), valid=scores.valid & settled)
+        score = self.tails.usual(raw) * self._bereft.allowance(snapshot, scores)
+        scores = replace(scores, score=score, valid=scores.valid & settled)
         mean = self._persistence.update(snapshot.sensors, scores.score, scores.valid)
         lasting = self.lasting_tails.usual(mean)
         row = self._statistics.update(scores.score, lasting, scores.valid & facts.monitored, scores.plant)
@@ -170,6 +173,7 @@ class Decider:
         """Take over what ``other`` has learned of scores, and its recent ones. Incidents stay as they are."""
         self.calibration, self.tails, self.lasting_tails = other.calibration, other.tails, other.lasting_tails
         self._persistence, self._statistics, self._suspects = other._persistence, other._statistics, other._suspects
+        self._bereft = other._bereft
         self._returning, self._settling, self._waiting = other._returning, other._settling, other._waiting
 
     def recalibrate(self, *, already_settled: bool = False) -> None:
@@ -187,6 +191,7 @@ class Decider:
         self._statistics = PlantStatistics()
         self._suspects = Suspects()
         self._returning = Returning()
+        self._bereft = Bereft()
 
     def new_run(self, snapshot: Snapshot, facts: SensorFacts) -> tuple[Incident, ...]:
         """The stream starts anew: what carries over ticks is forgotten, the calibration stays."""

@@ -173,6 +173,7 @@ class Lifecycle:
             if life.held is not None:
                 told += self._release(life, life.held, standing(life.held.id), now_ns)
             else:
+                silence_changed |= self._has_grown(life, standing)
                 told += self._end(life, now_ns, wall_ns, judging=judging)
         if silence_changed:
             told += self._silence(wall_ns)
@@ -331,6 +332,14 @@ class Lifecycle:
             return []
         life.quiet_ns = now_ns if life.quiet_ns is None else life.quiet_ns
         return [self._close(life, wall_ns)]
+
+    def _has_grown(self, life: _Life, standing: Callable[[str], Standing | None]) -> bool:
+        """More sensors take part than when it was told last; suppression may not cover all of them."""
+        now = None if life.source is None else standing(life.source)
+        if now is None or len(now.sensors) == len(life.sensors):
+            return False
+        life.sensors = now.sensors
+        return True
 
     # -- telling -----------------------------------------------------------------------------------------------
 

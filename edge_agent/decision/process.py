@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from edge_agent.decision import explain, severity
 from edge_agent.decision.explain import Evidence, Moment
 from edge_agent.decision.facts import SensorFacts

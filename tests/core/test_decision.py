@@ -328,3 +328,20 @@ def test_ids_are_ulids_that_sort_by_time() -> None:
     assert ids == sorted(ids)
     assert {len(one) for one in ids} == {26}
     assert len(set(ids)) == 49
+
+
+@pytest.mark.parametrize("detect_within", ["60s", "10m"])
+@pytest.mark.parametrize(("score", "ticks"), [(400.0, 20), (60.0, 40)])
+def test_an_incident_closes_soon_after_all_is_normal_however_long_evidence_adds_up(
+    detect_within: str, score: float, ticks: int
+) -> None:
+    options = OPTIONS.model_copy(update={"close_after": 30.0, "detect_within": 600.0 if "m" in detect_within else 60.0})
+    bench = Bench(options, seed=1)
+    bench.warm()
+    for _ in range(ticks):
+        bench.step({2: score})
+    over = bench.tick
+    for _ in range(300):
+        bench.step()
+    assert bench.states().count(IncidentState.OPEN) == 1
+    assert 30 <= bench.incidents[-1].updated_ns // 10**9 - over <= 40

@@ -117,7 +117,7 @@ def test_scale_and_offset_come_before_the_limits() -> None:
     assert snapshot.usable[0]
 
 
-def test_a_change_faster_than_possible_is_flagged_but_shown() -> None:
+def test_a_change_faster_than_possible_is_not_shown_until_it_has_lasted_long_enough() -> None:
     bench = Bench(a=SensorOptions(max_rate=2.0))
     port = bench.port()
     for value in (1.0, 2.5):
@@ -126,7 +126,16 @@ def test_a_change_faster_than_possible_is_flagged_but_shown() -> None:
     bench.give(port, {"a": 9.0})
     snapshot = bench.tick()
     assert bench.flags(snapshot, "a") == Quality.RATE
-    assert snapshot.usable[0]
+    assert not snapshot.usable[0]
+    found = []
+    for _ in range(4):
+        bench.give(port, {"a": 9.0})
+        found.append(bool(bench.tick().usable[0]))
+    assert found == [False, False, True, True]  # 6.5 at 2 a second
+    bench.give(port, {"a": 100.0})
+    assert not bench.tick().usable[0]
+    bench.give(port, {"a": 9.5})
+    assert bench.tick().usable[0]
 
 
 def test_a_sensor_whose_readings_never_change_is_stuck() -> None:
