@@ -14,9 +14,12 @@ secrets elsewhere. Of an answer at most 300 bytes are read, and shown when it is
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 from collections.abc import Collection, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -50,6 +53,28 @@ class HttpClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=dict(self._headers),
         )
+
+    async def reach(self) -> None:
+        """Connect, with TLS where the URL has it, and let go again; no request is sent.
+
+        :raises RetryableAdapterError: there is nobody, or nobody whose certificate is trusted.
+        """
+        parts = urlsplit(self.url)
+        secure = parts.scheme == "https"
+        context = await asyncio.to_thread(client_context, self._tls) if secure else None
+        name = (self._tls.server_name or parts.hostname) if secure else None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                _, writer = await asyncio.open_connection(
+                    parts.hostname, parts.port or (443 if secure else 80), ssl=context, server_hostname=name
+                )
+        except TimeoutError as error:
+            raise self._unreachable(f"no answer within {self._timeout_s:g} s") from error
+        except ssl.SSLCertVerificationError as error:
+            raise self._untrusted(error) from error
+        except OSError as error:
+            raise self._unreachable(f"cannot connect: {_reason(error)}") from error
+        writer.transport.abort()
 
     async def close(self) -> None:
         """Close the connection."""
@@ -87,11 +112,12 @@ class HttpClient:
         except TimeoutError as error:
             raise self._unreachable(f"no answer within {self._timeout_s:g} s") from error
         except aiohttp.ClientConnectorCertificateError as error:
-            raise self._unreachable(
-                f"its certificate is not trusted: {error.certificate_error}; see `tls.ca_file`"
-            ) from error
+            raise self._untrusted(error.certificate_error) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._unreachable(f"{type(error).__name__}: {str(error)[:_SHOWN_BYTES]}") from error
+            raise self._unreachable(_words(error)) from error
+
+    def _untrusted(self, reason: Exception) -> RetryableAdapterError:
+        return self._unreachable(f"its certificate is not trusted: {reason}; see `tls.ca_file`")
 
     def _unreachable(self, reason: str) -> RetryableAdapterError:
         return RetryableAdapterError(f"{self.origin}: {reason}")
@@ -113,3 +139,18 @@ class HttpClient:
             self.server_time_s = None if date is None else parsedate_to_datetime(date).timestamp()
         except ValueError:
             self.server_time_s = None
+
+
+def _words(error: Exception) -> str:
+    """What the library says, but for the URL."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        said = " ".join(error.message.split())
+        return f"it answers something that is no HTTP: {said[:_SHOWN_BYTES]}"
+    if isinstance(error, aiohttp.InvalidURL):
+        return "its URL cannot be used"
+    return f"{type(error).__name__}: {str(error)[:_SHOWN_BYTES]}"
+
+
+def _reason(error: OSError) -> str:
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else str(error)  # name resolution and TLS have numbers of their own

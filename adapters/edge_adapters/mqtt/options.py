@@ -12,6 +12,7 @@ from edge_adapters.mqtt.topics import TopicPattern
 from edge_agent.contract import SinkOptions, SourceOptions
 from edge_agent.options import Duration, Options
 from edge_agent.payload import PayloadOptions, build_decoder
+from edge_agent.templates import Template, try_templates
 
 TOPIC = "topic"
 EVENT_PLACEHOLDERS = ("kind", "id", "severity")
@@ -131,6 +132,15 @@ class MqttSinkOptions(SinkOptions, ConnectionOptions):
         description="Topic to publish to, with placeholders `{kind}`, `{id}` and, for incidents, `{severity}` "
         "(otherwise `none`).",
     )
+    replay_topic: str | None = Field(
+        default=None,
+        description="Topic for events that could not be sent when they happened, with the same placeholders. "
+        "Default: `topic`, where they can be told by `replayed` in the payload.",
+        examples=["edge-agent/replay/{kind}"],
+    )
+    template: Template | None = Field(
+        default=None, description="Template of the payload. Default: the event's body as JSON."
+    )
     qos: int = Field(
         default=1, ge=0, le=2, description="0: may be lost; 1: arrives, perhaps twice; 2: arrives exactly once."
     )
@@ -139,13 +149,22 @@ class MqttSinkOptions(SinkOptions, ConnectionOptions):
         default=10.0, gt=0, le=600, description="Longest wait for the broker to acknowledge a delivery."
     )
 
-    @field_validator("topic")
+    @field_validator("topic", "replay_topic")
     @classmethod
-    def _topic_can_be_published(cls, topic: str) -> str:
-        unknown = set(re.findall(r"\{([^{}]*)\}", topic)) - set(EVENT_PLACEHOLDERS)
-        if unknown:
-            known = ", ".join(f"{{{name}}}" for name in EVENT_PLACEHOLDERS)
-            raise ValueError(f"got {topic!r}: unknown placeholder {{{min(unknown)}}}, expected {known}")
-        if not topic or set(re.sub(r"\{[^{}]*\}", "", topic)) & set("+#{}\0"):
-            raise ValueError(f"got {topic!r}, expected a topic without wildcards")
-        return topic
+    def _topic_can_be_published(cls, topic: str | None) -> str | None:
+        return None if topic is None else _publishable(topic)
+
+    @model_validator(mode="after")
+    def _template_works(self) -> MqttSinkOptions:
+        try_templates(self.events, {"template": self.template})
+        return self
+
+
+def _publishable(topic: str) -> str:
+    unknown = set(re.findall(r"\{([^{}]*)\}", topic)) - set(EVENT_PLACEHOLDERS)
+    if unknown:
+        known = ", ".join(f"{{{name}}}" for name in EVENT_PLACEHOLDERS)
+        raise ValueError(f"got {topic!r}: unknown placeholder {{{min(unknown)}}}, expected {known}")
+    if not topic or set(re.sub(r"\{[^{}]*\}", "", topic)) & set("+#{}\0"):
+        raise ValueError(f"got {topic!r}, expected a topic without wildcards")
+    return topic

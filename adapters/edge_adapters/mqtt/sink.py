@@ -12,6 +12,7 @@ from edge_adapters.mqtt.options import MqttSinkOptions
 from edge_adapters.mqtt.pause import reconnect_pause_s
 from edge_agent.contract import AdapterContext
 from edge_agent.errors import AdapterError
+from edge_agent.templates import EventText
 from edge_agent.verdict import Event
 
 
@@ -22,6 +23,7 @@ class MqttSink:
         self._options = options
         self._context = context
         self._link: Link | None = None
+        self._payload = EventText("template", options.template, _body_json, context.template_failed)
         self._connecting = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -32,7 +34,7 @@ class MqttSink:
 
     async def deliver(self, events: Sequence[Event]) -> None:
         """Return when the broker has acknowledged every event (PUBACK or PUBCOMP; QoS 0: when sent)."""
-        messages = [(self._topic(event), orjson.dumps(event.body)) for event in events]
+        messages = [(self._topic(event), self._payload.of(event).encode()) for event in events]
         link = await self._connected()
         try:
             await link.publish(
@@ -82,4 +84,10 @@ class MqttSink:
 
     def _topic(self, event: Event) -> str:
         severity = str(event.body.get("severity", "none"))
-        return self._options.topic.format(kind=event.kind.value, id=event.id, severity=severity)
+        topic = self._options.replay_topic if event.replayed and self._options.replay_topic else self._options.topic
+        return topic.format(kind=event.kind.value, id=event.id, severity=severity)
+
+
+def _body_json(event: Event) -> str:
+    body = {**event.body, "replayed": True} if event.replayed else event.body
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY).decode()

@@ -1,4 +1,4 @@
-"""Webhook: events by HTTP POST as JSON."""
+"""Webhook: events by HTTP, as JSON or by a template."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _build(options: WebhookOptions, context: AdapterContext) -> Sink:
 
 SINK = SinkAdapter(
     name="webhook",
-    summary="Events by HTTP POST as JSON, with TLS, repeated until acknowledged, optionally signed (HMAC-SHA256).",
+    summary="Events by HTTP as JSON or by a template, repeated until acknowledged, optionally signed (HMAC-SHA256).",
     options=WebhookOptions,
     build=_build,
 )

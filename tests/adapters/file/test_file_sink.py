@@ -7,6 +7,7 @@ import json
 import os
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,13 @@ async def test_event_is_one_line(tmp_path: Path) -> None:
         '{"id":"a","kind":"incident","time":"2027-01-15T08:00:00.000Z","body":{"text":""}}'
     )
     assert ids(path) == ["a", "b"]
+
+
+async def test_replayed_event_says_so(tmp_path: Path) -> None:
+    async with opened(tmp_path / "e") as sink:
+        await sink.deliver([replace(event("a"), replayed=True), event("b")])
+    lines = [json.loads(line) for line in (tmp_path / "e").read_bytes().splitlines()]
+    assert [line.get("replayed") for line in lines] == [True, None]
 
 
 async def test_restart_appends(tmp_path: Path) -> None:

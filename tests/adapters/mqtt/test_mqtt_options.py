@@ -78,9 +78,10 @@ def test_wrong_source_options_are_refused(options: dict[str, Any], message: str)
         ("a}", "without"),
     ],
 )
-def test_wrong_sink_topics_are_refused(topic: str, message: str) -> None:
+@pytest.mark.parametrize("option", ["topic", "replay_topic"])
+def test_wrong_sink_topics_are_refused(option: str, topic: str, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        SINK.options.model_validate({"type": "mqtt", "topic": topic})
+        SINK.options.model_validate({"type": "mqtt", option: topic})
 
 
 def test_port_follows_from_tls() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,33 @@ async def test_topic_template_and_retain(broker: Broker) -> None:
     await sink.close()
     listening = await asyncio.to_thread(subscriber, broker, "e/#", 2, "-F", "%t %r")
     assert sorted(await asyncio.to_thread(lines, listening)) == ["e/high/incident/id1 1", "e/none/incident/id2 1"]
+
+
+async def test_replayed_event_says_so_and_has_a_topic_of_its_own(broker: Broker) -> None:
+    late = replace(event(1, severity="low"), replayed=True)
+    listening = await asyncio.to_thread(subscriber, broker, "e/#", 3, "-F", "%t %p")
+    for options in ({}, {"replay_topic": "e/late/{severity}"}):
+        sink = build_sink(broker.port, context(sink=True), topic="e/{kind}", **options)
+        await sink.open()
+        await sink.deliver([late] if not options else [late, event(2)])
+        await sink.close()
+    assert await asyncio.to_thread(lines, listening) == [
+        'e/incident {"number":1,"severity":"low","replayed":true}',
+        'e/late/low {"number":1,"severity":"low","replayed":true}',
+        'e/incident {"number":2}',
+    ]
+
+
+async def test_template_makes_the_payload_and_the_body_stands_in_when_it_fails(broker: Broker) -> None:
+    given = context(sink=True)
+    listening = await asyncio.to_thread(subscriber, broker, "e", 2, "-F", "%p")
+    template = "{{ id }} {% if id == 'id2' %}{{ body.oops }}{% endif %}é"
+    sink = build_sink(broker.port, given, topic="e", template=template)
+    await sink.open()
+    await sink.deliver([event(1), event(2)])
+    await sink.close()
+    assert await asyncio.to_thread(lines, listening) == ["id1 é", '{"number":2}']
+    assert given.metrics.template_failures.labels("test", "template").value == 1
 
 
 async def test_delivery_without_acknowledgement_fails_and_can_be_repeated(broker: Broker) -> None:

@@ -11,7 +11,7 @@ import random
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -39,18 +39,26 @@ class Receiver:
     answers: list[int] = field(default_factory=list)
     refuse_id: str | None = None
     delay_s: float = 0.0
+    text: str = "sorry"
     headers: dict[str, str] = field(default_factory=dict)
     posts: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    methods: list[str] = field(default_factory=list)
     url: str = ""
+    runner: web.AppRunner | None = None
+
+    async def stop(self) -> None:
+        assert self.runner is not None
+        await self.runner.cleanup()
 
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
         self.posts.append((dict(request.headers), body))
+        self.methods.append(request.method)
         await asyncio.sleep(self.delay_s)
         if self.refuse_id is not None and self.refuse_id.encode() in body:
             return web.Response(status=422, text="no such field")
         status = self.answers.pop(0) if self.answers else 204
-        return web.Response(status=status, headers=self.headers, text="" if status == 204 else "sorry")
+        return web.Response(status=status, headers=self.headers, text="" if status == 204 else self.text)
 
     @property
     def documents(self) -> list[Any]:
@@ -61,8 +69,8 @@ class Receiver:
 async def receiver(tls: ssl.SSLContext | None = None, **script: Any) -> AsyncIterator[Receiver]:
     server = Receiver(**script)
     app = web.Application()
-    app.router.add_post("/hook/secret-path", server.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    app.router.add_route("*", "/hook/secret-path", server.handle)
+    runner = server.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
@@ -193,7 +201,7 @@ async def test_redirect_is_not_followed() -> None:
         receiver(answers=[302], headers={"Location": "http://127.0.0.1:1/"}) as server,
         opened(server.url) as sink,
     ):
-        with pytest.raises(AdapterError, match="302 Found: redirects are not followed; correct `url`"):
+        with pytest.raises(AdapterError, match="302 Found: redirects are not followed; correct the URL"):
             await sink.deliver([event("a")])
 
 
@@ -204,9 +212,128 @@ async def test_slow_receiver_times_out_and_is_tried_again() -> None:
 
 
 async def test_receiver_that_is_down_is_tried_again(unused_tcp_port: int) -> None:
-    async with opened(f"http://127.0.0.1:{unused_tcp_port}/") as sink:
+    with pytest.raises(RetryableAdapterError, match="cannot connect: Connection refused"):
+        async with opened(f"http://127.0.0.1:{unused_tcp_port}/"):
+            pass
+    async with receiver() as server, opened(server.url) as sink:
+        await server.stop()
         with pytest.raises(RetryableAdapterError, match="Cannot connect"):
             await sink.deliver([event("a")])
+
+
+async def test_garbage_instead_of_an_answer_is_tried_again() -> None:
+    async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"\x00\xff lalala\r\n\r\n" * 1000)
+        writer.close()
+
+    server = await asyncio.start_server(garbage, "127.0.0.1", 0)
+    async with server, opened(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/secret?token=abc") as sink:
+        with pytest.raises(
+            RetryableAdapterError, match="it answers something that is no HTTP: Bad status line"
+        ) as caught:
+            await sink.deliver([event("a")])
+    assert len(str(caught.value)) < 400
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_huge_answer_is_not_read(status: int) -> None:
+    sent = 0
+
+    async def flood(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse(status=status)
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while sent < 10**9:
+                await response.write(b"x" * 65536)
+                sent += 65536
+        return response
+
+    app = web.Application()
+    app.router.add_post("/", flood)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with opened(f"http://127.0.0.1:{runner.addresses[0][1]}/") as sink:
+            expected = (
+                contextlib.nullcontext() if status == 200 else pytest.raises(RetryableAdapterError, match="HTTP 500")
+            )
+            with expected:
+                await sink.deliver([event("a")])
+    finally:
+        await runner.cleanup()
+    assert sent < 50_000_000
+
+
+async def test_nobody_answers_while_connecting_is_noticed_in_time() -> None:
+    """A listener whose queue is full lets nobody in."""
+    import socket
+
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        address = full.getsockname()
+        clients = [socket.socket() for _ in range(4)]
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex(address)
+        try:
+            with pytest.raises(RetryableAdapterError, match=r"no answer within 0\.2 s"):
+                async with opened(f"http://127.0.0.1:{address[1]}/", timeout="200ms"):
+                    pass
+        finally:
+            for client in clients:
+                client.close()
+
+
+# -- what is sent, and what counts as delivered
+
+
+async def test_template_makes_the_body() -> None:
+    options = {"template": '{"text": {{ title | tojson }}}', "method": "PUT"}
+    async with receiver() as server, opened(server.url, **options) as sink:
+        await sink.deliver([event("a")])
+    assert server.documents == [{"text": "[?] incident opened:"}]
+    assert server.methods == ["PUT"]
+    assert server.posts[0][0]["Content-Type"] == "application/json"
+
+
+async def test_template_of_another_content_type_is_signed_as_sent() -> None:
+    options = {"template": "{{ id }}: käse", "content_type": "text/plain; charset=utf-8", "signing_key": "k"}
+    async with receiver() as server, opened(server.url, **options) as sink:
+        await sink.deliver([event("a")])
+    [(headers, body)] = server.posts
+    assert body.decode() == "a: käse"
+    assert headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert headers["X-Edge-Agent-Signature"].startswith("sha256=")
+
+
+@pytest.mark.parametrize(
+    "template", ["{% if id == 'odd' %}{{ body.oops }}{% endif %}{}", "{% if id == 'odd' %}:{% endif %}{}"]
+)
+async def test_template_that_fails_or_makes_no_json_leaves_the_event_as_it_is(template: str) -> None:
+    async with receiver() as server, opened(server.url, template=template) as sink:
+        await sink.deliver([event("fine"), event("odd")])
+    assert server.documents[0] == {}
+    assert server.documents[1]["body"]["id"] == "incident of odd"
+
+
+async def test_replayed_event_says_so() -> None:
+    late = replace(event("a"), replayed=True)
+    async with receiver() as server, opened(server.url) as sink:
+        await sink.deliver([late, event("b")])
+    assert [document.get("replayed") for document in server.documents] == [True, None]
+
+
+async def test_only_accepted_statuses_count_as_delivered() -> None:
+    async with receiver(answers=[200, 409]) as server, opened(server.url, accept_status=[202, 409]) as sink:
+        with pytest.raises(AdapterError, match="HTTP 200"):
+            await sink.deliver([event("a")])
+        await sink.deliver([event("a")])
+    assert len(server.posts) == 2
 
 
 @pytest.fixture
@@ -237,17 +364,19 @@ def server_tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
 
 
 async def test_untrusted_certificate_is_refused_and_nothing_sent(certificate: tuple[Path, Path]) -> None:
-    async with receiver(tls=server_tls(certificate)) as server, opened(server.url) as sink:
+    async with receiver(tls=server_tls(certificate)) as server:
         with pytest.raises(RetryableAdapterError, match=r"its certificate is not trusted: .*; see `tls\.ca_file`"):
-            await sink.deliver([event("a")])
+            async with opened(server.url):
+                pass
     assert server.posts == []
 
 
 async def test_certificate_of_another_name_is_refused(certificate: tuple[Path, Path]) -> None:
     tls = {"ca_file": str(certificate[0])}
-    async with receiver(tls=server_tls(certificate)) as server, opened(server.url, tls=tls) as sink:
+    async with receiver(tls=server_tls(certificate)) as server:
         with pytest.raises(RetryableAdapterError, match="its certificate is not trusted"):
-            await sink.deliver([event("a")])
+            async with opened(server.url, tls=tls):
+                pass
     assert server.posts == []
 
 
@@ -270,7 +399,7 @@ async def test_client_certificate_is_presented(certificate: tuple[Path, Path]) -
 
 
 async def test_missing_certificate_file_is_named() -> None:
-    with pytest.raises(AdapterError, match=r"tls: /nowhere/ca\.pem cannot be used"):
+    with pytest.raises(AdapterError, match=r"tls\.ca_file: cannot use '/nowhere/ca\.pem'"):
         async with opened("https://127.0.0.1:1/", tls={"ca_file": "/nowhere/ca.pem"}):
             pass
 
@@ -283,9 +412,17 @@ async def test_missing_certificate_file_is_named() -> None:
         ({"headers": {"a b": "c"}}, "got header name 'a b'"),
         ({"headers": {"Content-Type": "c"}}, "Content-Type: this header is set by the sink itself"),
         ({"headers": {"A": "b\r\nC: d"}}, "A: the value has line breaks"),
-        ({"tls": {"key_file": "k.pem"}}, "key_file: has no meaning without `cert_file`"),
+        ({"tls": {"key_file": "k.pem"}}, "key_file: needs `cert_file` too"),
         ({"timeout": "0s"}, "greater than 0"),
         ({"body": "both"}, "'event' or 'array'"),
+        ({"template": "{{ oops }}"}, "line 1: there is no variable 'oops'"),
+        ({"template": "{{ title }}"}, "template: fails for the open process incident: makes no JSON"),
+        ({"template": "{}", "body": "array"}, "template: makes the body of one event"),
+        ({"content_type": "text/plain"}, "content_type: has no meaning without `template`"),
+        ({"content_type": "text\r\nX: y", "template": "x"}, "expected a type such as application/json"),
+        ({"accept_status": [500]}, "got 500, expected status codes from 200 to 499"),
+        ({"method": "GET"}, "'POST', 'PUT' or 'PATCH'"),
+        ({"url": "http://x:port/"}, "expected a URL such as"),
         ({"tls": {"verify": False}}, "Extra inputs are not permitted"),
     ],
 )
