@@ -221,6 +221,11 @@ class SinkOptions(Options):
     )
     retry_max: Duration = Field(default=60.0, description="Longest pause between two deliveries that failed.")
 
+    @property
+    def told(self) -> tuple[EventKind, ...]:
+        """Kinds of event that reach the sink: ``events``, and its digest."""
+        return self.events if self.digest is None else (*self.events, EventKind.DIGEST)
+
 
 class Emitter(Protocol):
     """Takes what a source has read. Accepted means: it will be scored even if the agent is told to stop now."""

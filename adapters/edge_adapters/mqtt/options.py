@@ -156,7 +156,7 @@ class MqttSinkOptions(SinkOptions, ConnectionOptions):
 
     @model_validator(mode="after")
     def _template_works(self) -> MqttSinkOptions:
-        try_templates(self.events, {"template": self.template})
+        try_templates(self.told, {"template": self.template})
         return self
 
 

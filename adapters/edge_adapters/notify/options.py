@@ -66,7 +66,7 @@ class NotifyOptions(SinkOptions):
     def _templates_work(self) -> NotifyOptions:
         if self.format is not Format.TEXT and self.body is None:
             raise ValueError(f"format: the built-in body is text; {self.format} needs a template `body`")
-        try_templates(self.events, {"title": self.title, "body": self.body})
+        try_templates(self.told, {"title": self.title, "body": self.body})
         return self
 
     @property

@@ -105,7 +105,7 @@ class WebhookOptions(SinkOptions):
             raise ValueError(
                 "template: makes the body of one event, `body: array` sends several; leave out one of them"
             )
-        try_templates(self.events, {"template": self.template}, self.accept_text)
+        try_templates(self.told, {"template": self.template}, self.accept_text)
         return self
 
     def accept_text(self, text: str) -> str:
