@@ -16,9 +16,13 @@ class Rank(IntEnum):
 
 
 def rank(event: Event) -> Rank:
-    """Scores and readings are samples; an incident that opens or closes is essential; the rest is news."""
+    """Scores and readings are samples; an incident that opens, closes or is escalated, and a digest, which stands for
+    many, are essential; the rest is news."""
     if event.kind in (EventKind.SCORES, EventKind.READINGS):
         return Rank.SAMPLE
-    if event.kind is EventKind.INCIDENT and event.body.get("state") != IncidentState.UPDATED:
+    if event.kind is EventKind.DIGEST:
         return Rank.ESSENTIAL
+    if event.kind is EventKind.INCIDENT:
+        updated = event.body.get("state") == IncidentState.UPDATED and not event.body.get("escalated")
+        return Rank.NEWS if updated else Rank.ESSENTIAL
     return Rank.NEWS

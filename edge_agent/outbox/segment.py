@@ -101,7 +101,7 @@ def scan(path: Path, after_seq: int, size: int) -> Segment | None:
 
 def _missing(content: bytes, found: Sequence[Place]) -> int:
     """Events that were where no record can be found any more, as their sequence numbers tell; at least one a place."""
-    missing, end, seq = 0, len(_MAGIC) if content.startswith(_MAGIC) else 0, found[0].seq - 2
+    missing, end, seq = 0, len(_MAGIC), found[0].seq - 2
     for place in found:
         if place.start != end:
             missing += max(1, place.seq - seq - 1)

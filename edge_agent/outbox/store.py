@@ -110,7 +110,7 @@ class SegmentStore:
         self.expire()
         for part in self._parts([(record, encode(record)) for record in records]):
             kept = self._admit(part)
-            self.dropped["full"] += len(part) - len(kept)
+            self._count("full", len(part) - len(kept))
             if kept:
                 self._write(kept)
             self.next_seq = part[-1][0].seq + 1
@@ -119,10 +119,13 @@ class SegmentStore:
         """The next ``limit`` undelivered events after those read before, oldest first; fewer at the end."""
         self.expire()
         found: list[Record] = []
-        while len(found) < limit and (self._places or self._turn_page()):
-            record = self._next()
-            if record is not None:
-                found.append(record)
+        while len(found) < limit:
+            if self._places:
+                record = self._next()
+                if record is not None:
+                    found.append(record)
+            elif not self._turn_page():
+                break
         self._remove_finished()
         return found
 
@@ -163,10 +166,10 @@ class SegmentStore:
         try:
             segment = scan(path, done_seq, path.stat().st_size)
         except OSError as error:
-            self._put_aside(path, f"cannot be read: {error.strerror or error}")
+            self._count("damaged", self._put_aside(path, f"cannot be read: {error.strerror or error}"))
             return 0
         if segment is None:
-            self._put_aside(path, "no complete event in it")
+            self._count("damaged", self._put_aside(path, "no complete event in it"))
             return 0
         wall_ns, now_ns = self._clock.wall_ns(), self._clock.monotonic_ns()
         segment.newest_ns = monotonic_of(segment.newest_wall_ns, wall_ns, now_ns)
@@ -194,13 +197,14 @@ class SegmentStore:
             segment.count,
         )
 
-    def _put_aside(self, path: Path, why: str) -> None:
+    def _put_aside(self, path: Path, why: str) -> bool:
+        """False when nothing was lost with it."""
         with suppress(OSError):
             if path.stat().st_size <= 8:  # power was lost before the first event was in it
                 path.unlink()
-            else:
-                quarantine(path, why, self._clock.wall_ns(), name="segment")
-                self.dropped["damaged"] += 1
+                return False
+            quarantine(path, why, self._clock.wall_ns(), name="segment")
+        return True
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -248,6 +252,8 @@ class SegmentStore:
     def _admit(self, records: _Encoded) -> _Encoded:
         """Make room as the policy says; those of ``records`` that may stay."""
         when_full = self._options.when_full
+        if _size(records) > self._options.max_bytes:  # a single event
+            return []
         if when_full is WhenFull.DROP_NEWEST:
             return [] if self._is_over(records) else records
         if when_full is WhenFull.REDUCE:
@@ -277,7 +283,7 @@ class SegmentStore:
                 self._seal_if_writing(segment)
                 before = segment.count
                 self.bytes_written += segment.thin(rank)
-                self.dropped["full"] += before - segment.count
+                self._count("full", before - segment.count)
                 self._remove_finished()
                 return True
         return False
@@ -349,14 +355,18 @@ class SegmentStore:
         self.bytes_written += self._position.bytes_written - before
 
     def _drop(self, segment: Segment, reason: str) -> None:
-        self.dropped[reason] += segment.count
+        self._count(reason, segment.count)
         self._remove(segment)
 
     def _lose(self, segment: Segment, why: str) -> None:
-        self.dropped["damaged"] += segment.count
+        self._count("damaged", segment.count)
         segment.missing = 0
         self._segments.remove(segment)
         self._put_aside(segment.path, why)
+
+    def _count(self, reason: str, events: int) -> None:
+        if events:
+            self.dropped[reason] += events
 
     def _remove(self, segment: Segment) -> None:
         self._seal_if_writing(segment)
