@@ -146,8 +146,8 @@ class BufferOptions(Options):
     when_full: WhenFull = Field(
         default=WhenFull.REDUCE,
         description="What goes when there is no more room: `drop_oldest`, `drop_newest`, or `reduce`: first scores and "
-        "readings, then status events and updates of incidents, last what opens and closes incidents; of each the "
-        "oldest first. All counted.",
+        "readings, then status events and updates of incidents, last digests and what opens, closes or escalates "
+        "incidents; of each the oldest first. All counted.",
     )
     memory: ByteSize = Field(
         default=4_000_000, ge=10_000, description="Most memory for events that the disk does not take either."
