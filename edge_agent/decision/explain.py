@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.decision import phrases
+from edge_agent.decision.blame import blame
 from edge_agent.decision.facts import Relation, SensorFacts
 from edge_agent.decision.motion import Readings, motion
 from edge_agent.decision.trail import TICKS, Trail
@@ -44,6 +45,7 @@ _ALSO = 3
 _RELATION = SENSOR_MEMBERS.index("relation")
 _SHARED = SENSOR_MEMBERS.index("shared history")
 _OWN = SENSOR_MEMBERS.index("own history")
+_UPWARD = (Finding.RISES, Finding.JUMPS_UP, Finding.ABOVE)
 _FROM = {
     "own history": " by its own past",
     "shared history": " by its past and that of others",
@@ -58,7 +60,8 @@ class Evidence:
     """What is held against one sensor, from the tick where it stood out most. Values in ``unit``.
 
     ``neighbours``: whom it was expected to follow, and with which weight. ``first_tick``: since when it stands out.
-    ``member``: whose expectation this is. ``motion`` and ``against``: words, empty where there is nothing to say.
+    ``blame``: by which it is ranked, summed over the ticks in which it stood out. ``member``: who expected this.
+    ``motion`` and ``against``: words, empty where there is nothing to say.
     """
 
     sensor: str
@@ -69,6 +72,7 @@ class Evidence:
     unit: str | None
     neighbours: tuple[tuple[str, float], ...] = ()
     first_tick: int = 0
+    blame: float = 0.0
     member: str = MODEL
     finding: str | None = None
     motion: str = ""
@@ -85,6 +89,11 @@ class Moment:
     facts: SensorFacts
     trail: Trail
     period_s: float
+
+    @property
+    def blame(self) -> NDArray[np.float64]:
+        """By what sensors are ranked (N), of this tick."""
+        return blame(self.scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +119,9 @@ def gather(known: dict[str, Evidence], moment: Moment, group: list[int]) -> bool
     """Add the evidence of this tick against the sensors in ``group`` to what is ``known``; True when some are new."""
     names, sensors = moment.snapshot.sensors, np.array(group, np.int64)
     strengths = moment.strength[sensors].tolist()
+    for i, part in zip(group, moment.blame[sensors].tolist(), strict=True):
+        if (old := known.get(names[i])) is not None:
+            old.blame += part
     due = [
         (strength, i)
         for i, strength in zip(group, strengths, strict=True)
@@ -128,11 +140,11 @@ def gather(known: dict[str, Evidence], moment: Moment, group: list[int]) -> bool
 def contributions(evidence: list[Evidence], most: int) -> tuple[Contribution, ...]:
     """The worst sensors, each with its share of all evidence."""
     ranked = _ranked(evidence)
-    total = sum(item.score for item in ranked) or 1.0
+    total = sum(item.blame for item in ranked) or 1.0
     return tuple(
         Contribution(
             sensor=item.sensor,
-            share=round(item.score / total, 4),
+            share=round(item.blame / total, 4),
             score=round(item.score, 2),
             seen=item.seen,
             expected=item.expected,
@@ -203,15 +215,27 @@ def _note(known: dict[str, Evidence], moment: Moment, due: list[tuple[float, int
     """All in ``due``, by what the model says of them."""
     names, scores = moment.snapshot.sensors, moment.scores
     sensors = np.array([i for _, i in due], np.int64)
-    columns = (moment.snapshot.value[sensors], scores.expected[sensors], scores.scale[sensors])
     onsets = np.minimum(moment.trail.onset[sensors], moment.snapshot.tick)
-    for (strength, i), seen, expected, scale, onset in zip(
-        due, *(column.tolist() for column in columns), onsets.tolist(), strict=True
+    for (strength, i), seen, expected, scale, onset, so_far in zip(
+        due,
+        moment.snapshot.value[sensors].tolist(),
+        scores.expected[sensors].tolist(),
+        scores.scale[sensors].tolist(),
+        onsets.tolist(),
+        moment.trail.blame(sensors, onsets).tolist(),
+        strict=True,
     ):
         old = known.get(names[i])
-        first = onset if old is None else old.first_tick
         known[names[i]] = Evidence(
-            names[i], strength, seen, expected, scale, moment.facts.unit(i), (), first, MODEL, _side(seen, expected)
+            sensor=names[i],
+            score=strength,
+            seen=seen,
+            expected=expected,
+            scale=scale,
+            unit=moment.facts.unit(i),
+            first_tick=onset if old is None else old.first_tick,
+            blame=so_far if old is None else old.blame,
+            finding=_side(seen, expected),
         )
 
 
@@ -281,7 +305,7 @@ def _against(item: Evidence, near: list[Relation], moment: Moment, forecast: flo
     """``near``: those on whose readings the relation leans most."""
     snapshot, off = moment.snapshot, item.seen - forecast
     speaking = [one for one in near if one.pull * off < 0.0 and abs(one.pull) >= _PULLING * abs(off)]
-    if speaking:
+    if speaking and (off > 0) == (item.finding in _UPWARD):
         told = [
             f"{snapshot.sensors[one.sensor]} "
             f"({phrases.with_unit(float(snapshot.value[one.sensor]), moment.facts.unit(one.sensor))})"
@@ -322,7 +346,7 @@ def _side(seen: float, expected: float) -> str | None:
 
 
 def _ranked(evidence: list[Evidence]) -> list[Evidence]:
-    return sorted(evidence, key=attrgetter("score"), reverse=True)
+    return sorted(evidence, key=attrgetter("blame", "score"), reverse=True)
 
 
 def _rounded(value: float) -> float | None:

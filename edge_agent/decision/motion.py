@@ -23,7 +23,9 @@ _LEAST_REPEATED, _LEAST_DISTINCT = 12, 6
 _USUAL = 0.99  # quantile of the steps before
 _JUMP_TIMES, _JUMP_REST = 3.0, 0.5  # times the usual steps; share of the jump that others near it may have
 _JUMP_WITHIN, _JUMP_SETTLES = 7, 10  # ticks
-_SLOPE_TIMES, _LINEAR = 1.5, 0.7  # times the usual slopes; share of the variance that the line explains
+_SLOPE_TIMES = 1.5  # times the usual slopes
+_LINEAR, _ONE_WAY = 0.7, 0.6  # share of the variance that a line explains; of the way that leads to the end
+_TINY = 1e-300
 _LEAST_RESTLESS = 10
 _RESTLESS_TIMES, _CALM_TIMES = 3.0, 0.2
 _STATES = 4  # distinct whole numbers, of which a sensor with no more is one that is switched
@@ -111,7 +113,8 @@ def _slope(r: Readings) -> Motion | None:
     weights = times / (times @ times)
     slope = float(weights @ late)
     spread = float(((late - late.mean()) ** 2).sum())
-    if spread == 0.0 or slope**2 * float(times @ times) < _LINEAR * spread:
+    way = abs(float(late[-1] - late[0])) / max(float(np.abs(np.diff(late)).sum()), _TINY)
+    if way < _ONE_WAY and slope**2 * float(times @ times) <= _LINEAR * spread:
         return None
     usual = np.abs(np.convolve(r.values[: r.since], weights[::-1], mode="valid"))
     most = float(usual.max())
@@ -120,8 +123,8 @@ def _slope(r: Readings) -> Motion | None:
     like = slope / r.period_s
     word = "rises" if slope > 0 else "falls"
     usually = f" (usually at most {phrases.rate(most / r.period_s, r.unit, r.period_s, like)})" if most > 0 else ""
-    way = f"from {phrases.with_unit(float(late[0]), r.unit)} to {phrases.with_unit(float(late[-1]), r.unit)}"
-    text = f"{word} {phrases.rate(like, r.unit, r.period_s)}{usually}, {way}"
+    ends = f"from {phrases.with_unit(float(late[0]), r.unit)} to {phrases.with_unit(float(late[-1]), r.unit)}"
+    text = f"{word} {phrases.rate(like, r.unit, r.period_s)}{usually}, {ends}"
     return Motion(Finding.RISES if slope > 0 else Finding.FALLS, text)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.decision.blame import blame
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.verdict import MODEL, SENSOR_MEMBERS, Scores
 
@@ -27,6 +28,7 @@ _HIGHEST = 30.0  # sum; a normal tick takes about three of it
 @dataclass(frozen=True, slots=True)
 class _Row:
     tick: int
+    blame: NDArray[Any]
     expected: NDArray[Any]
     forecasts: NDArray[Any] | None
 
@@ -50,9 +52,19 @@ class Trail:
         score = np.where(scores.valid, scores.score, np.float32(_NORMAL))
         self._sum = np.clip(self._sum + (score - np.float32(_REFERENCE)), 0.0, np.float32(_HIGHEST))
         self.onset = np.where(self._sum > 0.0, self.onset, snapshot.tick + 1)
-        self._rows.append(_Row(snapshot.tick, scores.expected, scores.forecasts))
+        self._rows.append(_Row(snapshot.tick, blame(scores), scores.expected, scores.forecasts))
         while len(self._rows) > max(_LEAST_TICKS, min(TICKS, _MOST_VALUES // max(1, len(snapshot)))):
             self._rows.popleft()
+
+    def blame(self, sensors: NDArray[np.int64], since: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Blame of ``sensors`` (M), summed from the tick ``since`` (M) on, as far as ticks are kept."""
+        total = np.zeros(len(sensors))
+        first = int(since.min())
+        for row in reversed(self._rows):
+            if row.tick < first:
+                break
+            total += np.where(row.tick >= since, np.nan_to_num(row.blame[sensors]), 0.0)
+        return total
 
     def expected(self, sensor: int, member: str, ticks: range) -> NDArray[np.float64]:
         """What ``member`` expected of ``sensor`` at each of ``ticks``, up to the newest; NaN where nothing is known."""
@@ -75,6 +87,7 @@ class Trail:
         self._rows = deque(
             _Row(
                 row.tick,
+                _chosen(row.blame, source),
                 _chosen(row.expected, source),
                 None if row.forecasts is None else _chosen(row.forecasts, source),
             )

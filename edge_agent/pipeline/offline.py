@@ -17,6 +17,7 @@ from edge_agent.bundle import Calibration
 from edge_agent.clock import NS_PER_S, VirtualClock
 from edge_agent.companions import MEMBERS
 from edge_agent.contract import SourceOptions
+from edge_agent.decision.blame import blame
 from edge_agent.errors import DataFileError
 from edge_agent.inference import Detector, StatisticalDetector
 from edge_agent.intake.intake import SourcePort
@@ -37,6 +38,7 @@ class Detection:
     """What was found in a recording; arrays have one entry a row.
 
     ``score``, ``p_value``: NaN while nothing could be said. ``sensor_score``: [rows, sensors], NaN where not valid.
+    ``blame``: [rows, sensors], by which the sensors of an incident are ranked.
     ``member_levels``: [rows, members], what each member of the ensemble said, NaN where it had no vote.
     ``incident``: id of the process incident that was open, or None. ``incidents``: each as it stood last.
     ``warmup``: the same for the warm-up, None without one.
@@ -48,6 +50,7 @@ class Detection:
     alarm: NDArray[np.int8]
     incident: list[str | None]
     sensor_score: NDArray[np.float32]
+    blame: NDArray[np.float32]
     member_levels: NDArray[np.float64]
     incidents: dict[str, Incident] = field(default_factory=dict)
     warmup: Detection | None = None
@@ -63,6 +66,7 @@ class Detection:
             np.zeros(rows, np.int8),
             [None] * rows,
             np.full((rows, len(sensors)), np.nan, np.float32),
+            np.zeros((rows, len(sensors)), np.float32),
             np.full((rows, len(MEMBERS)), np.nan),
         )
 
@@ -206,14 +210,14 @@ def _note(found: Detection, at: int, report: TickReport) -> None:
     found.incident[at] = decision.incident
     for incident in decision.changed:
         found.incidents[incident.id] = incident
+    score, blamed = np.where(report.scores.valid, report.scores.score, np.nan), blame(report.scores)
     if snapshot.sensors == found.sensors:
-        found.sensor_score[at] = np.where(report.scores.valid, report.scores.score, np.nan)
+        found.sensor_score[at], found.blame[at] = score, blamed
         return
-    column = {name: i for i, name in enumerate(snapshot.sensors)}
-    for j, name in enumerate(found.sensors):
-        i = column.get(name)
-        if i is not None and report.scores.valid[i]:
-            found.sensor_score[at, j] = report.scores.score[i]
+    place = {name: i for i, name in enumerate(snapshot.sensors)}
+    columns = [j for j, name in enumerate(found.sensors) if name in place]
+    rows = [place[found.sensors[j]] for j in columns]
+    found.sensor_score[at, columns], found.blame[at, columns] = score[rows], blamed[rows]
 
 
 def _fitted(options: PipelineOptions, recording: Recording, warmup: Recording | None) -> PipelineOptions:

@@ -83,10 +83,31 @@ def test_hit_rates_and_ranks_by_hand():
     sensor[12:15] = (1, 2, 3, 4, 5)  # ranking 4, 3, 2, 1, 0
     causes = (Cause(5, 9, (2, 3)), Cause(12, 14, (4,)))
     found = cause_quality(sensor, causes)
-    assert found.events == 2
-    assert found.hit_rate_100 == pytest.approx((1 / 2 + 1) / 2)  # of two true ones, one among the first two
-    assert found.hit_rate_150 == pytest.approx((2 / 2 + 1) / 2)  # both among the first three
+    assert (found.events, found.ticks) == (2, 8)
+    assert found.hit_rate_100 == pytest.approx((5 * 1 / 2 + 3 * 1) / 8)  # of two true ones, one among the first two
+    assert found.hit_rate_150 == pytest.approx((5 * 2 / 2 + 3 * 1) / 8)  # both among the first three
+    assert found.event_100 == pytest.approx((1 / 2 + 1) / 2)
     assert (found.top_1, found.top_3, found.top_5) == (0.5, 1.0, 1.0)
+
+
+def test_hit_rates_are_means_over_ticks_and_ips_goes_by_the_highest_score():
+    sensor = np.zeros((4, 3), np.float32)
+    sensor[:, 0] = (9, 9, 9, 0)
+    sensor[:, 1] = (1, 1, 1, 50)
+    found = cause_quality(sensor, (Cause(0, 3, (0,)),))
+    assert (found.hit_rate_100, found.ips_100, found.event_100) == (0.75, 0.0, 0.0)
+    assert found.top_3 == 1.0
+
+
+@pytest.mark.parametrize(("true", "first"), [(1, 1), (2, 3), (3, 4), (5, 7)])
+def test_150_percent_is_rounded_down(true: int, first: int):
+    """As OmniAnomaly does: of three true ones the first four count, not the first five."""
+    ranked = np.arange(20, 0, -1, dtype=np.float32)[None]
+    cause = (*range(true - 1), first - 1)
+    beyond = (*range(true - 1), first)
+    found, missed = (cause_quality(ranked, (Cause(0, 0, sensors),)) for sensors in (cause, beyond))
+    assert found.hit_rate_150 == 1.0
+    assert missed.hit_rate_150 == pytest.approx((true - 1) / true)
 
 
 def test_poisson_interval_is_the_exact_one():

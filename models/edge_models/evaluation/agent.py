@@ -120,7 +120,7 @@ def _streams(entity: Entity, found: Detection) -> Streams:
     tests, at = {}, 0
     for test in entity.tests:
         rows = slice(at, at + len(test.label))
-        tests[test.name] = Stream(plant[rows], found.sensor_score[rows], found.p_value[rows], found.alarm[rows])
+        tests[test.name] = Stream(plant[rows], found.blame[rows], found.p_value[rows], found.alarm[rows])
         at = rows.stop
     return Streams(calm, tests)
 

@@ -25,7 +25,18 @@ OPERATING = (
     "affil. F1",
     "event F1",
 )
-CAUSES = ("detector", "events", "HitRate@100", "HitRate@150", "top-1", "top-3", "top-5")
+CAUSES = (
+    "detector",
+    "events",
+    "HitRate@100",
+    "HitRate@150",
+    "IPS@100",
+    "IPS@150",
+    "event@100",
+    "top-1",
+    "top-3",
+    "top-5",
+)
 
 
 def tables(rows: Sequence[Row]) -> list[tuple[str, Cells, list[Cells]]]:
@@ -105,7 +116,16 @@ def _operating(row: Row) -> Cells:
 def _causes(row: Row) -> Cells:
     c = row.causes
     assert c is not None
-    numbers = (c.hit_rate_100, c.hit_rate_150, c.top_1, c.top_3, c.top_5)
+    numbers = (
+        c.hit_rate_100,
+        c.hit_rate_150,
+        c.ips_100,
+        c.ips_150,
+        c.event_100,
+        c.top_1,
+        c.top_3,
+        c.top_5,
+    )
     return (row.detector, str(c.events), *(f"{number:.3f}" for number in numbers))
 
 

@@ -18,8 +18,9 @@ SMOOTH_TICKS = 5
 class Stream:
     """One test of T ticks. ``plant`` [T]: higher is more anomalous, finite, on a logarithmic scale.
 
-    ``sensor`` [T, N]: score of each sensor, None where the detector has only one for the plant. ``p_value`` [T] (NaN
-    while warming up) and ``alarm`` [T] of 0 and 1: of a detector that decides by itself, else None.
+    ``sensor`` [T, N]: by which the sensors of an event are ranked, None where the detector has only one score for the
+    plant. ``p_value`` [T] (NaN while warming up) and ``alarm`` [T] of 0 and 1: of one that decides by itself, else
+    None.
     """
 
     plant: Floats

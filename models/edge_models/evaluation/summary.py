@@ -81,11 +81,14 @@ class Operating:
 
 @dataclass(frozen=True, slots=True)
 class Causes:
-    """Root cause, mean over events of all plants, then over seeds."""
+    """Root cause, mean over the events of all plants, then over seeds; see :mod:`edge_models.evaluation.root_cause`."""
 
     events: int
     hit_rate_100: float
     hit_rate_150: float
+    ips_100: float
+    ips_150: float
+    event_100: float
     top_1: float
     top_3: float
     top_5: float
@@ -252,13 +255,16 @@ def _operating(results: Sequence[Result]) -> Operating:
 def _causes(found: Sequence[CauseQuality], seeds: int) -> Causes | None:
     if not found:
         return None
-    weights = [quality.events for quality in found]
+    events, ticks = [quality.events for quality in found], [quality.ticks for quality in found]
 
-    def mean(what: str) -> float:
-        return float(np.average([getattr(quality, what) for quality in found], weights=weights))
+    def means(weights: list[int], *names: str) -> list[float]:
+        return [float(np.average([getattr(quality, name) for quality in found], weights=weights)) for name in names]
 
-    means = (mean(what) for what in ("hit_rate_100", "hit_rate_150", "top_1", "top_3", "top_5"))
-    return Causes(sum(weights) // seeds, *means)
+    return Causes(
+        sum(events) // seeds,
+        *means(ticks, "hit_rate_100", "hit_rate_150", "ips_100", "ips_150"),
+        *means(events, "event_100", "top_1", "top_3", "top_5"),
+    )
 
 
 def _difference(sets: Sequence[str], detector: str, by_stream: ByStream) -> Difference | None:
