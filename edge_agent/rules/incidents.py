@@ -216,8 +216,9 @@ class RuleIncidents:
     def _with_rules(self, incident: Incident, one: _Process, holding: Mapping[str, Holding], seen: _Seen) -> Incident:
         beside = [name for name in self._open if name in holding and self._beside(incident, holding[name], seen)]
         rules = (*one.joined, *beside)
+        severity = max(incident.severity, one.severity, key=_SEVERITIES.index)
         if not rules:
-            return incident
+            return replace(incident, severity=severity)
         parts = {part.sensor: part for part in incident.contributions}
         for joined in one.joined.values():
             for sensor, part in seen.parts(joined).items():
@@ -226,7 +227,7 @@ class RuleIncidents:
         return replace(
             incident,
             rules=rules,
-            severity=max(incident.severity, one.severity, key=_SEVERITIES.index),
+            severity=severity,
             contributions=tuple(parts.values()),
             summary=f"{incident.summary}; {said}" if said else incident.summary,
         )

@@ -267,7 +267,7 @@ class Rules:
             patterns = [text for text in rule.options.sensors if is_pattern(text) and not rule.matches(text)]
             if never:
                 hint = did_you_mean(never[0], self._ever)
-                yield f"rule {rule.name}: never heard of {listed(never)}{hint}; it cannot be judged without"
+                yield f"rule {rule.name} lacks sensors never heard of: {listed(never)}{hint}"
             if patterns:
                 yield f"rule {rule.name}: no sensor matches {listed(patterns)}"
 
