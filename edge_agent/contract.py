@@ -284,6 +284,8 @@ class AdapterContext:
         self.state = "starting"
         self.carried: Any = None
         """What the adapter wants to find again when it is built anew after a failure; the agent does not look at it."""
+        self.open_incidents: Callable[[], Sequence[Event]] = tuple
+        """For sinks that repeat: the open incidents that this one was told, each by the latest event about it."""
         self.ever_connected = False
         self._up = (metrics.sink_up if sink else metrics.source_up).labels(name)
         self._quiet_until: dict[str, float] = {}

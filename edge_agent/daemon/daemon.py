@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,8 @@ from edge_agent.daemon.learned import export_learned, import_learned
 from edge_agent.daemon.measurements import Measurements
 from edge_agent.daemon.memory import release_memory
 from edge_agent.daemon.models import Model, Models
+from edge_agent.daemon.open_incidents import OpenIncidents
+from edge_agent.daemon.operators import Operators
 from edge_agent.daemon.parts import Parts
 from edge_agent.daemon.telling import Telling
 from edge_agent.daemon.tracing import Tracer
@@ -46,7 +48,7 @@ from edge_agent.pipeline.ulid import UlidMaker
 from edge_agent.registry import build_sink, build_source, sink_adapter, source_adapter
 from edge_agent.sample import Batch
 from edge_agent.supervisor import SourceRunner
-from edge_agent.verdict import Event, EventKind
+from edge_agent.verdict import Event, EventKind, Incident
 
 if TYPE_CHECKING:
     from edge_agent.api.server import ApiServer
@@ -85,6 +87,8 @@ class Daemon:
         file = StateFile(data_dir / "notify.json")
         self.telling = Telling(config.sinks, self.sinks, self.clock, self.metrics, file, config.agent.name)
         self.measurements = Measurements(self.sinks, self._new_id)
+        self.operators = Operators(self)
+        self._open_incidents: OpenIncidents | None = None
         self._listeners: list[Callable[[TickReport], None]] = []
         self._tracer = Tracer(self.otlp)
         self._publish: Callable[[Event], None] | None = None
@@ -115,6 +119,7 @@ class Daemon:
         raw = await asyncio.to_thread(self._learned_file.load)
         if raw is not None and import_learned(self.pipeline, raw):
             _log.info("what was learned before the restart is in use again")
+        await self._restore_incidents(self.pipeline)
         options = self.config.history
         if options.enabled:
             path = self.config.agent.data_dir / options.path
@@ -158,6 +163,8 @@ class Daemon:
                 parts.start("old outboxes", self._tidy_outboxes())
                 parts.start("notifications", self.telling.run())
                 parts.start("notified state", self.telling.keep())
+                if self._open_incidents is not None:
+                    parts.start("open incidents", self._open_incidents.run())
                 parts.start("learned state", self._save_learned())
                 parts.start("memory", _release_memory_soon())
                 self.notifier.ready(self.one_line())
@@ -210,6 +217,7 @@ class Daemon:
         options = self.config.sinks[name]
         adapter = sink_adapter(options.type)
         context = AdapterContext(name, self.clock, random.Random(self._rng.random()), self.metrics, sink=True)
+        context.open_incidents = partial(self.telling.told, name)
         build = partial(build_sink, adapter, options, context)
         if outbox is None:
             outbox = Outbox(name, folder_of(self._outboxes, name), options.buffer, self.clock)
@@ -287,9 +295,9 @@ class Daemon:
             runner.hand_over_all()
         report = pipeline.tick(tick_ns)
         for event in report.events:
-            if self.history is not None and event.kind is EventKind.INCIDENT:
-                event.body["similar"] = self.history.similar(event.body)
-            self._tell(event)
+            self._tell_with_similar(event)
+        if self._open_incidents is not None:
+            self._open_incidents.ticked()
         if self.history is not None:
             self.history.observe(report.snapshot, alarm=report.decision.incident is not None)
             for incident in report.decision.changed:
@@ -310,6 +318,24 @@ class Daemon:
     def _take(self, pipeline: Pipeline, port: SourcePort, batch: Batch) -> None:
         pipeline.take(port, batch)
         self._tracer.taken(pipeline, port, batch)
+
+    async def tell_incidents(self, pipeline: Pipeline, changed: Sequence[Incident]) -> None:
+        """Tell of incidents that an operator has changed between two ticks, and have them on the disk.
+
+        :raises StoreError: what is open cannot be written.
+        """
+        for event in pipeline.tell(changed):
+            self._tell_with_similar(event)
+        if self.history is not None:
+            for incident in changed:
+                await self.history.record(incident)
+        if self._open_incidents is not None:
+            await self._open_incidents.save()
+
+    def _tell_with_similar(self, event: Event) -> None:
+        if self.history is not None and event.kind is EventKind.INCIDENT:
+            event.body["similar"] = self.history.similar(event.body)
+        self._tell(event)
 
     def _tell(self, event: Event) -> None:
         event.body.setdefault("agent", self.config.agent.name)
@@ -363,6 +389,8 @@ class Daemon:
         await self._last_ticks()
         await parts.cancel(["notifications", "notified state"], _LAST_S)
         await self.telling.save()
+        await parts.cancel(["open incidents"], _LAST_S)
+        await self._save_incidents()
         await parts.finish(["learned state"], max(deadline - now(), _LAST_S))
         await self.save_learned()
         for runner in self.sinks.values():
@@ -405,12 +433,26 @@ class Daemon:
             return "starting"
         decision = pipeline.last_report.decision
         state = "warming up" if decision.warming_up else "watching"
-        open_count = pipeline.decider.process.open_count
+        open_count = len(pipeline.lifecycle.open_incidents())
         up = sum(runner.context.state == "connected" for runner in self.sources.values())
         return (
             f"{state} {len(pipeline.graph)} sensors, {up} of {len(self.sources)} sources connected, "
             f"{open_count} incidents open, tick {pipeline.ticks}"
         )
+
+    async def _restore_incidents(self, pipeline: Pipeline) -> None:
+        file = StateFile(self.config.agent.data_dir / "incidents.json")
+        self._open_incidents = OpenIncidents(pipeline.lifecycle, file, self.clock, self.metrics)
+        count = await self._open_incidents.restore()
+        if count:
+            _log.info("%d incidents were open before the restart and are watched on", count)
+
+    async def _save_incidents(self) -> None:
+        if self._open_incidents is not None:
+            try:
+                await self._open_incidents.save()
+            except StoreError as error:
+                _log.error("%s; open incidents are not known after the next start", error)
 
     async def _save_learned(self) -> None:
         """Now and then until the stop, after which :meth:`_wind_down` saves once more."""

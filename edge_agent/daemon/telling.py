@@ -72,6 +72,10 @@ class Telling:
         """What ``sink`` was told and waits for, ready for JSON."""
         return self._router.describe(sink, self._now())
 
+    def told(self, sink: str) -> list[Event]:
+        """Open incidents that ``sink`` was told, each by the latest event about it; also those of before a restart."""
+        return self._router.told(sink)
+
     async def restore(self, history: History | None) -> None:
         """Go on from before the restart; incidents whose end was not told any more are told to have ended."""
         raw = await asyncio.to_thread(self._file.load)

@@ -57,6 +57,10 @@ class Router:
         """The incidents that are watched, by id, as they were told last."""
         return {incident_id: watched.event.body for incident_id, watched in self._watched.items()}
 
+    def told(self, sink: str) -> list[Event]:
+        """Open incidents that ``sink`` was told in events of their own, each by the latest event about it."""
+        return [one.event for one in self._watched.values() if sink in one.known and one.known[sink].told]
+
     # -- in and out --------------------------------------------------------------------------------------------
 
     def route(self, event: Event, now: Moment) -> list[Dispatch]:

@@ -432,6 +432,21 @@ def test_what_is_saved_of_an_incident_has_no_arrays() -> None:
     assert "series" not in saved["body"]
 
 
+def test_open_incidents_of_a_sink_outlive_a_restart_and_end_with_the_incident() -> None:
+    desk = Desk({"desk": {}, "daily": {"digest": {"every": "1d"}}})
+    desk.incident(incident="i1")
+    desk.incident(UPDATED, "i1", severity=Severity.HIGH)
+    desk.incident(incident="i2")
+    assert desk.router.told("daily") == []
+    other = desk.restarted({"desk": {}})
+    assert [(event.body["id"], event.body["severity"]) for event in other.router.told("desk")] == [
+        ("i1", "high"),
+        ("i2", "medium"),
+    ]
+    other.incident(CLOSED, "i1")
+    assert [event.body["id"] for event in other.router.told("desk")] == ["i2"]
+
+
 def test_a_sink_says_what_it_waits_for() -> None:
     desk = Desk({**HOURLY, **CHAIN, "mail": {**HOURLY["mail"], **CHAIN["mail"]}})
     assert desk.router.describe("boss", desk.now) == {

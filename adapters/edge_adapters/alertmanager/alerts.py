@@ -65,6 +65,10 @@ class AlertBook:
         """What has to be sent again now and then."""
         return tuple(self._firing.values())
 
+    def missing(self, events: Iterable[Event]) -> list[Event]:
+        """Of ``events`` about open incidents those of before a restart, which this book knows nothing of."""
+        return [event for event in events if str(event.body["id"]) not in self._told]
+
     def plan(self, events: Iterable[Event]) -> Plan:
         """What to send for ``events``, which come in order but for replayed ones, which may be overtaken."""
         alerts: list[Alert] = []

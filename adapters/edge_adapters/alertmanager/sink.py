@@ -75,7 +75,9 @@ class AlertmanagerSink:
             try:
                 # Never between the planning and the end of a delivery: a repeated alert would undo its resolving.
                 async with self._sending:
-                    await self._post(self._book.firing)
+                    plan = self._book.plan(self._book.missing(self._context.open_incidents()))
+                    await self._post((*self._book.firing, *plan.alerts))
+                    self._book.adopt(plan)
             except AdapterError as error:
                 self._context.disconnected(str(error))
 

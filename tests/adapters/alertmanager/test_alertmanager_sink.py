@@ -186,6 +186,17 @@ async def test_sink_built_anew_goes_on_repeating(alertmanager: Alertmanager) -> 
 
 
 @pytest.mark.counterpart
+async def test_incident_of_before_a_restart_is_repeated_until_it_closes(alertmanager: Alertmanager) -> None:
+    given = context()
+    given.open_incidents = lambda: [incident()]
+    async with opened(alertmanager.url, given, repeat="50ms") as sink:
+        await until(lambda: len(alertmanager.alerts()) == 1)
+        await sink.deliver([incident(state="closed", at_s=30)])
+        await asyncio.sleep(0.15)  # what the agent says of it is behind
+        assert await asyncio.to_thread(alertmanager.alerts) == []
+
+
+@pytest.mark.counterpart
 async def test_replayed_event_does_not_reopen_what_is_closed(alertmanager: Alertmanager) -> None:
     async with opened(alertmanager.url) as sink:
         await sink.deliver([incident(state="closed", at_s=30)])
