@@ -63,7 +63,8 @@ class Control:
                 "p_value": None if decision is None else decision.p_value,
                 "alarm": decision is not None and decision.alarm,
                 "degraded": pipeline.detector.degraded,
-                "incidents_open": pipeline.decider.process.open_count + pipeline.decider.quality.open_count,
+                "incidents_open": len(pipeline.lifecycle.open_incidents()),
+                "maintenance": decision is not None and decision.maintenance,
             },
             "companions": None if pipeline.companions is None else pipeline.companions.status(),
             "drift": None if pipeline.drift is None else pipeline.drift.status(),
@@ -133,20 +134,24 @@ class Control:
         return None if history is None else await history.incident(incident_id)
 
     async def judge_incident(self, incident_id: str, verdict: Feedback, note: str, actor: str) -> dict[str, Any] | None:
-        history, pipeline = self._daemon.history, self._pipeline
-        if history is None:
-            raise ControlError("incidents are not kept: history.enabled is false", status=404)
-        incident = await history.incident(incident_id)
-        said = await history.judge(incident_id, verdict, note, actor)
-        if said is not None and incident is not None:
-            _log.info("incident %s called a %s by %s: %s", incident_id, verdict.value, actor, note)
-            pipeline.notice("feedback", f"incident {incident_id} was called a {verdict.value} by {actor}", said)
-            if pipeline.drift is not None and verdict is Feedback.FALSE_ALARM:
-                pipeline.drift.exonerate(incident_id)
-            if pipeline.companions is not None and said != incident.get("feedback"):
-                members = incident.get("members", {})
-                pipeline.companions.combination.feedback(members, false_alarm=verdict is Feedback.FALSE_ALARM)
-        return said
+        return await self._daemon.operators.judge(self._pipeline, incident_id, verdict, note, actor)
+
+    async def acknowledge_incident(self, incident_id: str, note: str, actor: str) -> dict[str, Any] | None:
+        return await self._daemon.operators.acknowledge(self._pipeline, incident_id, note, actor)
+
+    def orders(self) -> list[dict[str, Any]]:
+        return [order.to_dict() for order in self._pipeline.lifecycle.orders]
+
+    async def suppress(
+        self, sensors: tuple[str, ...], areas: tuple[str, ...], duration_s: float, note: str, actor: str
+    ) -> dict[str, Any]:
+        return await self._daemon.operators.suppress(self._pipeline, sensors, areas, duration_s, note, actor)
+
+    async def lift_order(self, order_id: str, actor: str) -> dict[str, Any] | None:
+        return await self._daemon.operators.lift(self._pipeline, order_id, actor)
+
+    async def audit(self, limit: int) -> list[dict[str, Any]]:
+        return await self._daemon.operators.audit(limit)
 
     def model(self) -> dict[str, Any]:
         model = self._daemon.model

@@ -21,7 +21,7 @@ one incident never go back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from edge_agent.decision.maintenance import MaintenanceOptions, Windows
@@ -125,6 +125,11 @@ class Lifecycle:
         """All that people know to be open, the oldest first."""
         return [life.told for life in self._lives.values() if life.told is not None and life.open]
 
+    def open_incident(self, incident_id: str) -> Incident | None:
+        """An incident that people know to be open, or None."""
+        life = self._lives.get(incident_id)
+        return None if life is None or not life.open else life.told
+
     def open_count(self, kind: IncidentKind) -> int:
         """Incidents of ``kind`` that people know to be open."""
         return sum(incident.kind is kind for incident in self.open_incidents())
@@ -188,6 +193,10 @@ class Lifecycle:
         self._lives.clear()
         self.version += bool(told)
         return told
+
+    def plan(self, maintenance: Sequence[MaintenanceOptions]) -> None:
+        """Go on with other maintenance windows."""
+        self._windows = Windows(maintenance)
 
     # -- operators ---------------------------------------------------------------------------------------------
 

@@ -45,6 +45,9 @@ class Orders:
     def __iter__(self) -> Iterator[Order]:
         return iter(self._orders.values())
 
+    def __len__(self) -> int:
+        return len(self._orders)
+
     def give(self, order: Order, now_ns: int) -> None:
         """Have ``order`` in force from pipeline time ``now_ns`` on, for as long as it says."""
         self._orders[order.id] = order

@@ -93,7 +93,7 @@ class Pipeline:
         new_id: Callable[[int], str],
     ) -> None:
         self.options = options
-        self._new_id = new_id
+        self.new_id = new_id
         self.metrics = metrics
         self.detector = detector
         self.timeline = Timeline(clock, round(options.tick.period * 1e9))
@@ -103,7 +103,7 @@ class Pipeline:
         self.intake = Intake(self.graph, self.timeline, options.intake, options.sensor_options, metrics)
         self.companions = Companions(options.companions) if options.companions.enabled else None
         self.decider = self._new_decider()
-        self.lifecycle = Lifecycle(options.decision, options.tick.period, self._area, options.intake.stale_after)
+        self.lifecycle = Lifecycle(options.decision, options.tick.period, self.area, options.intake.stale_after)
         self.rules = RuleWatch(
             options.rules,
             states_by_name(options.sensor_options),
@@ -135,7 +135,7 @@ class Pipeline:
         }
 
     def _new_decider(self) -> Decider:
-        return Decider(self.options.decision, self.options.tick.period, self._new_id)
+        return Decider(self.options.decision, self.options.tick.period, self.new_id)
 
     # -- readings in -------------------------------------------------------------------------------------------
 
@@ -223,10 +223,15 @@ class Pipeline:
         """Events of incidents that changed between two ticks, as by an operator."""
         return tuple(self._incident_event(incident) for incident in incidents)
 
-    def feedback(self, sensors: tuple[str, ...], members: Mapping[str, float], verdict: Feedback) -> None:
+    def feedback(
+        self, incident_id: str, sensors: tuple[str, ...], members: Mapping[str, float], verdict: Feedback
+    ) -> None:
         """A person says what an incident of ``sensors`` was. ``members``: how far each member was above the usual."""
+        false_alarm = verdict is Feedback.FALSE_ALARM
+        if self.drift is not None and false_alarm:
+            self.drift.exonerate(incident_id)
         if self.companions is not None:
-            self.companions.combination.feedback(members, false_alarm=verdict is Feedback.FALSE_ALARM)
+            self.companions.combination.feedback(members, false_alarm=false_alarm)
 
     def check_clock(self) -> None:
         """Follow the wall clock. Each tick does it; with long ticks it is worth doing more often.
@@ -269,7 +274,8 @@ class Pipeline:
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _area(self, name: str) -> str | None:
+    def area(self, name: str) -> str | None:
+        """Part of the plant that the sensor ``name`` belongs to; None where nothing is said of it."""
         index = self.graph.index.get(name)
         return None if index is None else self.intake.limits.options[index].area
 
@@ -308,12 +314,13 @@ class Pipeline:
 
     def _decide(self, tick_ns: int, snapshot: Snapshot, scores: Scores) -> Decision:
         """What the decision says, as people know it. Maintenance teaches nothing, as little as an alarm does; nor does
-        what comes while an incident from before a restart may still go on."""
-        maintenance = not self.trusting and self.lifecycle.under_maintenance(snapshot.time_ns)
+        what comes while an incident from before a restart may still go on. Of a history that is run through nobody is
+        told."""
+        if self.trusting:
+            return self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded, trusted=True)
+        maintenance = self.lifecycle.under_maintenance(snapshot.time_ns)
         held = maintenance or (self.decider.calibration.ready and self.lifecycle.resuming)
-        decision = self.decider.decide(
-            snapshot, scores, self, degraded=self.detector.degraded, alarmed=held, trusted=self.trusting
-        )
+        decision = self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded, alarmed=held)
         found = decision.changed if self.trusting else self._with_rules(tick_ns, snapshot, decision.changed)
         told = self.lifecycle.update(tick_ns, snapshot.time_ns, found, self._standing, judging=not decision.warming_up)
         incident = self.lifecycle.id_of(decision.incident)
@@ -360,14 +367,14 @@ class Pipeline:
         events = [self._incident_event(incident) for incident in decision.changed]
         for what, message, details in self._notices:
             body = {"what": what, "message": message, **details}
-            events.append(Event(self._new_id(snapshot.time_ns), EventKind.STATUS, snapshot.time_ns, body))
+            events.append(Event(self.new_id(snapshot.time_ns), EventKind.STATUS, snapshot.time_ns, body))
         self._notices.clear()
         return tuple(events)
 
     def _incident_event(self, incident: Incident) -> Event:
         if incident.state is IncidentState.OPEN and not incident.reopened:
             self.metrics.incidents.labels(incident.kind.value, incident.severity.value).inc()
-        return Event(self._new_id(incident.updated_ns), EventKind.INCIDENT, incident.updated_ns, incident.to_dict())
+        return Event(self.new_id(incident.updated_ns), EventKind.INCIDENT, incident.updated_ns, incident.to_dict())
 
     def _measure(self, report: TickReport) -> None:
         decision, snapshot, gauges = report.decision, report.snapshot, self._gauges
