@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from postgres_rig import Postgres, postgres_server
+from postgres_rig import options as postgres_options
 
 from edge_agent import registry
 from edge_agent.contract import SinkAdapter, SourceAdapter
@@ -244,3 +246,78 @@ async def test_notify_sink_conforms() -> None:
         )
     finally:
         await runner.cleanup()
+
+
+async def test_syslog_sink_conforms() -> None:
+    seen = b""
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal seen
+        while data := await reader.read(65_536):
+            seen += data
+        writer.close()
+
+    async def received() -> Sequence[str]:
+        return [f"event-{number}" for number in range(3) if f'id="event-{number}"'.encode() in seen]
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    options = {"type": "syslog", "host": "127.0.0.1"}
+    async with server:
+        await check_sink(
+            registry.sink_adapter("syslog"),
+            options | {"port": server.sockets[0].getsockname()[1]},
+            received=received,
+            unreachable=options | {"port": free_port()},
+        )
+
+
+async def test_influxdb_sink_conforms() -> None:
+    seen = ""
+
+    async def take(request: web.Request) -> web.Response:
+        nonlocal seen
+        seen += (await request.read()).decode()
+        return web.Response(status=204)
+
+    async def received() -> Sequence[str]:
+        return [f"event-{number}" for number in range(3) if f'event="event-{number}"' in seen]
+
+    application = web.Application()
+    application.router.add_post("/write", take)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    options = {"type": "influxdb", "database": "plant"}
+    try:
+        await check_sink(
+            registry.sink_adapter("influxdb"),
+            options | {"url": f"http://127.0.0.1:{port}"},
+            received=received,
+            unreachable=options | {"url": f"http://127.0.0.1:{free_port()}"},
+        )
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    yield from postgres_server()
+
+
+async def test_postgres_sink_conforms(postgres: Postgres) -> None:
+    reader = await postgres.connect()
+
+    async def received() -> Sequence[str]:
+        rows = await reader.fetch("SELECT id FROM edge_agent.incident_event")
+        return [str(row["id"]) for row in rows]
+
+    try:
+        await check_sink(
+            registry.sink_adapter("postgres"),
+            postgres_options(postgres),
+            received=received,
+            unreachable=postgres_options(postgres, port=free_port()),
+        )
+    finally:
+        await reader.close()
