@@ -38,9 +38,7 @@ def test_one_incident_from_open_to_closed() -> None:
 def test_many_sensors_are_one_incident_told_again_at_most_every_half_minute() -> None:
     plant = Plant({"overflow": HIGH})
     names = [f"x{i}" for i in range(20)]
-    told = []
-    for tick in range(60):
-        told.append(plant.tick({name: 6.0 if i <= tick else 1.0 for i, name in enumerate(names)}))
+    told = [plant.tick({name: 6.0 if i <= tick else 1.0 for i, name in enumerate(names)}) for tick in range(60)]
     assert [(tick, one.state.value) for tick, ones in enumerate(told) for one in ones] == [(0, "open"), (30, "updated")]
     assert len(told[30][0].contributions) == 8
     assert told[30][0].contributions[0].share == 0.05
