@@ -13,7 +13,7 @@ A tick in alarm costs little however many sensors take part: all are noted, only
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from heapq import nlargest
+from heapq import nlargest, nsmallest
 from operator import attrgetter
 from typing import Any
 
@@ -30,7 +30,7 @@ from edge_agent.verdict import MODEL, SENSOR_MEMBERS, Contribution, Edge, Findin
 
 OUTSTANDING = 9.0
 """Score from which on a sensor stands out by itself: three usual deviations, squared."""
-_FULL = 12  # sensors that are looked into at one tick
+_FULL = 8  # sensors that are looked into at one tick
 _RENEW = 1.1  # times its score after which a sensor's evidence is renewed
 _AS_USUAL = 4.0  # score up to which a member is not surprised
 _CLEAR_ATTENTION = 0.2
@@ -45,6 +45,8 @@ _ALSO = 3
 _RELATION = SENSOR_MEMBERS.index("relation")
 _SHARED = SENSOR_MEMBERS.index("shared history")
 _OWN = SENSOR_MEMBERS.index("own history")
+_PERSISTENCE = SENSOR_MEMBERS.index("persistence")
+_BLAME = attrgetter("blame", "score")
 _UPWARD = (Finding.RISES, Finding.JUMPS_UP, Finding.ABOVE)
 _FROM = {
     "own history": " by its own past",
@@ -57,11 +59,11 @@ _FROM = {
 
 @dataclass(slots=True)
 class Evidence:
-    """What is held against one sensor, from the tick where it stood out most. Values in ``unit``.
+    """What is held against one sensor, from when it stood out most. Values in ``unit``.
 
     ``neighbours``: whom it was expected to follow, and with which weight. ``first_tick``: since when it stands out.
     ``blame``: by which it is ranked, summed over the ticks in which it stood out. ``member``: who expected this.
-    ``motion`` and ``against``: words, empty where there is nothing to say.
+    ``motion`` and ``against``: words, empty where there is nothing to say. ``full``: it was looked into.
     """
 
     sensor: str
@@ -70,13 +72,14 @@ class Evidence:
     expected: float
     scale: float
     unit: str | None
-    neighbours: tuple[tuple[str, float], ...] = ()
-    first_tick: int = 0
-    blame: float = 0.0
+    first_tick: int
+    blame: float
+    finding: str | None
     member: str = MODEL
-    finding: str | None = None
     motion: str = ""
     against: str = ""
+    neighbours: tuple[tuple[str, float], ...] = ()
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,6 @@ class Moment:
     facts: SensorFacts
     trail: Trail
     period_s: float
-
-    @property
-    def blame(self) -> NDArray[np.float64]:
-        """By what sensors are ranked (N), of this tick."""
-        return blame(self.scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,29 +116,29 @@ class Series:
 def gather(known: dict[str, Evidence], moment: Moment, group: list[int]) -> bool:
     """Add the evidence of this tick against the sensors in ``group`` to what is ``known``; True when some are new."""
     names, sensors = moment.snapshot.sensors, np.array(group, np.int64)
-    strengths = moment.strength[sensors].tolist()
-    for i, part in zip(group, moment.blame[sensors].tolist(), strict=True):
-        if (old := known.get(names[i])) is not None:
-            old.blame += part
-    due = [
-        (strength, i)
-        for i, strength in zip(group, strengths, strict=True)
-        if (old := known.get(names[i])) is None or strength > _RENEW * old.score
-    ]
-    if not due:
-        return False
-    due.sort(reverse=True)
-    before = len(known)
-    _note(known, moment, due)
-    told_from = min(nlargest(_FULL, (item.score for item in known.values())))  # weaker ones are only counted
-    _look_into(known, moment, [i for strength, i in due[:_FULL] if strength >= told_from])
-    return len(known) > before
+    strengths, parts = moment.strength[sensors].tolist(), blame(moment.scores)[sensors].tolist()
+    new, renewed = [], set()
+    for i, strength, part in zip(group, strengths, parts, strict=True):
+        item = known.get(names[i])
+        if item is None:
+            new.append(i)
+            continue
+        item.blame += part
+        if strength > _RENEW * item.score:
+            item.score = strength
+            renewed.add(names[i])
+    if new:
+        _note(known, moment, new)
+    worst = nlargest(_FULL, known.values(), key=_BLAME)
+    due = {item.sensor for item in worst if not item.full or item.sensor in renewed}
+    if due:
+        _look_into(known, moment, [i for i in group if names[i] in due])
+    return bool(new)
 
 
 def contributions(evidence: list[Evidence], most: int) -> tuple[Contribution, ...]:
     """The worst sensors, each with its share of all evidence."""
-    ranked = _ranked(evidence)
-    total = sum(item.blame for item in ranked) or 1.0
+    total = sum(item.blame for item in evidence) or 1.0
     return tuple(
         Contribution(
             sensor=item.sensor,
@@ -154,14 +152,14 @@ def contributions(evidence: list[Evidence], most: int) -> tuple[Contribution, ..
             finding=item.finding,
             judged_by=item.member,
         )
-        for item in ranked[:most]
+        for item in _worst(evidence, most)
     )
 
 
 def broken_edges(evidence: list[Evidence]) -> tuple[Edge, ...]:
     """Neighbours that the worst sensors were expected to follow, and do not; each pair once."""
     found: dict[frozenset[str], Edge] = {}
-    for item in _ranked(evidence):
+    for item in _worst(evidence, _FULL):
         for other, weight in item.neighbours:
             found.setdefault(frozenset((item.sensor, other)), Edge(item.sensor, other, round(weight, 3)))
     return tuple(found.values())[:_MOST_EDGES]
@@ -169,7 +167,7 @@ def broken_edges(evidence: list[Evidence]) -> tuple[Edge, ...]:
 
 def propagation(evidence: list[Evidence], period_s: float) -> tuple[Step, ...]:
     """In which order the sensors began to stand out, of those that did so at the same tick the strongest first."""
-    ordered = sorted(evidence, key=lambda item: (item.first_tick, -item.score))[:_MOST_STEPS]
+    ordered = nsmallest(_MOST_STEPS, evidence, key=lambda item: (item.first_tick, -item.score))
     return tuple(
         Step(item.sensor, item.first_tick, round((item.first_tick - ordered[0].first_tick) * period_s, 3))
         for item in ordered
@@ -178,8 +176,7 @@ def propagation(evidence: list[Evidence], period_s: float) -> tuple[Step, ...]:
 
 def summary(evidence: list[Evidence], steps: tuple[Step, ...], first_ns: int, now_ns: int) -> str:
     """One plain sentence for a person. ``first_ns``: wall time of the first step."""
-    ranked = _ranked(evidence)
-    worst, others = ranked[0], [item.sensor for item in ranked[1:]]
+    worst, *others = _worst(evidence, 1 + _ALSO)
     comparison = phrases.comparison(worst.seen, worst.expected, worst.scale, worst.unit)
     text = f"{worst.sensor} {worst.motion or comparison + _FROM[worst.member]}"
     if worst.score < OUTSTANDING:
@@ -187,7 +184,7 @@ def summary(evidence: list[Evidence], steps: tuple[Step, ...], first_ns: int, no
     if worst.against:
         text += f", {worst.against}"
     if others:
-        text += f"; also unusual: {phrases.listed(others, _ALSO)}"
+        text += f"; also unusual: {phrases.listed([item.sensor for item in others], len(evidence) - 1)}"
     text += f"; first seen {phrases.time_of(first_ns, now_ns)}"
     return text if not steps or steps[0].sensor == worst.sensor else f"{text} at {steps[0].sensor}"
 
@@ -195,7 +192,7 @@ def summary(evidence: list[Evidence], steps: tuple[Step, ...], first_ns: int, no
 def series(snapshot: Snapshot, evidence: list[Evidence], facts: SensorFacts, trail: Trail, period_s: float) -> Series:
     """The last minutes of the worst sensors, for plotting; where they are longer, every second tick and so on."""
     index = {name: i for i, name in enumerate(snapshot.sensors)}
-    chosen = [item for item in _ranked(evidence) if item.sensor in index][:_SERIES_SENSORS]
+    chosen = [item for item in _worst(evidence, _SERIES_SENSORS) if item.sensor in index]
     if not chosen:
         return Series()
     values = facts.readings(np.array([index[item.sensor] for item in chosen], np.int64), TICKS)
@@ -211,13 +208,13 @@ def series(snapshot: Snapshot, evidence: list[Evidence], facts: SensorFacts, tra
     return Series(seen, expected, first_ns, step * period_s)
 
 
-def _note(known: dict[str, Evidence], moment: Moment, due: list[tuple[float, int]]) -> None:
-    """All in ``due``, by what the model says of them."""
-    names, scores = moment.snapshot.sensors, moment.scores
-    sensors = np.array([i for _, i in due], np.int64)
+def _note(known: dict[str, Evidence], moment: Moment, new: list[int]) -> None:
+    """By what the model says of them."""
+    names, scores, sensors = moment.snapshot.sensors, moment.scores, np.array(new, np.int64)
     onsets = np.minimum(moment.trail.onset[sensors], moment.snapshot.tick)
-    for (strength, i), seen, expected, scale, onset, so_far in zip(
-        due,
+    for i, strength, seen, expected, scale, onset, so_far in zip(
+        new,
+        moment.strength[sensors].tolist(),
         moment.snapshot.value[sensors].tolist(),
         scores.expected[sensors].tolist(),
         scores.scale[sensors].tolist(),
@@ -225,31 +222,21 @@ def _note(known: dict[str, Evidence], moment: Moment, due: list[tuple[float, int
         moment.trail.blame(sensors, onsets).tolist(),
         strict=True,
     ):
-        old = known.get(names[i])
         known[names[i]] = Evidence(
-            sensor=names[i],
-            score=strength,
-            seen=seen,
-            expected=expected,
-            scale=scale,
-            unit=moment.facts.unit(i),
-            first_tick=onset if old is None else old.first_tick,
-            blame=so_far if old is None else old.blame,
-            finding=_side(seen, expected),
+            names[i], strength, seen, expected, scale, moment.facts.unit(i), onset, so_far, _side(seen, expected)
         )
 
 
 def _look_into(known: dict[str, Evidence], moment: Moment, sensors: list[int]) -> None:
     """Motion, the member most surprised and the neighbours, of the worst."""
-    if not sensors:
-        return
     names = moment.snapshot.sensors
     values = moment.facts.readings(np.array(sensors, np.int64), TICKS)
     tick = moment.snapshot.tick
     for column, i in enumerate(sensors):
         item = known[names[i]]
+        item.full, item.motion, item.against = True, "", ""
         since = max(0, len(values) - 1 - (tick - item.first_tick))
-        _judge(item, moment.scores, i)
+        _judge(item, moment, i)
         told = moment.trail.expected(i, item.member, range(tick + 1 - (len(values) - since), tick + 1))
         _compare(item, values[since:, column], told)
         moved = motion(Readings(values[:, column], since, item.unit, moment.period_s))
@@ -258,18 +245,19 @@ def _look_into(known: dict[str, Evidence], moment: Moment, sensors: list[int]) -
         _ask_neighbours(item, moment, i)
 
 
-def _judge(item: Evidence, scores: Scores, sensor: int) -> None:
-    """By the member that is most surprised, where there are others than the model."""
+def _judge(item: Evidence, moment: Moment, sensor: int) -> None:
+    """By the member that is most surprised at this tick, the model where there is no other."""
+    scores = moment.scores
+    item.member, item.scale = MODEL, float(scores.scale[sensor])
+    item.seen, item.expected = float(moment.snapshot.value[sensor]), float(scores.expected[sensor])
     if scores.member_scores is None or scores.forecasts is None:
         return
     surprise = np.nan_to_num(scores.member_scores[:, sensor], nan=-1.0)
     place = int(surprise.argmax())
-    expert = _SHARED if SENSOR_MEMBERS[place] == "persistence" else place
-    if expert >= len(scores.forecasts) or surprise[expert] <= 0.0 or not np.isfinite(scores.forecasts[expert, sensor]):
-        return
-    item.member = SENSOR_MEMBERS[place]
-    item.expected = float(scores.forecasts[expert, sensor])
-    item.scale = abs(item.seen - item.expected) / float(np.sqrt(surprise[expert]))
+    expert = _SHARED if place == _PERSISTENCE else place
+    if expert < len(scores.forecasts) and surprise[expert] > 0.0 and np.isfinite(scores.forecasts[expert, sensor]):
+        item.member, item.expected = SENSOR_MEMBERS[place], float(scores.forecasts[expert, sensor])
+        item.scale = abs(item.seen - item.expected) / float(np.sqrt(surprise[expert]))
 
 
 def _compare(item: Evidence, seen: NDArray[np.float64], expected: NDArray[np.float64]) -> None:
@@ -297,7 +285,7 @@ def _ask_neighbours(item: Evidence, moment: Moment, sensor: int) -> None:
         if item.against and item.member == SENSOR_MEMBERS[_RELATION] and _fits_own_past(item, moment, sensor):
             item.against += "; by its own past it would be normal"
     elif edges:
-        item.against = f"which does not fit {phrases.listed(list(edges), _MOST_RELATIONS)}"
+        item.against = f"which does not fit {phrases.listed(list(edges)[:_MOST_RELATIONS])}"
     item.neighbours = tuple(sorted(edges.items(), key=lambda edge: -edge[1]))
 
 
@@ -312,9 +300,9 @@ def _against(item: Evidence, near: list[Relation], moment: Moment, forecast: flo
             for one in speaking
         ]
         verb = "speaks" if len(told) == 1 else "speak"
-        return f"while {phrases.listed(told, _MOST_RELATIONS)} {verb} for {'less' if off > 0 else 'more'}"
+        return f"while {phrases.listed(told)} {verb} for {'less' if off > 0 else 'more'}"
     fitting = [snapshot.sensors[one.sensor] for one in near]
-    return f"which does not fit {phrases.listed(fitting, _MOST_RELATIONS)}" if fitting else ""
+    return f"which does not fit {phrases.listed(fitting)}" if fitting else ""
 
 
 def _fits_own_past(item: Evidence, moment: Moment, sensor: int) -> bool:
@@ -345,8 +333,8 @@ def _side(seen: float, expected: float) -> str | None:
     return Finding.ABOVE if seen > expected else Finding.BELOW
 
 
-def _ranked(evidence: list[Evidence]) -> list[Evidence]:
-    return sorted(evidence, key=attrgetter("blame", "score"), reverse=True)
+def _worst(evidence: list[Evidence], most: int) -> list[Evidence]:
+    return nlargest(most, evidence, key=_BLAME)
 
 
 def _rounded(value: float) -> float | None:

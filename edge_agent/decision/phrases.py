@@ -73,11 +73,11 @@ def time_of(wall_ns: int, now_ns: int) -> str:
     return clock if abs(now_ns - wall_ns) < _DATED_NS else f"{text[:10]} {clock}"
 
 
-def listed(names: Sequence[str], most: int) -> str:
-    """Such as ``A, B and C`` or ``A, B and 7 more``."""
-    shown = list(names[:most])
-    if len(names) > most:
-        return f"{', '.join(shown)} and {len(names) - most} more"
+def listed(names: Sequence[str], of: int | None = None) -> str:
+    """Such as ``A, B and C``; where they are the first ``of`` more, ``A, B, C and 7 more``."""
+    shown, more = list(names), 0 if of is None else of - len(names)
+    if more > 0:
+        return f"{', '.join(shown)} and {more} more"
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 

@@ -117,8 +117,14 @@ def test_times_are_utc_and_have_the_date_when_it_may_be_another_day(ago_ns: int,
 
 
 @pytest.mark.parametrize(
-    ("names", "text"),
-    [(["A"], "A"), (["A", "B"], "A and B"), (["A", "B", "C"], "A, B and C"), (list("ABCDE"), "A, B, C and 2 more")],
+    ("names", "of", "text"),
+    [
+        (["A"], None, "A"),
+        (["A", "B"], 2, "A and B"),
+        (["A", "B", "C"], None, "A, B and C"),
+        (["A", "B", "C"], 5, "A, B, C and 2 more"),
+        (["A"], 2, "A and 1 more"),
+    ],
 )
-def test_lists_end(names: list[str], text: str) -> None:
-    assert phrases.listed(names, 3) == text
+def test_lists_end(names: list[str], of: int | None, text: str) -> None:
+    assert phrases.listed(names, of) == text
