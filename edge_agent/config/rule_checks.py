@@ -12,7 +12,7 @@ from edge_agent.rules.near import did_you_mean
 from edge_agent.rules.options import RuleOptions
 from edge_agent.rules.rules import States, is_pattern
 from edge_agent.rules.signals import Signals
-from edge_agent.rules.syntax import Expression, ExpressionError
+from edge_agent.rules.tree import Expression, ExpressionError
 from edge_agent.rules.words import check_message
 
 

@@ -15,18 +15,7 @@ from dataclasses import dataclass
 from edge_agent.rules.functions import Kind
 from edge_agent.rules.near import did_you_mean
 from edge_agent.rules.signals import Aggregate, Ask, Question, Signals
-from edge_agent.rules.syntax import (
-    COMPARISONS,
-    Call,
-    Expression,
-    Name,
-    Negation,
-    Node,
-    Number,
-    Operation,
-    Operator,
-    Text,
-)
+from edge_agent.rules.tree import COMPARISONS, Call, Expression, Name, Negation, Node, Number, Operation, Operator, Text
 
 Values = Sequence[float]
 Numeric = Callable[[Values], float]

@@ -7,7 +7,8 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from edge_agent.options import Duration, Options
-from edge_agent.rules.syntax import Expression, parse
+from edge_agent.rules.syntax import parse
+from edge_agent.rules.tree import Expression
 from edge_agent.schedule import check_schedule, check_timezone
 from edge_agent.verdict import Severity
 

@@ -16,8 +16,8 @@ from edge_agent.rules.near import did_you_mean
 from edge_agent.rules.options import LimitOptions, RateOptions, RuleOptions
 from edge_agent.rules.schedule import Schedule, Window
 from edge_agent.rules.signals import Ask, Question, Signals
-from edge_agent.rules.syntax import Expression, ExpressionError, Operator
 from edge_agent.rules.timers import FALSE, FRESH, HELD, UNKNOWN, Saved, Timers
+from edge_agent.rules.tree import Expression, ExpressionError, Operator
 from edge_agent.rules.words import listed
 
 States = Callable[[str], Mapping[str, float]]

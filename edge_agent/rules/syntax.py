@@ -20,116 +20,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import NoReturn, TypeAlias
 
 from edge_agent.options import DURATION_UNITS
 from edge_agent.rules.functions import FUNCTIONS, Argument, Function, Kind
 from edge_agent.rules.near import did_you_mean
+from edge_agent.rules.tokens import END, KEYWORDS, Token, tokens
+from edge_agent.rules.tree import (
+    COMPARISONS,
+    Call,
+    Expression,
+    ExpressionError,
+    Name,
+    Negation,
+    Node,
+    Number,
+    Operation,
+    Operator,
+    Text,
+    kind_of,
+)
 
 MAX_LENGTH = 2_000
 MAX_DEPTH = 30
 MAX_NODES = 300
 
-
-class ExpressionError(ValueError):
-    """A mistake in an expression; ``line`` and ``column`` count from 1. ``str()`` begins with them, as ``1:23: …``."""
-
-    def __init__(self, text: str, at: int, message: str) -> None:
-        self.line = text.count("\n", 0, at) + 1
-        self.column = at - (text.rfind("\n", 0, at) + 1) + 1
-        super().__init__(f"{self.line}:{self.column}: {message}")
-
-
-class Operator(StrEnum):
-    """Operators with two sides."""
-
-    EQUAL = "=="
-    UNEQUAL = "!="
-    LESS = "<"
-    AT_MOST = "<="
-    MORE = ">"
-    AT_LEAST = ">="
-    PLUS = "+"
-    MINUS = "-"
-    TIMES = "*"
-    DIVIDED = "/"
-    AND = "and"
-    OR = "or"
-
-
-COMPARISONS = frozenset(list(Operator)[:6])
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A number, or a duration in seconds. ``at`` is where it stands in the text, here and below."""
-
-    value: float
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A sensor, a state of one, or ``sensor``; ``quoted`` ones are always sensors."""
-
-    name: str
-    quoted: bool
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Text in quotes: a state, or the pattern that a function takes."""
-
-    text: str
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A function of numbers or sensors."""
-
-    function: Function
-    arguments: tuple[Node, ...]
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Negation:
-    """``not`` of a condition, or minus of a number (``kind``)."""
-
-    operand: Node
-    kind: Kind
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """Two sides and what is between them; ``at`` is where the operator stands."""
-
-    operator: Operator
-    left: Node
-    right: Node
-    at: int
-
-
-Node: TypeAlias = Number | Name | Text | Call | Negation | Operation
 _Side: TypeAlias = Callable[[], Node]
-
-
-@dataclass(frozen=True, slots=True)
-class Expression:
-    """A whole expression: ``text`` as written, its tree, and the duration after ``for`` in seconds, if there is one."""
-
-    text: str
-    tree: Node
-    lasting_s: float | None
-
-    def error(self, node: Node, message: str) -> ExpressionError:
-        """An error that points at ``node``."""
-        return ExpressionError(self.text, node.at, message)
 
 
 def parse(text: str) -> Expression:
@@ -139,76 +55,10 @@ def parse(text: str) -> Expression:
     return _Parser(text).rule()
 
 
-def kind_of(node: Node) -> Kind:
-    """Whether ``node`` is a number or a condition; a sensor is a number."""
-    match node:
-        case Operation():
-            return Kind.NUMBER if node.operator in _ARITHMETIC else Kind.CONDITION
-        case Negation():
-            return node.kind
-        case Call():
-            return node.function.gives
-        case _:
-            return Kind.NUMBER
-
-
-_ARITHMETIC = (Operator.PLUS, Operator.MINUS, Operator.TIMES, Operator.DIVIDED)
-_KEYWORDS = frozenset({"and", "or", "not", "for"})
-_TOKEN = re.compile(
-    r"""
-      (?P<number>   (?: [0-9]+ (?:\.[0-9]+)? | \.[0-9]+ ) (?:[eE][+-]?[0-9]+)? ) (?P<unit>[^\W\d_]+)?
-    | (?P<word>     [^\W\d]\w* (?:\.\w+)* )
-    | (?P<quoted>   `[^`\n]*` )
-    | (?P<text>     "(?:[^"\\\n]|\\["\\])*" | '(?:[^'\\\n]|\\['\\])*' )
-    | (?P<operator> ==|!=|<=|>=|[-+*/<>(),\[\]] )
-    """,
-    re.VERBOSE,
-)
-_SPACE = re.compile(r"\s*")
-_ADVICE = {"=": "`==`", "&&": "`and`", "&": "`and`", "||": "`or`", "|": "`or`", "!": "`not` or `!=`", "<>": "`!=`"}
-_FOREIGN = re.compile(r"&&?|\|\|?|=|!|\S")
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str
-    text: str
-    at: int
-    unit: str | None = None
-
-
-_END = "end"
-
-
-def _tokens(text: str) -> list[_Token]:
-    found: list[_Token] = []
-    at = 0
-    while True:
-        space = _SPACE.match(text, at)
-        at = space.end() if space is not None else at
-        if at == len(text):
-            return [*found, _Token(_END, "", at)]
-        match = _TOKEN.match(text, at)
-        if match is None:
-            _refuse(text, at)
-        kind = str(match.lastgroup) if match["number"] is None else "number"
-        found.append(_Token(kind, match[kind], at, match["unit"]))
-        at = match.end()
-
-
-def _refuse(text: str, at: int) -> NoReturn:
-    foreign = _FOREIGN.match(text, at)
-    what = foreign[0] if foreign is not None else text[at]
-    if what in "\"'`":
-        raise ExpressionError(text, at, f"got {what} without its end on the same line, expected another {what}")
-    advice = f"; write {_ADVICE[what]}" if what in _ADVICE else ""
-    raise ExpressionError(text, at, f"got {what!r}, which has no meaning here{advice}")
-
-
 class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
-        self._tokens = _tokens(text)
+        self._tokens = tokens(text)
         self._next = 0
         self._nodes = 0
         self._depth = 0
@@ -220,7 +70,7 @@ class _Parser:
         if self._takes("word", "for"):
             lasting_s = self._duration()
         token = self._peek
-        if token.kind != _END:
+        if token.kind != END:
             self._unexpected(token)
         return Expression(self._text, tree, lasting_s)
 
@@ -285,8 +135,8 @@ class _Parser:
             return operand if token.text == "+" else self._count(Negation(operand, Kind.NUMBER, token.at))
         return self._primary(token)
 
-    def _primary(self, token: _Token) -> Node:
-        if token.kind == _END or token.text in _KEYWORDS:
+    def _primary(self, token: Token) -> Node:
+        if token.kind == END or token.text in KEYWORDS:
             self._unexpected(token)
         self._next += 1
         match token.kind:
@@ -312,12 +162,12 @@ class _Parser:
             return inside
         return self._unexpected(token)
 
-    def _named(self, token: _Token, name: str) -> Node:
+    def _named(self, token: Token, name: str) -> Node:
         if not name:
             self._fail(token.at, "got an empty name, expected a sensor")
         return self._count(Name(name, True, token.at))
 
-    def _call(self, token: _Token) -> Node:
+    def _call(self, token: Token) -> Node:
         function = FUNCTIONS.get(token.text)
         if function is None:
             hint = did_you_mean(token.text, FUNCTIONS) or f"; known: {', '.join(FUNCTIONS)}"
@@ -331,7 +181,7 @@ class _Parser:
         self._check_arguments(function, arguments, token)
         return self._count(Call(function, tuple(arguments), token.at))
 
-    def _check_arguments(self, function: Function, arguments: list[Node], token: _Token) -> None:
+    def _check_arguments(self, function: Function, arguments: list[Node], token: Token) -> None:
         if function.patterns and len(arguments) == 1 and isinstance(arguments[0], Text):
             return
         if not function.least <= len(arguments) <= function.most:
@@ -349,7 +199,7 @@ class _Parser:
     # -- tokens ------------------------------------------------------------------------------------------------
 
     @property
-    def _peek(self) -> _Token:
+    def _peek(self) -> Token:
         return self._tokens[self._next]
 
     def _takes(self, kind: str, text: str) -> bool:
@@ -357,7 +207,7 @@ class _Parser:
         self._next += found
         return found
 
-    def _expect(self, kind: str, text: str | None, what: str) -> _Token:
+    def _expect(self, kind: str, text: str | None, what: str) -> Token:
         token = self._peek
         if token.kind != kind or (text is not None and token.text != text):
             self._unexpected(token, what)
@@ -370,7 +220,7 @@ class _Parser:
             self._fail(token.at, f"got {token.text}, expected a duration with its unit, such as {token.text}s")
         return self._value(token)
 
-    def _value(self, token: _Token) -> float:
+    def _value(self, token: Token) -> float:
         if token.unit is None:
             return float(token.text)
         factor = DURATION_UNITS.get(token.unit)
@@ -409,21 +259,21 @@ class _Parser:
         if isinstance(node, Text):
             self._fail(node.at, f"{of} needs numbers, but got text; a sensor is written [{node.text!r}]")
 
-    def _check_state(self, operator: Operator, left: Node, right: Node, token: _Token) -> None:
+    def _check_state(self, operator: Operator, left: Node, right: Node, token: Token) -> None:
         if operator not in (Operator.EQUAL, Operator.UNEQUAL):
             self._fail(token.at, f"`{operator}` compares numbers; text is a state, which is compared by == or !=")
         if not isinstance(left, Name) and not isinstance(right, Name):
             self._fail(token.at, "text is a state of a sensor, expected a sensor on the other side")
 
-    def _unexpected(self, token: _Token, expected: str | None = None) -> NoReturn:
+    def _unexpected(self, token: Token, expected: str | None = None) -> NoReturn:
         before = self._tokens[self._next - 1] if self._next else None
         if expected is None:
-            complete = before is not None and before.kind != "operator" and before.text not in _KEYWORDS
+            complete = before is not None and before.kind != "operator" and before.text not in KEYWORDS
             closed = before is not None and before.text in (")", "]")
             expected = "an operator, `for` or the end" if complete or closed else "a sensor, a number or `(`"
-        found = "the end" if token.kind == _END else f"{token.text!r}"
-        hint = did_you_mean(token.text.lower(), _KEYWORDS) if token.kind == "word" else ""
-        self._fail(token.at, f"got {found}, expected {expected}{hint if token.text not in _KEYWORDS else ''}")
+        found = "the end" if token.kind == END else f"{token.text!r}"
+        hint = did_you_mean(token.text.lower(), KEYWORDS) if token.kind == "word" else ""
+        self._fail(token.at, f"got {found}, expected {expected}{hint if token.text not in KEYWORDS else ''}")
 
     def _fail(self, at: int, message: str) -> NoReturn:
         raise ExpressionError(self._text, at, message)

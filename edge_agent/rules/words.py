@@ -11,7 +11,7 @@ import numpy as np
 from edge_agent.options import format_duration
 from edge_agent.rules.near import did_you_mean
 from edge_agent.rules.options import RuleOptions
-from edge_agent.rules.syntax import Operator
+from edge_agent.rules.tree import Operator
 
 WORDS = ("sensor", "value", "limit", "rule")
 """What a message may name beside sensors."""

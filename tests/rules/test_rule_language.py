@@ -14,7 +14,8 @@ from ticking import snapshot
 
 from edge_agent.rules.binding import Bound, Scope, bind
 from edge_agent.rules.signals import Signals
-from edge_agent.rules.syntax import MAX_DEPTH, MAX_LENGTH, ExpressionError, parse
+from edge_agent.rules.syntax import MAX_DEPTH, MAX_LENGTH, parse
+from edge_agent.rules.tree import ExpressionError
 
 MOTOR = {"pump": {"off": 1.0, "running": 2.0}}
 
