@@ -53,7 +53,7 @@ class SinkRunner:
         self._news = asyncio.Event()
         self._waits = asyncio.Event()
         self._replay_at_ns = 0
-        self._was_down = True
+        self._catching_up = False
         self._clock = context.clock
         self._metrics = metrics
         self._delivered = metrics.events_delivered.labels(name)
@@ -132,7 +132,7 @@ class SinkRunner:
             if error is None or self._gives_up(error):
                 return
             self.context.disconnected(str(error))
-            self._was_down = True
+            self._catching_up = False
             self._limit_patience()
             self._attempt += 1
             self._retried.inc()
@@ -198,7 +198,7 @@ class SinkRunner:
             if self._finishing.is_set():
                 return ()
             if not self.outbox.late:
-                self._was_down = False
+                self._catching_up = False
                 await self._news.wait()
             elif self._clock.monotonic_ns() < self._replay_at_ns:
                 await self._wait_for(self._news, self._replay_at_ns)
@@ -208,8 +208,8 @@ class SinkRunner:
     async def _late(self) -> Sequence[Waiting]:
         """A portion of what is late; the next one has to wait for its time."""
         rate = self.options.buffer.replay_rate
-        if self._was_down:
-            self._was_down = False
+        if not self._catching_up:
+            self._catching_up = True
             _log.info("sink %s: %d late events follow, at most %g a second", self.name, self.outbox.late, rate)
         batch = await asyncio.to_thread(self.outbox.fetch, max(1, min(_BATCH, round(rate * _PER_REPLAY_S))))
         pause_s = len(batch) / rate if batch else _LOOK_EVERY_S
