@@ -299,7 +299,12 @@ class Daemon:
         if self._open_incidents is not None:
             self._open_incidents.ticked()
         if self.history is not None:
-            self.history.observe(report.snapshot, alarm=report.decision.incident is not None)
+            decision = report.decision
+            alarm = decision.incident is not None
+            self.history.observe(report.snapshot, alarm=alarm)
+            self.history.observe_scores(
+                report.snapshot, report.scores, decision.plant_score, decision.p_value, alarm=alarm
+            )
             for incident in report.decision.changed:
                 await self.history.record(incident)
             for event in report.events:

@@ -19,11 +19,12 @@ from edge_agent.durable import quarantine
 from edge_agent.errors import StoreError
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.history.readings import ReadingRows, ReadingSampler, ReadingsOptions
+from edge_agent.history.scores import ScoreRows, ScoreSampler, ScoresOptions
 from edge_agent.history.similar import MOST_KEPT, SimilarIncidents
 from edge_agent.history.store import COMPANIONS, EventRow, FeedbackRow, IncidentRow, RingStore, split_by_size
 from edge_agent.metrics import Metrics
 from edge_agent.options import ByteSize, Duration, Options
-from edge_agent.verdict import Event, Feedback, Incident, IncidentState, rfc3339
+from edge_agent.verdict import Event, Feedback, Incident, IncidentState, Scores, rfc3339
 
 T = TypeVar("T")
 
@@ -45,7 +46,8 @@ class HistoryOptions(Options):
     retention: Duration | None = Field(
         default=None,
         gt=0,
-        description="How long closed incidents and events are kept, by the wall clock. Default: as long as they fit.",
+        description="How long closed incidents, events, readings and scores are kept, by the wall clock. "
+        "Default: as long as they fit.",
     )
     flush: Duration = Field(
         default=2.0,
@@ -55,6 +57,9 @@ class HistoryOptions(Options):
     )
     readings: ReadingsOptions = Field(
         default=ReadingsOptions(), description="Readings kept in the same file, to train a model of this plant from."
+    )
+    scores: ScoresOptions = Field(
+        default=ScoresOptions(), description="Scores kept in the same file, to look back at and to export."
     )
 
 
@@ -81,7 +86,9 @@ class History:
         self._largest = options.max_bytes // 16
         every_s = options.readings.every
         self._sampler = None if every_s is None else ReadingSampler(options.readings, every_s, self._largest)
-        self._readings: list[ReadingRows] = []
+        scores_every_s = options.scores.every
+        self._score_sampler = None if scores_every_s is None else ScoreSampler(options.scores, scores_every_s)
+        self._blocks: list[ReadingRows | ScoreRows] = []
         self._feedback: dict[str, FeedbackRow] | None = None
         self._similar = SimilarIncidents()
         self._failing = False
@@ -132,6 +139,19 @@ class History:
     def observe(self, snapshot: Snapshot, *, alarm: bool) -> None:
         """Keep the readings of this tick, if that is wanted and it is time. Does not wait for the disk."""
         rows = None if self._sampler is None else self._sampler.take(snapshot, alarm=alarm)
+        if rows is not None:
+            self._keep(rows)
+
+    def observe_scores(
+        self, snapshot: Snapshot, scores: Scores, plant: float | None, p_value: float | None, *, alarm: bool
+    ) -> None:
+        """Keep the scores of this tick, if that is wanted and it stands out. Does not wait for the disk.
+
+        ``plant``, ``p_value``: what the decision says of the whole plant.
+        """
+        if self._score_sampler is None:
+            return
+        rows = self._score_sampler.take(snapshot.time_ns, snapshot.sensors, scores, plant, p_value, alarm=alarm)
         if rows is not None:
             self._keep(rows)
 
@@ -203,7 +223,7 @@ class History:
             # What has changed while it was being written stays.
             _remove_written(self._incidents, incidents)
             _remove_written(self._events, events)
-            return await self._flush_readings()
+            return await self._flush_blocks()
 
     async def close(self) -> None:
         """Write what is waiting and close the file."""
@@ -211,9 +231,10 @@ class History:
             self._flusher.cancel()
             with suppress(asyncio.CancelledError):
                 await self._flusher
-        rest = None if self._sampler is None else self._sampler.finish()
-        if rest is not None:
-            self._keep(rest)
+        for sampler in (self._sampler, self._score_sampler):
+            rest = None if sampler is None else sampler.finish()
+            if rest is not None:
+                self._keep(rest)
         if not await self.flush():
             self._log.error(
                 "%s: %d incidents and events could not be written and are lost",
@@ -225,23 +246,26 @@ class History:
             self._store = None
         self._thread.shutdown(wait=False)
 
-    def _keep(self, rows: ReadingRows) -> None:
-        self._readings.append(rows)
-        if len(self._readings) > _WAITING_BLOCKS:
-            del self._readings[0]
+    def _keep(self, rows: ReadingRows | ScoreRows) -> None:
+        self._blocks.append(rows)
+        if len(self._blocks) > _WAITING_BLOCKS:
+            del self._blocks[0]
             self._failures.inc()
         self._something.set()
 
-    async def _flush_readings(self) -> bool:
-        while self._readings:
-            rows = self._readings[0]
-            written = await self._on_disk(lambda store, rows=rows: store.write_readings(rows))  # type: ignore[misc]
+    async def _flush_blocks(self) -> bool:
+        while self._blocks:
+            rows = self._blocks[0]
+            forget_before_ns = self._forget_before_ns()
+            written = await self._on_disk(
+                lambda store, rows=rows, before=forget_before_ns: store.write_block(rows, before)  # type: ignore[misc]
+            )
             if written is None:
                 return False
             if not written:
                 self._failures.inc()  # incidents and events fill the file
-            if self._readings and self._readings[0] is rows:
-                del self._readings[0]
+            if self._blocks and self._blocks[0] is rows:
+                del self._blocks[0]
         return True
 
     async def _all_feedback(self) -> dict[str, FeedbackRow]:
@@ -269,8 +293,7 @@ class History:
                 self._something.set()
 
     def _write(self, store: RingStore, rows: list[IncidentRow | EventRow]) -> bool:
-        retention_s = self._options.retention
-        forget_before_ns = None if retention_s is None else self._clock.wall_ns() - int(retention_s * NS_PER_S)
+        forget_before_ns = self._forget_before_ns()
         for part in split_by_size(rows, self._largest):
             store.write(
                 [row for row in part if isinstance(row, IncidentRow)],
@@ -278,6 +301,10 @@ class History:
                 forget_before_ns,
             )
         return True
+
+    def _forget_before_ns(self) -> int | None:
+        retention_s = self._options.retention
+        return None if retention_s is None else self._clock.wall_ns() - int(retention_s * NS_PER_S)
 
     async def _on_disk(self, work: Callable[[RingStore], T]) -> T | None:
         """Do ``work`` in the thread of the store; None when the disk or the file prevents it (counted, logged once)."""

@@ -1,4 +1,4 @@
-"""Incidents, events, feedback and readings in SQLite: a ring with a hard size cap. Blocking; used from one thread.
+"""Incidents, events, feedback, scores, readings in SQLite: a ring with a hard size cap. Blocking; for one thread.
 
 WAL and ``synchronous=FULL``: what is committed survives power loss. Checkpoints are made here and not by SQLite, so
 that every byte written is known, and database and WAL together stay below the cap.
@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from edge_agent.history.readings import ReadingRows, encode
+from edge_agent.history.scores import ScoreRows, encode_scores
 
 PAGE = 4096
 _FRAME = PAGE + 24
@@ -41,13 +42,19 @@ CREATE TABLE IF NOT EXISTS reading (
     first_ns INTEGER PRIMARY KEY, last_ns INTEGER NOT NULL, layout TEXT NOT NULL, count INTEGER NOT NULL,
     body BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS score (
+    first_ns INTEGER PRIMARY KEY, last_ns INTEGER NOT NULL, layout TEXT NOT NULL, count INTEGER NOT NULL,
+    body BLOB NOT NULL
+);
 """
 _MOST_FEEDBACK = 10_000
 
 
 _OLDEST_READINGS = ("reading", "1", "first_ns")
+_OLDEST_SCORES = ("score", "1", "first_ns")
 _VICTIMS = (
     _OLDEST_READINGS,
+    _OLDEST_SCORES,
     ("incident", "closed = 1", "updated_ns"),
     ("event", "1", "time_ns"),
     ("incident", "1", "updated_ns"),
@@ -138,7 +145,7 @@ class RingStore:
             if forget_before_ns is not None:
                 run("DELETE FROM incident WHERE closed = 1 AND updated_ns < ?", (forget_before_ns,))
                 run("DELETE FROM event WHERE time_ns < ?", (forget_before_ns,))
-                run("DELETE FROM reading WHERE last_ns < ?", (forget_before_ns,))
+                self._forget_blocks(forget_before_ns)
             self._database.executemany(
                 "INSERT OR REPLACE INTO incident VALUES (?, ?, ?, ?, ?, ?)",
                 [(r.id, r.opened_ns, r.updated_ns, int(r.closed), r.state, r.body) for r in incidents],
@@ -154,19 +161,27 @@ class RingStore:
             raise
         self._wrote_since(before)
 
-    def write_readings(self, rows: ReadingRows) -> bool:
-        """Append a block; older blocks make room for it, incidents and events never do. False: there is no room."""
-        body = encode(rows)
+    def write_block(self, rows: ReadingRows | ScoreRows, forget_before_ns: int | None) -> bool:
+        """Append a block of readings or scores; older blocks make room for it, incidents and events never do, and
+        scores never for readings. Blocks that end before ``forget_before_ns`` go. False: there is no room."""
+        scores = isinstance(rows, ScoreRows)
+        table, victims = ("score", (_OLDEST_READINGS, _OLDEST_SCORES)) if scores else ("reading", (_OLDEST_READINGS,))
+        body = encode_scores(rows) if isinstance(rows, ScoreRows) else encode(rows)
         names = zlib.compress(orjson.dumps(rows.sensors))
-        if not self._make_room(len(body) + len(names), (_OLDEST_READINGS,)):
+        if not self._make_room(len(body) + len(names), victims):
             return False
         before = self._wal_size()
         run = self._database.execute
         run("BEGIN IMMEDIATE")
         try:
+            if forget_before_ns is not None:
+                self._forget_blocks(forget_before_ns)
             run("INSERT OR IGNORE INTO layout VALUES (?, ?)", (rows.layout, names))
             span = int(rows.time_ns[0]), int(rows.time_ns[-1])
-            run("INSERT OR REPLACE INTO reading VALUES (?, ?, ?, ?, ?)", (*span, rows.layout, len(rows), body))
+            run(
+                f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)",  # noqa: S608 - one of two constants
+                (*span, rows.layout, len(rows), body),
+            )
             run("COMMIT")
         except BaseException:
             if self._database.in_transaction:
@@ -174,6 +189,10 @@ class RingStore:
             raise
         self._wrote_since(before)
         return True
+
+    def _forget_blocks(self, before_ns: int) -> None:
+        for table in ("reading", "score"):
+            self._database.execute(f"DELETE FROM {table} WHERE last_ns < ?", (before_ns,))  # noqa: S608 - constants
 
     def write_feedback(self, row: FeedbackRow) -> bool:
         """Insert or replace, durable on return; the newest 10,000 are kept. Always True."""
