@@ -10,11 +10,21 @@ from edge_agent.contract import SinkOptions
 from edge_agent.metrics import Metrics
 from edge_agent.notify import Dispatch, Moment, Router
 from edge_agent.pipeline.ulid import derived_ulid
-from edge_agent.verdict import Contribution, Event, EventKind, Incident, IncidentKind, IncidentState, Severity
+from edge_agent.verdict import (
+    Acknowledgement,
+    Contribution,
+    Event,
+    EventKind,
+    Incident,
+    IncidentKind,
+    IncidentState,
+    Severity,
+)
 
 T0 = 1_760_000_000
 NS = 1_000_000_000
 OPEN, UPDATED, CLOSED = IncidentState
+ACK = Acknowledgement("api", T0 * NS, "on my way")
 
 
 class Desk:
@@ -74,7 +84,7 @@ class Desk:
     def restarted(self, sinks: dict[str, dict[str, Any]], down_s: int = 0, clock_off_s: int = 0) -> Desk:
         """Another router with what this one saved, ``down_s`` later, on a machine whose monotonic clock starts at 0."""
         saved = orjson.loads(orjson.dumps(self.router.state(self.now)))
-        other = Desk(sinks, self.second + down_s + clock_off_s)
+        other = Desk(sinks, self.wall_offset_s - T0 + self.second + down_s + clock_off_s)
         other.router.restore(saved, other.now)
         other.serial = 100
         return other

@@ -6,11 +6,9 @@ from typing import Any
 
 import orjson
 import pytest
-from desk import CLOSED, NS, T0, UPDATED, Desk, told
+from desk import ACK, CLOSED, T0, UPDATED, Desk, told
 
-from edge_agent.verdict import Acknowledgement, EventKind, Severity, Step
-
-ACK = Acknowledgement("api", T0 * NS, "on my way")
+from edge_agent.verdict import EventKind, Severity, Step
 
 # -- choosing --------------------------------------------------------------------------------------------------
 
