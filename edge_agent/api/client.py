@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -56,10 +56,36 @@ class ApiClient:
         """One incident."""
         return self._get("/api/v1/incidents/" + quote(incident_id, safe=""))
 
-    def judge_incident(self, incident_id: str, verdict: str, note: str = "") -> dict[str, Any]:
+    def judge_incident(self, incident_id: str, verdict: str, note: str = "", by: str = "") -> dict[str, Any]:
         """Say whether an incident was a ``true_alarm`` or a ``false_alarm``."""
-        body = json.dumps({"verdict": verdict, "note": note}).encode()
-        return self._post(f"/api/v1/incidents/{quote(incident_id, safe='')}/feedback", body)
+        body = {"verdict": verdict, "note": note, "by": by}
+        return self._post(f"/api/v1/incidents/{quote(incident_id, safe='')}/feedback", json.dumps(body).encode())
+
+    def acknowledge_incident(self, incident_id: str, note: str = "", by: str = "") -> dict[str, Any]:
+        """Note that an open incident has been seen."""
+        body = {"note": note, "by": by}
+        return self._post(f"/api/v1/incidents/{quote(incident_id, safe='')}/acknowledge", json.dumps(body).encode())
+
+    def orders(self) -> list[dict[str, Any]]:
+        """Suppression orders in force."""
+        found: list[dict[str, Any]] = self._get("/api/v1/orders")["orders"]
+        return found
+
+    def suppress(
+        self, sensors: Sequence[str], areas: Sequence[str], lasts: str, note: str = "", by: str = ""
+    ) -> dict[str, Any]:
+        """Have incidents of these patterns disturb nobody for as long as ``lasts`` says, such as ``2h``."""
+        body = {"sensors": list(sensors), "areas": list(areas), "for": lasts, "note": note, "by": by}
+        return self._post("/api/v1/orders", json.dumps(body).encode())
+
+    def lift_order(self, order_id: str, by: str = "") -> dict[str, Any]:
+        """End an order before its time."""
+        return self._post(f"/api/v1/orders/{quote(order_id, safe='')}/lift", json.dumps({"by": by}).encode())
+
+    def audit(self, limit: int = 100) -> list[dict[str, Any]]:
+        """What operators did, newest first."""
+        found: list[dict[str, Any]] = self._get(f"/api/v1/audit?limit={limit}")["entries"]
+        return found
 
     def model(self) -> dict[str, Any]:
         """The bundle in use and the one before."""

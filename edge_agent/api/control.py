@@ -59,6 +59,28 @@ class AgentControl(Protocol):
         """
         ...
 
+    async def acknowledge_incident(self, incident_id: str, note: str, actor: str) -> dict[str, Any] | None:
+        """Note that somebody has seen an open incident; the incident as it is now, None: there is none such."""
+        ...
+
+    def orders(self) -> list[dict[str, Any]]:
+        """Suppression orders in force (``id, sensors, areas, created, until, by, note``)."""
+        ...
+
+    async def suppress(
+        self, sensors: tuple[str, ...], areas: tuple[str, ...], duration_s: float, note: str, actor: str
+    ) -> dict[str, Any]:
+        """Have incidents of these patterns disturb nobody for a while; the order, with ``matches``: sensors now."""
+        ...
+
+    async def lift_order(self, order_id: str, actor: str) -> dict[str, Any] | None:
+        """End an order before its time; the order, None: there is none such."""
+        ...
+
+    async def audit(self, limit: int) -> list[dict[str, Any]]:
+        """The last actions of operators (``time, by, action`` and what it was about), newest first."""
+        ...
+
     async def swap_model(self, path: Path, actor: str) -> dict[str, Any]:
         """Put the bundle at ``path`` into use. An uploaded file is deleted after the call: install what is kept."""
         ...

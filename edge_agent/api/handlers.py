@@ -18,13 +18,19 @@ from edge_agent.api.stream import EventStream, missed
 from edge_agent.api.upload import received_bundle
 from edge_agent.channel import Channel
 from edge_agent.errors import ControlError
+from edge_agent.options import parse_duration
 from edge_agent.verdict import EventKind, Feedback
 
 RenderMetrics = Callable[[str], tuple[bytes, str]]
 """From the ``Accept`` header to body and content type; called in a thread."""
 
 MOST_NOTE = 1000
-"""Characters in the note that comes with feedback."""
+"""Characters in the note that comes with feedback, an acknowledgement or an order."""
+MOST_NAME = 100
+"""Characters in the name of who asks, and in a pattern."""
+MOST_PATTERNS = 100
+LONGEST_ORDER_S = 31 * 86_400.0
+ORDER_EXAMPLE = '{"sensors": ["pump.*"], "for": "2h"}'
 _HEARTBEAT_S = 15.0
 _FRAMES = 64
 
@@ -94,11 +100,45 @@ class Handlers:
 
     async def judge_incident(self, request: web.Request) -> web.StreamResponse:
         incident_id = request.match_info["id"]
-        verdict, note = _feedback(await _json_object(request))
-        found = await self._control.judge_incident(incident_id, verdict, note, actor(request))
+        body = await _json_object(request)
+        verdict, note = _feedback(body)
+        found = await self._control.judge_incident(incident_id, verdict, note, operator(request, body))
         if found is None:
             raise ControlError(f"no incident has the id {incident_id!r}; /api/v1/incidents lists all", status=404)
         return as_json(found)
+
+    async def acknowledge_incident(self, request: web.Request) -> web.StreamResponse:
+        incident_id = request.match_info["id"]
+        body = await _json_object(request)
+        _only_keys(body, "note", "by")
+        found = await self._control.acknowledge_incident(incident_id, _note(body), operator(request, body))
+        if found is None:
+            raise ControlError(f"no incident has the id {incident_id!r}; /api/v1/incidents lists all", status=404)
+        return as_json(found)
+
+    async def orders(self, request: web.Request) -> web.StreamResponse:
+        return as_json({"orders": self._control.orders()})
+
+    async def suppress(self, request: web.Request) -> web.StreamResponse:
+        body = await _json_object(request)
+        _only_keys(body, "sensors", "areas", "for", "note", "by")
+        sensors, areas = _patterns(body, "sensors"), _patterns(body, "areas")
+        if not sensors and not areas:
+            raise ControlError(f"body: expected sensors or areas, as in {ORDER_EXAMPLE}", status=400)
+        duration_s = _for(body)
+        return as_json(await self._control.suppress(sensors, areas, duration_s, _note(body), operator(request, body)))
+
+    async def lift_order(self, request: web.Request) -> web.StreamResponse:
+        order_id = request.match_info["id"]
+        body = await _json_object(request)
+        _only_keys(body, "by")
+        found = await self._control.lift_order(order_id, operator(request, body))
+        if found is None:
+            raise ControlError(f"no order has the id {order_id!r}; /api/v1/orders lists all", status=404)
+        return as_json(found)
+
+    async def audit(self, request: web.Request) -> web.StreamResponse:
+        return as_json({"entries": await self._control.audit(_limit(request.query.get("limit")))})
 
     async def model(self, request: web.Request) -> web.StreamResponse:
         return as_json(self._control.model())
@@ -168,6 +208,14 @@ def actor(request: web.Request) -> str:
     return f"api client {request.remote}" if request.remote else "api client on the unix socket"
 
 
+def operator(request: web.Request, body: dict[str, Any]) -> str:
+    """Who acts: the name given in the body (``by``), and from where."""
+    name = body.get("by", "")
+    if not isinstance(name, str) or len(name) > MOST_NAME or not (name.isprintable() and name == name.strip()):
+        raise ControlError(f"by: expected a name of at most {MOST_NAME} characters on one line", status=400)
+    return f"{name} ({actor(request)})" if name else actor(request)
+
+
 def _health(ok: bool, reasons: list[str]) -> web.Response:
     return as_json({"ok": ok, "reasons": reasons}, status=200 if ok else 503)
 
@@ -230,13 +278,46 @@ def _no_keys(body: dict[str, Any]) -> None:
 
 
 def _feedback(body: dict[str, Any]) -> tuple[Feedback, str]:
-    verdict, note = body.get("verdict"), body.get("note", "")
-    if not set(body) <= {"verdict", "note"} or verdict not in tuple(Feedback):
+    verdict = body.get("verdict")
+    if not set(body) <= {"verdict", "note", "by"} or verdict not in tuple(Feedback):
         expected = " or ".join(f'{{"verdict": "{one}"}}' for one in Feedback)
         raise ControlError(f"body: expected {expected}, with a note if you like", status=400)
+    return Feedback(verdict), _note(body)
+
+
+def _note(body: dict[str, Any]) -> str:
+    note = body.get("note", "")
     if not isinstance(note, str) or len(note) > MOST_NOTE:
         raise ControlError(f"note: expected text of at most {MOST_NOTE} characters", status=400)
-    return Feedback(verdict), note
+    return note
+
+
+def _only_keys(body: dict[str, Any], *known: str) -> None:
+    for key in body:
+        if key not in known:
+            raise ControlError(f"body: got key {key[:50]!r}, expected some of {', '.join(known)}", status=400)
+
+
+def _patterns(body: dict[str, Any], key: str) -> tuple[str, ...]:
+    found = body.get(key, [])
+    usable = isinstance(found, list) and len(found) <= MOST_PATTERNS
+    if not usable or not all(isinstance(one, str) and 0 < len(one) <= MOST_NAME for one in found):
+        raise ControlError(
+            f"{key}: expected at most {MOST_PATTERNS} shell-style patterns of 1 to {MOST_NAME} characters in a list, "
+            f"as in {ORDER_EXAMPLE}",
+            status=400,
+        )
+    return tuple(found)
+
+
+def _for(body: dict[str, Any]) -> float:
+    try:
+        duration_s = parse_duration(body.get("for"))
+    except ValueError as error:
+        raise ControlError(f"for: {error}", status=400) from error
+    if not 0 < duration_s <= LONGEST_ORDER_S:
+        raise ControlError(f"for: got {body['for']!r}, expected more than 0s and at most 31d", status=400)
+    return duration_s
 
 
 def _bundle_path(body: dict[str, Any]) -> Path:

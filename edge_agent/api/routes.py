@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from edge_agent.api.handlers import MOST_NOTE, Handlers
+from edge_agent.api.handlers import MOST_NAME, MOST_NOTE, MOST_PATTERNS, Handlers
 from edge_agent.verdict import EventKind, Feedback
 
 Schema = dict[str, Any]
@@ -60,15 +60,44 @@ _PATH: Schema = {
     "additionalProperties": False,
     "properties": {"path": {"type": "string", "description": "Absolute path of a bundle on the gateway."}},
 }
+_NOTE: Schema = {"type": "string", "maxLength": MOST_NOTE}
+_BY: Schema = {"type": "string", "maxLength": MOST_NAME, "description": "Name of who acts, for the audit log."}
 _FEEDBACK: Schema = {
     "type": "object",
     "required": ["verdict"],
     "additionalProperties": False,
     "properties": {
         "verdict": {"type": "string", "enum": [verdict.value for verdict in Feedback]},
-        "note": {"type": "string", "maxLength": MOST_NOTE},
+        "note": _NOTE,
+        "by": _BY,
     },
 }
+_ACKNOWLEDGEMENT: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"note": _NOTE, "by": _BY},
+}
+_PATTERNS: Schema = {
+    "type": "array",
+    "items": {"type": "string", "minLength": 1, "maxLength": MOST_NAME},
+    "maxItems": MOST_PATTERNS,
+    "description": "Shell-style patterns.",
+}
+_ORDER: Schema = {
+    "type": "object",
+    "required": ["for"],
+    "additionalProperties": False,
+    "anyOf": [{"required": ["sensors"]}, {"required": ["areas"]}],
+    "properties": {
+        "sensors": _PATTERNS,
+        "areas": _PATTERNS,
+        "for": {"type": "string", "examples": ["2h"], "description": "How long, at most 31d."},
+        "note": _NOTE,
+        "by": _BY,
+    },
+}
+_LIFT: Schema = {"type": "object", "additionalProperties": False, "properties": {"by": _BY}}
+_LIMIT = Query("limit", "Most entries to return.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})
 _INCIDENT_QUERY = (
     Query("limit", "Most incidents to return.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
     Query("state", "Only incidents in this state.", {"type": "string", "enum": ["open", "closed"]}),
@@ -122,6 +151,46 @@ ROUTES: tuple[Route, ...] = (
         bodies=((JSON, _FEEDBACK),),
         statuses=(404, 507),
         changes=True,
+    ),
+    Route(
+        "POST",
+        "/api/v1/incidents/{id}/acknowledge",
+        Handlers.acknowledge_incident,
+        "Note that somebody has seen an open incident. Said again it changes nothing.",
+        _named("Incident"),
+        bodies=((JSON, _ACKNOWLEDGEMENT),),
+        statuses=(404, 409, 507),
+        changes=True,
+    ),
+    Route("GET", "/api/v1/orders", Handlers.orders, "Suppression orders in force.", _list_of("orders", "Order")),
+    Route(
+        "POST",
+        "/api/v1/orders",
+        Handlers.suppress,
+        "Have incidents of some sensors or areas disturb nobody for a while; they are told as suppressed.",
+        _named("Order"),
+        bodies=((JSON, _ORDER),),
+        statuses=(409, 507),
+        changes=True,
+    ),
+    Route(
+        "POST",
+        "/api/v1/orders/{id}/lift",
+        Handlers.lift_order,
+        "End an order before its time.",
+        _named("Order"),
+        bodies=((JSON, _LIFT),),
+        statuses=(404, 507),
+        changes=True,
+    ),
+    Route(
+        "GET",
+        "/api/v1/audit",
+        Handlers.audit,
+        "What operators did with incidents, newest first.",
+        _list_of("entries", "AuditEntry"),
+        query=(_LIMIT,),
+        statuses=(507,),
     ),
     Route("GET", "/api/v1/model", Handlers.model, "The model in use and the one before it.", _ANY),
     Route(

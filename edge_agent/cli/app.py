@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "model": ("edge_agent.cli.commands.control:model", "Show, exchange or roll back the model of the running daemon."),
     "incidents": (
         "edge_agent.cli.commands.incidents:incidents",
-        "Incidents of the running daemon, and what you say of them.",
+        "Incidents of the running daemon: look, acknowledge, suppress, judge.",
     ),
     "sinks": ("edge_agent.cli.commands.sinks:sinks", "Where incidents go; send a test incident to one sink."),
     "rules": ("edge_agent.cli.commands.rules:rules", "List rules of your own, and try them on recorded readings."),

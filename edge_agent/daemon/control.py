@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edge_agent import __version__
 from edge_agent.bundle import Bundle
 from edge_agent.daemon.memory import release_memory
@@ -106,7 +108,7 @@ class Control:
             if j >= 0
         ]
         current = self._pipeline.graph.index.get(name)
-        history = [] if current is None else self._pipeline.history(current, 120)
+        history = [] if current is None else self._pipeline.readings(np.array([current]), 120)[:, 0].tolist()
         return {**self._sensor(report, index), "neighbours": neighbours, "history": history}
 
     def graph(self) -> dict[str, Any]:

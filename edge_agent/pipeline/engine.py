@@ -321,7 +321,7 @@ class Pipeline:
         maintenance = self.lifecycle.under_maintenance(snapshot.time_ns)
         held = maintenance or (self.decider.calibration.ready and self.lifecycle.resuming)
         decision = self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded, alarmed=held)
-        found = decision.changed if self.trusting else self._with_rules(tick_ns, snapshot, decision.changed)
+        found = self._with_rules(tick_ns, snapshot, decision.changed)
         told = self.lifecycle.update(tick_ns, snapshot.time_ns, found, self._standing, judging=not decision.warming_up)
         incident = self.lifecycle.id_of(decision.incident)
         return replace(decision, changed=tuple(told), incident=incident, maintenance=maintenance)

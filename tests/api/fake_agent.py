@@ -12,6 +12,15 @@ from edge_agent.errors import BundleError, ConfigError, ControlError
 from edge_agent.metrics import Metrics
 from edge_agent.verdict import Feedback
 
+ORDER: dict[str, Any] = {
+    "id": "01KORDER000000000000000000",
+    "sensors": ["pump.*"],
+    "areas": ["boiler"],
+    "created": "2026-11-20T10:45:00.000Z",
+    "until": "2026-11-20T12:45:00.000Z",
+    "by": "kim",
+    "note": "pump test",
+}
 HOSTILE_NAME = "</td><script>document.title='owned'</script>"
 
 
@@ -28,7 +37,15 @@ def incident(number: int, state: str = "open") -> dict[str, Any]:
         "score": 9.5,
         "summary": "tank level no longer follows its inflow",
         "first_mover": "plant/tank 1/level",
-        "sensors": [{"sensor": "plant/tank 1/level", "share": 0.8, "seen": 0.91, "expected": 0.42}],
+        "areas": ["intake"],
+        "rules": [],
+        "acknowledged": None,
+        "suppressed": None,
+        "flapping": False,
+        "reopened": 2,
+        "sensors": [
+            {"sensor": "plant/tank 1/level", "share": 0.8, "seen": 0.91, "expected": 0.42, "reason": "reads 0.91 m"}
+        ],
     }
 
 
@@ -90,6 +107,30 @@ class FakeAgent:
             "time": "2026-11-20T10:45:00Z",
         }
         return said if incident_id == incident(1)["id"] else None
+
+    async def acknowledge_incident(self, incident_id: str, note: str, actor: str) -> dict[str, Any] | None:
+        self.calls.append(("acknowledge", incident_id, note, actor))
+        if incident_id == incident(2)["id"]:
+            raise ControlError(f"incident {incident_id} is closed", status=409)
+        said = {"actor": actor, "time": "2026-11-20T10:45:00Z", "note": note}
+        return {**incident(1), "acknowledged": said} if incident_id == incident(1)["id"] else None
+
+    def orders(self) -> list[dict[str, Any]]:
+        return [ORDER]
+
+    async def suppress(
+        self, sensors: tuple[str, ...], areas: tuple[str, ...], duration_s: float, note: str, actor: str
+    ) -> dict[str, Any]:
+        self.calls.append(("suppress", *sensors, *areas, str(round(duration_s)), note, actor))
+        return {**ORDER, "sensors": list(sensors), "areas": list(areas), "matches": 3 if sensors else 0}
+
+    async def lift_order(self, order_id: str, actor: str) -> dict[str, Any] | None:
+        self.calls.append(("lift", order_id, actor))
+        return ORDER if order_id == ORDER["id"] else None
+
+    async def audit(self, limit: int) -> list[dict[str, Any]]:
+        entry = {"time": "2026-11-20T10:45:00Z", "by": "kim", "action": "suppress", "sensors": ["pump.*"], "note": ""}
+        return [entry][:limit]
 
     def model(self) -> dict[str, Any]:
         return {"name": "universal", "version": "1.0.0", "sha256": "ab" * 32, "previous": None}

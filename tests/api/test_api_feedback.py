@@ -66,7 +66,7 @@ async def test_an_unknown_incident_is_said_to_be_unknown(serve: Serve, http: aio
     assert "no incident has the id '01K" in answer["error"]
 
 
-@pytest.mark.parametrize(("word", "verdict"), [("true", "true_alarm"), ("false", "false_alarm")])
+@pytest.mark.parametrize(("word", "verdict"), [("true_alarm", "true_alarm"), ("false_alarm", "false_alarm")])
 async def test_the_command_says_what_was_kept(
     serve: Serve, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch, word: str, verdict: str
 ) -> None:
@@ -84,7 +84,7 @@ async def test_the_command_says_what_was_kept(
 async def test_the_command_fails_for_an_unknown_incident(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_AGENT_TOKEN", TOKEN)
     server = await serve()
-    arguments = ["incidents", "feedback", "nope", "true", "--url", f"http://{server.address}"]
+    arguments = ["incidents", "feedback", "nope", "true_alarm", "--url", f"http://{server.address}"]
     result = await asyncio.to_thread(CliRunner().invoke, cli, arguments)
     assert result.exit_code == 4
     assert "no incident has the id 'nope'" in result.output

@@ -1,30 +1,128 @@
-"""``edge-agent incidents``: what the running daemon has found, and what its operator says of it."""
+"""``edge-agent incidents``: what the running daemon has found, and what its operators do about it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import getpass
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_agent.cli.connection import talks_to_daemon
-from edge_agent.cli.output import json_option, print_json
+from edge_agent.cli.output import json_option, print_json, print_table
 
 if TYPE_CHECKING:
     from edge_agent.api.client import ApiClient
 
+note_option = click.option("--note", default="", help="Why, in a few words; kept with it.")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in a container
+        return ""
+
+
+def by_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Who acts."""
+    return click.option("--by", default=_user, help="Who you are, for the audit log. Default: your login name.")(
+        command
+    )
+
 
 @click.group()
 def incidents() -> None:
-    """Judge the incidents of the running daemon: false alarms teach the next model, true ones are kept from it."""
+    """Incidents of the running daemon: look, acknowledge, suppress, and say which were false alarms."""
+
+
+@incidents.command("list")
+@click.option("--state", type=click.Choice(["open", "closed"]), help="Only incidents in this state.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Most incidents to show.")
+@click.option("--since", help="Only incidents that changed since then, such as 2026-11-20T10:42:07Z.")
+@talks_to_daemon
+@json_option
+def list_incidents(client: ApiClient, state: str | None, limit: int, since: str | None, as_json: bool) -> None:
+    """Show the latest incidents, newest first."""
+    found = client.incidents(limit, state, since)
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        click.echo("no incidents")
+        return
+    rows = [
+        (one["id"], one["opened"][:19], one["severity"], one["state"], _remarks(one), one["summary"]) for one in found
+    ]
+    print_table(("id", "opened (UTC)", "severity", "state", "remarks", "summary"), rows)
 
 
 @incidents.command()
 @click.argument("incident_id", metavar="ID")
-@click.argument("verdict", type=click.Choice(["true", "false"]))
-@click.option("--note", default="", help="Why, in a few words; kept with it.")
 @talks_to_daemon
 @json_option
-def feedback(client: ApiClient, incident_id: str, verdict: str, note: str, as_json: bool) -> None:
+def show(client: ApiClient, incident_id: str, as_json: bool) -> None:
+    """Show all that is known about incident ID."""
+    found = client.incident(incident_id)
+    if as_json:
+        print_json(found)
+        return
+    click.echo(found["summary"])
+    plain = (
+        "id",
+        "kind",
+        "state",
+        "severity",
+        "opened",
+        "updated",
+        "closed",
+        "p_value",
+        "areas",
+        "rules",
+        "first_mover",
+    )
+    for name in plain:
+        if found.get(name):
+            value = found[name]
+            click.echo(f"{name.replace('_', ' ')}: {', '.join(value) if isinstance(value, list) else value}")
+    if remarks := _remarks(found):
+        click.echo(f"remarks: {remarks}")
+    for part in found.get("sensors", ()):
+        click.echo(f"  {part['share']:4.0%}  {part['sensor']}: {part['reason']}")
+    for match in found.get("patterns", ()):
+        click.echo(
+            f"looks like {match['title']} ({', '.join(match['techniques']) or 'fault'}, {match['confidence']:.0%})"
+        )
+
+
+@incidents.command()
+@click.argument("incident_id", metavar="ID")
+@note_option
+@by_option
+@talks_to_daemon
+@json_option
+def acknowledge(client: ApiClient, incident_id: str, note: str, by: str, as_json: bool) -> None:
+    """Say that you have seen the open incident ID, so that it is not escalated.
+
+    \b
+    Exit codes: 0 kept, 3 daemon not running, 4 daemon refused (no such incident, closed, no permission).
+    """
+    found = client.acknowledge_incident(incident_id, note, by)
+    if as_json:
+        print_json(found)
+        return
+    said = found["acknowledged"]
+    click.echo(f"{found['id']}: acknowledged {said['time']} by {said['actor']}")
+
+
+@incidents.command()
+@click.argument("incident_id", metavar="ID")
+@click.argument("verdict", type=click.Choice(["true_alarm", "false_alarm"]))
+@note_option
+@by_option
+@talks_to_daemon
+@json_option
+def feedback(client: ApiClient, incident_id: str, verdict: str, note: str, by: str, as_json: bool) -> None:
     """Say that incident ID was a true or a false alarm.
 
     `edge-agent train --from-history` leaves the readings of true and of unjudged incidents out, and learns from those
@@ -32,12 +130,120 @@ def feedback(client: ApiClient, incident_id: str, verdict: str, note: str, as_js
 
     \b
     Example:
-      edge-agent incidents feedback 01KAH5Y7P2Q8R3S4T5V6W7X8Y9 false --note "pump test"
+      edge-agent incidents feedback 01KAH5Y7P2Q8R3S4T5V6W7X8Y9 false_alarm --note "pump test"
 
     Exit codes: 0 kept, 3 daemon not running, 4 daemon refused (no such incident, no permission).
     """
-    said = client.judge_incident(incident_id, f"{verdict}_alarm", note)
+    said = client.judge_incident(incident_id, verdict, note, by)
     if as_json:
         print_json(said)
         return
     click.echo(f"{said['incident']}: {said['verdict'].replace('_', ' ')}, said {said['time']} by {said['by']}")
+
+
+@incidents.command()
+@click.option("--sensors", multiple=True, metavar="PATTERN", help="Sensors concerned, shell-style; may be repeated.")
+@click.option("--areas", multiple=True, metavar="PATTERN", help="Areas concerned, shell-style; may be repeated.")
+@click.option("--for", "lasts", required=True, metavar="TIME", help="How long, such as 2h; at most 31d.")
+@note_option
+@by_option
+@talks_to_daemon
+@json_option
+def suppress(
+    client: ApiClient,
+    sensors: tuple[str, ...],
+    areas: tuple[str, ...],
+    lasts: str,
+    note: str,
+    by: str,
+    as_json: bool,
+) -> None:
+    """Have incidents of some sensors disturb nobody for a while.
+
+    They are still found, kept and told, as suppressed. An incident that involves any other sensor is not suppressed.
+    For work that comes again and again there are maintenance windows: option `decision.maintenance`.
+
+    \b
+    Example:
+      edge-agent incidents suppress --sensors "pump.*" --for 2h --note "pump test"
+
+    Exit codes: 0 in force, 3 daemon not running, 4 daemon refused.
+    """
+    if not sensors and not areas:
+        raise click.UsageError("say which sensors or areas: --sensors PATTERN or --areas PATTERN")
+    order = client.suppress(sensors, areas, lasts, note, by)
+    if as_json:
+        print_json(order)
+        return
+    click.echo(f"{order['id']}: in force until {order['until']}, concerns {order['matches']} sensors")
+    if not order["matches"]:
+        click.echo("note: no sensor that is known now matches; is the pattern right?", err=True)
+
+
+@incidents.command()
+@talks_to_daemon
+@json_option
+def orders(client: ApiClient, as_json: bool) -> None:
+    """Show the suppression orders in force."""
+    found = client.orders()
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        click.echo("no orders")
+        return
+    rows = [(one["id"], one["until"][:19], _concerns(one), one["by"], one["note"]) for one in found]
+    print_table(("id", "until (UTC)", "concerns", "by", "note"), rows)
+
+
+@incidents.command()
+@click.argument("order_id", metavar="ORDER")
+@by_option
+@talks_to_daemon
+@json_option
+def lift(client: ApiClient, order_id: str, by: str, as_json: bool) -> None:
+    """End a suppression order before its time. ORDER is its id, as `edge-agent incidents orders` shows it."""
+    order = client.lift_order(order_id, by)
+    if as_json:
+        print_json(order)
+        return
+    click.echo(f"{order['id']}: lifted")
+
+
+@incidents.command()
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Most entries to show.")
+@talks_to_daemon
+@json_option
+def audit(client: ApiClient, limit: int, as_json: bool) -> None:
+    """Show who acknowledged, suppressed, lifted and judged what, newest first."""
+    found = client.audit(limit)
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        click.echo("no actions yet")
+        return
+    rows = [(one["time"][:19], one["action"], one["by"], _about(one)) for one in found]
+    print_table(("time (UTC)", "action", "by", "about"), rows)
+
+
+def _remarks(incident: Mapping[str, Any]) -> str:
+    said = incident.get("acknowledged")
+    verdict = incident.get("feedback")
+    found = [
+        f"acknowledged by {said['actor']}" if said else "",
+        f"suppressed: {incident['suppressed']}" if incident.get("suppressed") else "",
+        "flapping" if incident.get("flapping") else "",
+        f"reopened {incident['reopened']} times" if incident.get("reopened") else "",
+        verdict["verdict"].replace("_", " ") if verdict else "",
+    ]
+    return ", ".join(part for part in found if part)
+
+
+def _concerns(order: Mapping[str, Any]) -> str:
+    return ", ".join([*order["sensors"], *(f"area {area}" for area in order["areas"])])
+
+
+def _about(entry: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in entry.items() if key not in ("time", "by", "action") and value}
+    return ", ".join(f"{key} {' '.join(value) if isinstance(value, list) else value}" for key, value in rest.items())
