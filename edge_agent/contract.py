@@ -284,6 +284,8 @@ class AdapterContext:
         self.state = "starting"
         self.carried: Any = None
         """What the adapter wants to find again when it is built anew after a failure; the agent does not look at it."""
+        self.batch = 100
+        """Most events that one :meth:`Sink.deliver` is given; a sink that is slow at each asks for fewer."""
         self.open_incidents: Callable[[], Sequence[Event]] = tuple
         """For sinks that repeat: the open incidents that this one was told, each by the latest event about it."""
         self.ever_connected = False

@@ -16,7 +16,6 @@ from edge_agent.verdict import Event, EventKind
 
 _log = logging.getLogger(__name__)
 
-_BATCH = 100
 _PER_REPLAY_S = 0.1  # what is late comes in portions of so long, and whatever is new waits no longer than for one
 _LAST_PAUSE_S = 0.5
 _LAST_ATTEMPTS_S = 2.0  # for a sink that is down when the agent stops; the outbox keeps what it does not take
@@ -192,7 +191,7 @@ class SinkRunner:
         """The next events to deliver, as soon as there are any; none when there is nothing to come."""
         while True:
             self._news.clear()
-            batch: Sequence[Waiting] = self.outbox.live(_BATCH)
+            batch: Sequence[Waiting] = self.outbox.live(self.context.batch)
             if batch:
                 return batch
             if self._finishing.is_set():
@@ -211,7 +210,7 @@ class SinkRunner:
         if not self._catching_up:
             self._catching_up = True
             _log.info("sink %s: %d late events follow, at most %g a second", self.name, self.outbox.late, rate)
-        batch = await asyncio.to_thread(self.outbox.fetch, max(1, min(_BATCH, round(rate * _PER_REPLAY_S))))
+        batch = await asyncio.to_thread(self.outbox.fetch, max(1, min(self.context.batch, round(rate * _PER_REPLAY_S))))
         pause_s = len(batch) / rate if batch else _LOOK_EVERY_S
         self._replay_at_ns = self._clock.monotonic_ns() + round(pause_s * NS_PER_S)
         return batch

@@ -39,7 +39,7 @@ def test_text_of_a_full_incident() -> None:
         "Incident 01KA8Q4Z9T6M2V0C5H7N3XWRBD on gateway-7: high, process, open, reopened 2 times",
         "Opened 2026-11-20 10:42:07 UTC, open for 3m 20s",
         "Area: tank farm",
-        "Rules that hold: tank high",
+        "Rules that hold: tank-high",
         "Sensors:",
         "  LIT301 (62 %): seen 812.4 mm, expected 640.1 mm, above what its neighbours say",
         "  FIT201 (20 %): seen nothing",

@@ -146,6 +146,8 @@ def _words(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientResponseError):
         said = " ".join(error.message.split())
         return f"it answers something that is no HTTP: {said[:_SHOWN_BYTES]}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect: {_reason(error.os_error)}"
     if isinstance(error, aiohttp.InvalidURL):
         return "its URL cannot be used"
     return f"{type(error).__name__}: {str(error)[:_SHOWN_BYTES]}"

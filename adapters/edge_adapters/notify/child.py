@@ -67,6 +67,9 @@ def main() -> None:
     if not service.add(order["url"]):
         answer({"unusable": said.take() or "Apprise does not understand the URL"})
         return
+    if order["url"].lower().startswith(("mailto:", "mailtos:")):
+        # Apprise is polite to public services and waits 5.5 s between two requests; a mail server needs none of that.
+        service[0].request_rate_per_sec = 0
     answer({"ready": True})
     for message in order["messages"]:
         said.take()

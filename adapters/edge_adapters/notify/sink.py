@@ -26,6 +26,8 @@ _START_S: Final = 30.0
 _STATUS: Final = re.compile(r"\berror=([34]\d\d)\b")
 _RETRYABLE: Final = frozenset({401, 403, 407, 408, 425, 429})
 _REMEMBERED: Final = 10_000
+_BATCH: Final = 5
+"""Apprise waits some seconds between two notifications; what is urgent must not wait behind a hundred of them."""
 _TYPES: Final = {"low": "info", "medium": "warning", "high": "failure", "critical": "failure"}
 _LINE_LIMIT: Final = 2**16
 
@@ -40,7 +42,10 @@ class NotifySink:
         self._context = context
         self._title = EventText("title", options.title, title, context.template_failed)
         self._body = EventText("body", options.body, plain_text, context.template_failed)
-        self._sent: set[str] = set()
+        # Known still when the agent builds the sink anew, as it does after each failure.
+        self._sent: set[str] = context.carried if isinstance(context.carried, set) else set()
+        context.carried = self._sent
+        context.batch = _BATCH
 
     async def open(self) -> None:
         """See whether Apprise understands the URL; the service itself is met at the first event.

@@ -38,7 +38,9 @@ class WebhookSink:
         self._text = EventText(
             "template", options.template, _event_json, context.template_failed, accept=options.accept_text
         )
-        self._acknowledged: set[str] = set()
+        # Known still when the agent builds the sink anew, as it does after each failure.
+        self._acknowledged: set[str] = context.carried if isinstance(context.carried, set) else set()
+        context.carried = self._acknowledged
 
     async def open(self) -> None:
         """Connect once to see that somebody is there; no request is sent.

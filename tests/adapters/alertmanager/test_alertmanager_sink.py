@@ -394,7 +394,7 @@ async def test_template_that_fails_at_run_time_leaves_the_built_in_text() -> Non
 
 
 async def test_nobody_there() -> None:
-    with pytest.raises(RetryableAdapterError, match="Cannot connect"):
+    with pytest.raises(RetryableAdapterError, match="cannot connect: Connection refused"):
         async with opened(f"http://127.0.0.1:{free_port()}"):
             pass
 

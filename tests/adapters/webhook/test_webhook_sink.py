@@ -82,11 +82,14 @@ async def receiver(tls: ssl.SSLContext | None = None, **script: Any) -> AsyncIte
         await runner.cleanup()
 
 
+def context() -> AdapterContext:
+    return AdapterContext("hook", VirtualClock(NOW_NS), random.Random(1), Metrics(), sink=True)
+
+
 @contextlib.asynccontextmanager
-async def opened(url: str, **options: Any) -> AsyncIterator[Sink]:
+async def opened(url: str, given: AdapterContext | None = None, **options: Any) -> AsyncIterator[Sink]:
     parsed = SINK.options.model_validate({"type": "webhook", "url": url, **options})
-    context = AdapterContext("hook", VirtualClock(NOW_NS), random.Random(1), Metrics(), sink=True)
-    sink = SINK.build(parsed, context)
+    sink = SINK.build(parsed, given or context())
     try:
         await sink.open()
         yield sink
@@ -173,6 +176,18 @@ async def test_call_that_failed_half_way_goes_on_where_it_failed() -> None:
     assert [d["id"] for d in server.documents] == ["a", "b", "b", "c"]
 
 
+async def test_sink_built_anew_after_a_failure_repeats_nothing_that_arrived() -> None:
+    given = context()
+    events = [event("a"), event("b")]
+    async with receiver(answers=[204, 500]) as server:
+        async with opened(server.url, given) as sink:
+            with pytest.raises(RetryableAdapterError):
+                await sink.deliver(events)
+        async with opened(server.url, given) as sink:
+            await sink.deliver(events)
+    assert [d["id"] for d in server.documents] == ["a", "b", "b"]
+
+
 @pytest.mark.parametrize("status", [400, 404, 410, 413, 422])
 async def test_refusal_is_final(status: int) -> None:
     async with receiver(answers=[status]) as server, opened(server.url) as sink:
@@ -217,7 +232,7 @@ async def test_receiver_that_is_down_is_tried_again(unused_tcp_port: int) -> Non
             pass
     async with receiver() as server, opened(server.url) as sink:
         await server.stop()
-        with pytest.raises(RetryableAdapterError, match="Cannot connect"):
+        with pytest.raises(RetryableAdapterError, match="cannot connect: Connection refused"):
             await sink.deliver([event("a")])
 
 
