@@ -12,6 +12,10 @@ from edge_agent.verdict import Feedback, IncidentKind, IncidentState, Severity
 
 _TIME = {"type": "string", "format": "date-time"}
 _NUMBER_OR_NULL = {"type": ["number", "null"]}
+_SERIES: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": {"type": "array", "items": {"type": ["number", "null"]}},
+}
 _TEXT_OR_NULL = {"type": ["string", "null"]}
 _COMMON_STATUSES = (400, 421, 500)
 
@@ -74,7 +78,68 @@ _SCHEMAS: dict[str, Any] = {
             "score": _NUMBER_OR_NULL,
             "summary": {"type": "string"},
             "first_mover": _TEXT_OR_NULL,
-            "sensors": {"type": "array", "items": {"type": "object"}, "description": "Largest share first."},
+            "sensors": {
+                "type": "array",
+                "description": "Largest share first.",
+                "items": {
+                    "type": "object",
+                    "required": ["sensor", "share", "seen", "expected", "unit", "reason"],
+                    "properties": {
+                        "sensor": {"type": "string"},
+                        "share": {"type": "number", "description": "Part of the blame, 0 to 1."},
+                        "score": _NUMBER_OR_NULL,
+                        "seen": _NUMBER_OR_NULL,
+                        "expected": _NUMBER_OR_NULL,
+                        "scale": {**_NUMBER_OR_NULL, "description": "Usual deviation from what is expected."},
+                        "unit": _TEXT_OR_NULL,
+                        "reason": {"type": "string", "description": "What it does, in words."},
+                        "finding": {**_TEXT_OR_NULL, "description": "The same as one word."},
+                        "judged_by": {**_TEXT_OR_NULL, "description": "Member of the ensemble that expected this."},
+                    },
+                },
+            },
+            "propagation": {
+                "type": "array",
+                "description": "In which order sensors began to stand out.",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "sensor": {"type": "string"},
+                        "tick": {"type": "integer"},
+                        "after_s": {"type": "number", "description": "Seconds after the first one."},
+                    },
+                },
+            },
+            "broken_edges": {
+                "type": "array",
+                "description": "Pairs of sensors that no longer fit together.",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "sensor": {"type": "string"},
+                        "neighbour": {"type": "string"},
+                        "weight": {"type": "number"},
+                    },
+                },
+            },
+            "similar": {
+                "type": "array",
+                "description": "At most three closed incidents that looked alike, the most similar first.",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "id": {"type": "string"},
+                        "opened": _TIME,
+                        "similarity": {"type": "number"},
+                        "summary": {"type": "string"},
+                        "feedback": _TEXT_OR_NULL,
+                    },
+                },
+            },
+            "series": {**_SERIES, "description": "What the worst sensors read."},
+            "expected_series": {**_SERIES, "description": "What was expected of them at the same times."},
+            "series_first": {**_TIME, "type": ["string", "null"], "description": "Time of the first value."},
+            "series_step_s": {**_NUMBER_OR_NULL, "description": "Seconds from one value to the next."},
             "areas": {"type": "array", "items": {"type": "string"}},
             "rules": {"type": "array", "items": {"type": "string"}, "description": "The user's rules that hold."},
             "acknowledged": {

@@ -44,8 +44,33 @@ def incident(number: int, state: str = "open") -> dict[str, Any]:
         "flapping": False,
         "reopened": 2,
         "sensors": [
-            {"sensor": "plant/tank 1/level", "share": 0.8, "seen": 0.91, "expected": 0.42, "reason": "reads 0.91 m"}
+            {
+                "sensor": "plant/tank 1/level",
+                "share": 0.8,
+                "seen": 0.91,
+                "expected": 0.42,
+                "unit": "m",
+                "reason": "reads 0.91 m",
+            }
         ],
+        "propagation": [
+            {"sensor": "plant/tank 1/level", "tick": 10, "after_s": 0.0},
+            {"sensor": "<b>flow</b>", "tick": 13, "after_s": 3.0},
+        ],
+        "broken_edges": [{"sensor": "plant/tank 1/level", "neighbour": "<b>flow</b>", "weight": 0.4}],
+        "similar": [
+            {
+                "id": "01J0",
+                "opened": "2026-11-19T10:42:07.125Z",
+                "similarity": 0.93,
+                "summary": "tank level rises",
+                "feedback": "false_alarm",
+            }
+        ],
+        "series": {"plant/tank 1/level": [0.4, None, 0.7, 0.91]},
+        "expected_series": {"plant/tank 1/level": [0.4, 0.41, 0.42, 0.42]},
+        "series_first": "2026-11-20T10:42:04.125Z",
+        "series_step_s": 1.0,
     }
 
 

@@ -39,6 +39,12 @@ async def test_browser_shows_the_state_follows_it_and_runs_no_foreign_script(
         await browser.open(url(server, "/"))
         page = await browser.wait_for('class="pill good">ready</span>')
         assert "tank level no longer follows its inflow" in page
+        assert '<td class="number">0.91 m</td><td class="number">0.42 m</td><td>reads 0.91 m</td>' in page
+        assert "plant/tank 1/level → &lt;b&gt;flow&lt;/b&gt; after 3 s" in page
+        assert "<td>false alarm</td><td>tank level rises</td>" in page
+        assert page.count("<polyline") == 3  # what was seen has a gap
+        assert "0.4 to 0.91</span>" in page
+        assert ", 10:42:04 to 10:42:07 UTC" in page
         assert "<dt>sources broker</dt><dd>disconnected: refused</dd>" in page
         assert "&lt;/td&gt;&lt;script&gt;document.title='owned'&lt;/script&gt;" in page
         assert "<title>edge-agent</title>" in page
