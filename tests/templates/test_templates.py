@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -15,6 +17,7 @@ from edge_agent.contract import AdapterContext
 from edge_agent.metrics import Metrics
 from edge_agent.options import Options
 from edge_agent.templates import EventText, Template, plain_text, title, try_templates
+from edge_agent.templates.filters import filters
 from edge_agent.templates.meter import WORK
 from edge_agent.templates.option import VARIABLES, variables
 from edge_agent.templates.samples import sample_events
@@ -175,6 +178,22 @@ def test_there_is_a_sample_of_every_kind_of_event() -> None:
     assert {(e.body["kind"], e.body["state"]) for e in sample_events([EventKind.INCIDENT])} == {
         (kind, state) for kind in ("process", "data_quality", "rule") for state in ("open", "updated", "closed")
     }
+
+
+def test_what_the_page_of_sinks_shows_works_and_names_every_filter() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sinks.md").read_text()
+    [example] = re.findall(r"```jinja\n(.*?)```", page, re.DOTALL)
+    assert Template(example).render(FULL).strip().splitlines()[1:] == [
+        "LIT301 (62 %): 812.4 mm, expected 640.1 mm",
+        "FIT201 (20 %): nothing, expected nothing",
+    ]
+    section = page.partition("## Templates")[2]
+    for name, text in re.findall(r"^\| `([^`]*\\\| [^`]*)` \| `([^`]*)`", section, re.MULTILINE):
+        source = "{% set part = incident.sensors[0] %}{{ " + name.replace("\\|", "|") + " }}"
+        assert Template(source).render(FULL) == text
+    hidden = {"count", "d", "_turns", "_paid"}
+    assert {name for name in filters() if not re.search(rf"\b{name}\b", section)} <= hidden
+    assert all(f"`{name}`" in section for name in VARIABLES)
 
 
 # -- as an option
