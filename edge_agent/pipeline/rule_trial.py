@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from edge_agent.sample import Batch
 from edge_agent.verdict import Incident, IncidentState
 
 _EPOCH_NS = 1_577_836_800 * NS_PER_S  # recordings that count from zero are placed in 2020
+_ROWS_AT_ONCE = 256
 _MOST_IN_A_GAP = 3_600
 """Ticks without readings that are gone through where rows are missing; a longer gap is passed over after them."""
 
@@ -52,12 +53,20 @@ class Trial:
     judged: int = 0
 
 
-def try_rules(rules: Mapping[str, RuleOptions], options: PipelineOptions, runs: Iterable[Readings]) -> dict[str, Trial]:
-    """Watch ``rules`` over recorded readings, as a daemon with ``options`` would have, each run from the start."""
+def try_rules(
+    rules: Mapping[str, RuleOptions],
+    options: PipelineOptions,
+    runs: Iterable[Readings],
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> dict[str, Trial]:
+    """Watch ``rules`` over recorded readings, as a daemon with ``options`` would have, each run from the start.
+
+    ``progress`` is told how many rows more are done.
+    """
     trials = {name: Trial() for name in rules}
     heard: set[str] = set()
     for run in runs:
-        _Stretch(rules, options, run).play(trials)
+        _Stretch(rules, options, run).play(trials, progress)
         heard |= {name for name, values in zip(run.sensors, run.values.T, strict=True) if not np.isnan(values).all()}
     for trial in trials.values():
         trial.missing = [name for name in trial.sensors if name not in heard]
@@ -83,13 +92,15 @@ class _Stretch:
         """Unit of the values of a sensor (an index)."""
         return self._intake.limits.options[sensor].unit
 
-    def play(self, trials: dict[str, Trial]) -> None:
+    def play(self, trials: dict[str, Trial], progress: Callable[[int], None]) -> None:
         """Every row, and every tick of the gaps between them."""
         found: dict[str, Incident] = {}
         for at_ns, row in self._moments():
             self._clock.advance_to(at_ns)
             if row is not None:
                 self._take(row, at_ns)
+                if row % _ROWS_AT_ONCE == _ROWS_AT_ONCE - 1:
+                    progress(_ROWS_AT_ONCE)
             snapshot = self._tick(at_ns)
             for incident in self._incidents.update(self._rules.holding, snapshot, self, []):
                 found[incident.id] = incident

@@ -102,6 +102,8 @@ class RuleIncidents:
             if name in self._open:
                 changed += self._go_on(self._open[name], one, seen)
                 continue
+            if not one.seen:
+                continue
             near = self._near(name, one, seen, involved)
             if near is None and name in awaited:
                 continue

@@ -16,7 +16,7 @@ from edge_agent.rules.near import did_you_mean
 from edge_agent.rules.options import LimitOptions, RateOptions, RuleOptions
 from edge_agent.rules.schedule import Schedule, Window
 from edge_agent.rules.signals import Ask, Question, Signals
-from edge_agent.rules.timers import FALSE, FRESH, HELD, UNKNOWN, Saved, Timers
+from edge_agent.rules.timers import FALSE, FRESH, HELD, TRUE, UNKNOWN, Saved, Timers
 from edge_agent.rules.tree import Expression, ExpressionError, Operator
 from edge_agent.rules.words import listed
 
@@ -25,6 +25,7 @@ States = Callable[[str], Mapping[str, float]]
 MOST_CONDITIONS = 100_000
 """Conditions watched at most: rules times the sensors that each of them judges."""
 _SILENT_AFTER_S = 300.0  # a rule none of whose sensors has appeared by then is told of
+_LATE_AFTER_S = 60.0  # what held before a restart is told again by then, values or not
 _WILD = frozenset("*?[")
 
 
@@ -69,12 +70,16 @@ class _Rule:
 
 @dataclass(slots=True)
 class Holding:
-    """A rule that holds, for ``judged``; ``since_tick``: when the first of them began to."""
+    """A rule that holds, for ``judged``; ``since_tick``: when the first of them began to.
+
+    ``seen``: False while it only held before a restart and nothing is known of its sensors yet.
+    """
 
     rule: str
     options: RuleOptions
     judged: dict[int, Judged]
     since_tick: int
+    seen: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,7 @@ class Rules:
         self._sensors: tuple[str, ...] | None = None
         self._matched: set[str] = set()
         self._silent_at_s: float | None = None
+        self._late_s: float | None = None
         self._scheduled: list[_Rule] = []
         self._problems: list[str] = []
 
@@ -169,6 +175,7 @@ class Rules:
         changed = np.flatnonzero(self._timers.holds != before).tolist()
         for entry in changed:
             self._note(entry, snapshot.tick)
+        self._look_again(truth, now_s)
         return resumed or bool(changed)
 
     def counts(self) -> RuleCounts:
@@ -207,6 +214,7 @@ class Rules:
         """Sensors have come or gone: conditions on the new ones, and which entries have lost a sensor for good."""
         if self._sensors is None and self._now_s is not None:
             self._silent_at_s = self._now_s + _SILENT_AFTER_S
+            self._late_s = self._now_s + _LATE_AFTER_S
         present = set(snapshot.sensors)
         new = [name for name in snapshot.sensors if name not in self._matched]
         first = self._sensors is None
@@ -226,7 +234,7 @@ class Rules:
         self._sensors = snapshot.sensors
         held = [count + i for i, saved in enumerate(made.saved) if saved.holds]
         for entry in held:
-            self._note(entry, snapshot.tick)
+            self._note(entry, snapshot.tick, seen=False)
         gone = [not lost.isdisjoint(one.sensors) for one in self._judged] if lost else [False] * len(self._judged)
         return np.array(gone, np.bool_), bool(held)
 
@@ -248,12 +256,19 @@ class Rules:
         self._conditions.add(condition)
         made.add(rule, self._clear_after_s, self._saved.pop((rule.name, sensor), FRESH))
 
-    def _note(self, entry: int, tick: int) -> None:
+    def _look_again(self, truth: NDArray[np.int8], now_s: float) -> None:
+        """Rules that held before: values are there, or have been waited for long enough."""
+        for one in self.holding.values():
+            if not one.seen:
+                late = self._late_s is None or now_s >= self._late_s
+                one.seen = late or bool((truth[list(one.judged)] == TRUE).any())
+
+    def _note(self, entry: int, tick: int, *, seen: bool = True) -> None:
         judged = self._judged[entry]
         one = self.holding.get(judged.rule)
         if self._timers.holds[entry]:
             if one is None:
-                one = self.holding[judged.rule] = Holding(judged.rule, self.options[judged.rule], {}, tick)
+                one = self.holding[judged.rule] = Holding(judged.rule, self.options[judged.rule], {}, tick, seen)
             one.judged[entry] = judged
         elif one is not None:
             one.judged.pop(entry, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 from collections.abc import Callable
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 
-from edge_agent.history.readings import ReadingRows
-from edge_agent.history.store import RingStore
+from edge_agent.cli.app import cli
+from edge_agent.clock import VirtualClock
+from edge_agent.graph.snapshot import Snapshot
+from edge_agent.history import History, HistoryOptions
+from edge_agent.metrics import Metrics
 
 Run = Callable[..., Result]
 T0 = 1_760_000_000
@@ -120,22 +124,26 @@ def test_a_disabled_rule_is_tried_when_it_is_named(run: Run, agent: Path, tmp_pa
     assert done.stdout.splitlines()[1].split()[:2] == ["off", "2"]
 
 
-def test_kept_readings_are_not_scaled_again(run: Run, agent: Path, tmp_path: Path) -> None:
+async def test_kept_readings_are_not_scaled_again(agent: Path, tmp_path: Path) -> None:
     agent.write_text(RULES.replace("{unit: m3/h}", "{unit: m3/h, scale: 100}"))
     columns, values = readings()
-    rows = ReadingRows(
-        columns,
-        (T0 + np.arange(300)) * 10**9,
-        values.astype(np.float32),
-        np.zeros(300, np.bool_),
-    )
-    (tmp_path / "data").mkdir()
-    store = RingStore(tmp_path / "data" / "history.db", 10**7)
-    store.write_readings(rows)
-    store.close()
-    done = run("rules", "test", "-c", agent, "--history", "--json")
+    options = HistoryOptions.model_validate({"readings": {"every": "1s"}})
+    history = await History.open(tmp_path / "data" / "history.db", options, Metrics(), VirtualClock())
+    for second, row in enumerate(values):
+        history.observe(seen(columns, row, second), alarm=False)
+    await history.close()
+    # A loop is running here, and commands start one of their own.
+    done = await asyncio.to_thread(CliRunner().invoke, cli, ["rules", "test", "-c", str(agent), "--history", "--json"])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["rules"]["dry-run"]["times"] == 1
+
+
+def seen(columns: tuple[str, ...], row: np.ndarray, second: int) -> Snapshot:
+    count = len(columns)
+    zeros, usable = np.zeros(count), np.ones(count, np.bool_)
+    flags, neighbour = np.zeros(count, np.int32), np.full((count, 1), -1)
+    time_ns = (T0 + second) * 10**9
+    return Snapshot(second, time_ns, 0, columns, row, zeros.astype(np.float32), flags, usable, neighbour)
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,21 @@ def test_a_rule_whose_text_changes_keeps_its_incident() -> None:
     assert (told.id, told.state, told.severity) == (opened.id, IncidentState.UPDATED, Severity.CRITICAL)
 
 
+def test_a_rule_that_held_before_a_restart_is_told_when_its_sensors_have_values() -> None:
+    plant = Plant({"overflow": HIGH})
+    plant.rules.resume("overflow", ["x"])
+    assert plant.tick({"x": None}) == []
+    (told,) = plant.tick({"x": 6.0})
+    assert told.contributions[0].seen == 6.0
+
+
+def test_a_rule_that_held_before_a_restart_is_told_after_a_minute_anyway() -> None:
+    plant = Plant({"overflow": {"when": "x > 5"}})
+    plant.rules.resume("overflow", [])
+    told = [plant.tick({"x": None}) for _ in range(70)]
+    assert [tick for tick, ones in enumerate(told) if ones] == [60]
+
+
 def test_a_rule_that_is_removed_closes_its_incident() -> None:
     plant = Plant({"overflow": HIGH})
     (opened,) = plant.tick({"x": 6.0})

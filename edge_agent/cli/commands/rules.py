@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,9 @@ def test(
     Exit codes: 0 tried, 1 a rule could not be judged on any row (or, with --fail-on-incident, there was an incident),
     2 wrong arguments, wrong configuration, or data that cannot be used.
     """
+    from rich.console import Console
+    from rich.progress import Progress
+
     from edge_agent.cli.offline_model import pipeline_options
     from edge_agent.config import load_config
     from edge_agent.pipeline.rule_trial import try_rules
@@ -93,7 +97,9 @@ def test(
     config = load_config(Path(config_path), sources_required=False)
     wanted = _wanted(config, chosen)
     runs, options = (_recorded(data, run_column, tick), pipeline_options(config)) if data is not None else _kept(config)
-    trials = try_rules(wanted, options, runs)
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as shown:
+        task = shown.add_task("trying", total=sum(len(run.time_ns) for run in runs))
+        trials = try_rules(wanted, options, runs, lambda rows: shown.advance(task, rows))
     if as_json:
         print_json({"rules": {name: _as_json(trial) for name, trial in trials.items()}})
     else:
