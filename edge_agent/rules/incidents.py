@@ -144,7 +144,8 @@ class RuleIncidents:
         other = holding.options is not one.holding.options and holding.options != one.holding.options
         one.holding, one.last_tick = holding, snapshot.tick
         grown = len(holding.judged) > one.told_sensors
-        if not other and not (grown and snapshot.time_ns - one.told_ns >= _UPDATE_EVERY_NS):
+        # The wall clock may have been set back in between.
+        if not other and not (grown and abs(snapshot.time_ns - one.told_ns) >= _UPDATE_EVERY_NS):
             return []
         one.parts |= seen.parts(holding)
         return [self._incident(one, snapshot, seen, IncidentState.UPDATED)]

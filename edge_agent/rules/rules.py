@@ -247,7 +247,7 @@ class Rules:
                 self._problems.append(problem)
             return
         try:
-            condition, judged = compile_rule(rule.name, rule.options, sensor, self._signals, self._states_of)
+            condition, judged = _compiled(rule, sensor, self._signals, self._states_of)
         except ExpressionError as error:
             self._problems.append(f"rule {rule.name} is not watched for {sensor}: {error}")
             return
@@ -314,14 +314,13 @@ def is_pattern(text: str) -> bool:
     return not _WILD.isdisjoint(text)
 
 
-def compile_rule(
-    name: str, options: RuleOptions, sensor: str | None, signals: Signals, states_of: States
-) -> tuple[Band | Watch, Judged]:
+def _compiled(rule: _Rule, sensor: str | None, signals: Signals, states_of: States) -> tuple[Band | Watch, Judged]:
     """What a rule asks about one of its sensors. :raises ExpressionError: a name in it has no meaning."""
-    if options.expression is not None:
+    name, options = rule.name, rule.options
+    if rule.when is not None:
         scope = Scope(signals, states_of, sensor, options.flagged)
-        when = bind(options.expression, scope)
-        until = None if options.ending is None else bind(options.ending, scope)
+        when = bind(rule.when, scope)
+        until = None if rule.until is None else bind(rule.until, scope)
         more = () if until is None else until.sensors
         named = tuple(dict.fromkeys((*((sensor,) if sensor is not None else ()), *when.sensors, *more)))
         watch = Watch(when.condition, None if until is None else until.condition)

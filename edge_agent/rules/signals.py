@@ -6,10 +6,11 @@ the row, however many rules ask it, and all of one kind are answered at once on 
 
 from __future__ import annotations
 
+import fnmatch
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from fnmatch import fnmatchcase
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +119,8 @@ class Signals:
         for group in self._groups.values():
             group.align(index)
         for wanted in self._aggregates:
-            matching = [i for i, name in enumerate(sensors) if fnmatchcase(name, wanted.pattern)]
+            matches = re.compile(fnmatch.translate(wanted.pattern)).match  # each look-up by fnmatch costs as much again
+            matching = [i for i, name in enumerate(sensors) if matches(name)]
             self._aggregates[wanted] = np.array(matching, dtype=np.int64)
         self._sensors = sensors
 
