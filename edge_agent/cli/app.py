@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "edge_agent.cli.commands.incidents:incidents",
         "Incidents of the running daemon: look, acknowledge, suppress, judge.",
     ),
+    "history": ("edge_agent.cli.commands.history:history", "Take incidents, scores or readings out of the history."),
     "sinks": ("edge_agent.cli.commands.sinks:sinks", "Where incidents go; send a test incident to one sink."),
     "rules": ("edge_agent.cli.commands.rules:rules", "List rules of your own, and try them on recorded readings."),
     "schema": ("edge_agent.cli.commands.schema:schema", "Print the JSON Schema of the configuration file."),

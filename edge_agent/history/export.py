@@ -5,22 +5,17 @@ Reads the file of a stopped daemon, a copy of it, or that of a running one, and 
 
 from __future__ import annotations
 
-import sqlite3
-import zlib
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
-from edge_agent.errors import DataFileError, StoreError
-from edge_agent.history.readings import ReadingRows, decode
+from edge_agent.errors import DataFileError
+from edge_agent.history.archive import Archive, history_file, opened
+from edge_agent.history.readings import ReadingRows
 from edge_agent.verdict import Feedback, IncidentKind
 
-FILE = "history.db"
 _NEW_RUN = 10  # rows missing in a row, from which on it is another run
 
 
@@ -60,16 +55,10 @@ def read_readings(path: Path | str, most_rows: int = 200_000) -> ReadingTable:
 
     :raises DataFileError: it is no history, is damaged, or holds no readings.
     """
-    path = Path(path)
-    path = path / FILE if path.is_dir() else path
-    if not path.is_file():
-        raise DataFileError(f"{path}: not found, expected a history of the daemon ({FILE} in its data folder)")
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            blocks = _blocks(database, most_rows)
-            periods = _periods(database)
-    except (sqlite3.Error, StoreError, zlib.error, KeyError, ValueError) as error:
-        raise DataFileError(f"{path}: cannot be read as a history of the daemon: {error}") from error
+    path = history_file(path)
+    with opened(path) as archive:
+        blocks = archive.newest_readings(most_rows)
+        periods = _periods(archive)
     if not blocks:
         raise DataFileError(
             f"{path}: holds no readings; set history.readings.every and let the daemon gather some days"
@@ -77,31 +66,11 @@ def read_readings(path: Path | str, most_rows: int = 200_000) -> ReadingTable:
     return _table(path, blocks, periods, most_rows)
 
 
-def _blocks(database: sqlite3.Connection, most_rows: int) -> list[ReadingRows]:
-    """Newest blocks, in the order of time."""
-    layouts = {
-        name: tuple(orjson.loads(zlib.decompress(sensors)))
-        for name, sensors in database.execute("SELECT id, sensors FROM layout")
-    }
-    found: list[ReadingRows] = []
-    rows = 0
-    for layout, count, body in database.execute("SELECT layout, count, body FROM reading ORDER BY first_ns DESC"):
-        if rows >= most_rows:
-            break
-        found.append(decode(body, layouts[layout], count))
-        rows += count
-    return found[::-1]
-
-
-def _periods(database: sqlite3.Connection) -> tuple[Period, ...]:
-    rows: list[tuple[Any, ...]] = database.execute(
-        "SELECT incident.id, opened_ns, updated_ns, closed, body, verdict FROM incident "
-        "LEFT JOIN feedback ON feedback.incident = incident.id ORDER BY opened_ns"
-    ).fetchall()
+def _periods(archive: Archive) -> tuple[Period, ...]:
     return tuple(
-        Period(name, opened, updated if closed else None, None if verdict is None else Feedback(verdict))
-        for name, opened, updated, closed, body, verdict in rows
-        if orjson.loads(body).get("kind") == IncidentKind.PROCESS.value
+        Period(name, opened_ns, closed_ns, None if said is None else Feedback(said))
+        for name, opened_ns, closed_ns, body, said in archive.openings()
+        if body.get("kind") == IncidentKind.PROCESS.value
     )
 
 

@@ -248,8 +248,9 @@ class History:
 
     def _keep(self, rows: ReadingRows | ScoreRows) -> None:
         self._blocks.append(rows)
-        if len(self._blocks) > _WAITING_BLOCKS:
-            del self._blocks[0]
+        alike = [place for place, block in enumerate(self._blocks) if type(block) is type(rows)]
+        if len(alike) > _WAITING_BLOCKS:
+            del self._blocks[alike[0]]
             self._failures.inc()
         self._something.set()
 

@@ -48,12 +48,13 @@ def _write_csv(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray[Any,
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        rows = zip(*(_cells(column) for column in columns.values()), strict=True)
+        rows = zip(*(cells(column) for column in columns.values()), strict=True)
         while chunk := list(islice(rows, _CHUNK_ROWS)):
             writer.writerows(chunk)
 
 
-def _cells(column: Sequence[Any] | np.ndarray[Any, Any]) -> list[Any]:
+def cells(column: Sequence[Any] | np.ndarray[Any, Any]) -> list[Any]:
+    """A column as it stands in CSV: what is missing is empty, times are UTC, flags are 0 and 1."""
     array = np.asarray(column)
     if array.dtype.kind == "M":
         texts = np.datetime_as_string(array, timezone="naive").tolist()
@@ -65,11 +66,7 @@ def _cells(column: Sequence[Any] | np.ndarray[Any, Any]) -> list[Any]:
 
 
 def _write_parquet(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]]) -> None:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise DataFileError(f"{path}: needs pyarrow: pip install 'edge-graph-agent[parquet]'") from error
+    pa, pq = load_pyarrow(path)
     arrays = {}
     for name, column in columns.items():
         array = np.asarray(column)
@@ -78,3 +75,13 @@ def _write_parquet(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray[
         else:
             arrays[name] = pa.array(array, type=pa.string() if array.dtype.kind == "O" else None)
     pq.write_table(pa.table(arrays), path)
+
+
+def load_pyarrow(path: Path) -> tuple[Any, Any]:
+    """``pyarrow`` and ``pyarrow.parquet``. :raises DataFileError: they are not installed, so ``path`` cannot be."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise DataFileError(f"{path}: needs pyarrow: pip install 'edge-graph-agent[parquet]'") from error
+    return pa, pq
