@@ -38,7 +38,7 @@ class Lines:
                 yield from self._scores(event)
             case EventKind.INCIDENT:
                 yield from self._incident(event)
-            case EventKind.STATUS:
+            case EventKind.STATUS | EventKind.DIGEST:
                 yield from self._status(event)
 
     def _readings(self, event: Event) -> Iterator[str]:

@@ -32,7 +32,7 @@ def rows(event: Event) -> Iterator[tuple[Table, list[Row]]]:
             figures = _number(body.get("p_value")), _number(body.get("score"))
             incident = _text(body.get("id")) or event.id
             yield INCIDENT_EVENT, [(event.id, time, agent, incident, *texts, *figures, _json(body))]
-        case EventKind.STATUS:
+        case EventKind.STATUS | EventKind.DIGEST:
             texts = [_text(body.get("what")), _text(body.get("message"))]
             yield STATUS_EVENT, [(event.id, time, agent, *texts, _json(body))]
 

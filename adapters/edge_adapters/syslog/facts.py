@@ -15,7 +15,7 @@ MOST_SENSORS = 20
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """An incident or status event for a message. Times are wall ms; empty text and None: the event does not say.
+    """An incident, status event or digest for a message. Times are wall ms; empty text and None: the event does not say.
 
     ``sensors``: as in the incident, the largest share first, at most ``MOST_SENSORS``. ``techniques``: ids of ATT&CK.
     """
@@ -59,17 +59,17 @@ class Facts:
 def facts(event: Event) -> Facts:
     """What there is to say of ``event``; an event with parts missing is told with what it has."""
     body = event.body
-    status = event.kind is EventKind.STATUS
+    incident = event.kind is EventKind.INCIDENT
     common: dict[str, Any] = {
         "event_id": event.id,
         "kind": event.kind,
         "time_ms": event.time_ns // 1_000_000,
         "agent": str(body.get("agent") or ""),
         "subject": str(body.get("what") or event.kind.value),
-        "summary": str(body.get("message" if status else "summary") or ""),
+        "summary": str(body.get("summary" if incident else "message") or ""),
         "replayed": event.replayed,
     }
-    return Facts(**common) if status else Facts(**common, **_incident(body, event.id))
+    return Facts(**common, **_incident(body, event.id)) if incident else Facts(**common)
 
 
 def _incident(body: Mapping[str, Any], event_id: str) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def test_lines_by_hand() -> None:
         'sensor_count=1i,first_mover="LIT301",areas="stage 3",techniques="T0856",'
         f'opened="2027-01-15T07:59:00.000Z" {NOW_NS}'
     ]
+    digest = Event("d", EventKind.DIGEST, NOW_NS, {"what": "digest", "message": "two"})
+    assert made(digest) == [f'edge_status,what=digest event="d",message="two" {NOW_NS}']
     assert made(status()) == [f'edge_status,agent=gw,what=clock_jump event="t",message="it jumped" {NOW_NS}']
 
 

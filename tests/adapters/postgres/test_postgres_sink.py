@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from edge_adapters.postgres import SINK
 from edge_agent.errors import AdapterError, RetryableAdapterError
+from edge_agent.verdict import Event, EventKind
 
 pytestmark = [pytest.mark.counterpart, pytest.mark.timeout(60)]
 NOW = datetime(2027, 1, 15, 8, tzinfo=UTC)
@@ -37,6 +38,12 @@ async def test_every_event_is_stored_once_however_often_it_comes(server: Postgre
     assert tuple(row)[:6] == ("i", "01K", "process", "open", "high", 7.0)
     assert json.loads(row["body"])["summary"] == "rises"
     assert tuple(await reader.fetchrow("SELECT what, message FROM once.status_event")) == ("clock_jump", "it jumped")
+
+
+async def test_a_digest_is_stored_beside_status_events(server: Postgres, reader: Any) -> None:
+    async with opened(server, namespace="digest") as sink:
+        await sink.deliver([Event("d", EventKind.DIGEST, NOW_NS, {"what": "digest", "message": "two"})])
+    assert await reader.fetchval("SELECT what FROM digest.status_event") == "digest"
 
 
 async def test_the_view_shows_incidents_as_they_stand(server: Postgres, reader: Any) -> None:

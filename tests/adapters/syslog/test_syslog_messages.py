@@ -248,6 +248,12 @@ def test_ocsf_status_follows_what_people_did(changed: dict[str, Any], expected: 
     assert (document["status_id"], document["status"], document["is_alert"]) == expected
 
 
+def test_a_digest_is_told_as_one_line() -> None:
+    body = {"what": "digest", "message": "2 incidents from 10:00 to 11:00\nworst:", "agent": "gateway-7"}
+    line = message(Event("d", EventKind.DIGEST, NOW_NS, body), structured_data=False)
+    assert line.endswith(" digest - 2 incidents from 10:00 to 11:00 worst:")
+
+
 def test_an_ocsf_status_event_is_a_base_event() -> None:
     document = ocsf(facts(status_event()), "1")
     assert (document["class_uid"], document["category_uid"], document["type_uid"]) == (0, 0, 99)
