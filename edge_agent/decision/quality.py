@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.decision import severity
+from edge_agent.decision import phrases, severity
 from edge_agent.decision.facts import SensorFacts
 from edge_agent.decision.lifecycle import Standing
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.sample import Quality
-from edge_agent.verdict import Contribution, Incident, IncidentKind, IncidentState, Severity, rfc3339
+from edge_agent.verdict import Contribution, Incident, IncidentKind, IncidentState, Severity
 
 _WORDS = {
     Quality.BAD: "reported as bad by the device or not readable",
@@ -39,6 +39,7 @@ _Key = tuple[Quality, str | None]
 class _Open:
     id: str
     opened_ns: int
+    since_ns: int
     first_tick: int
     last_active: int
     last_told: int
@@ -54,6 +55,7 @@ class QualityIncidents:
     def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
         self._options = options
         self._new_id = new_id
+        self._period_s = period_s
         self._open_after = max(1, round(options.quality_after / period_s))
         self._close_after = max(2, round(options.close_after / period_s))
         self._sensors: tuple[str, ...] = ()
@@ -120,7 +122,8 @@ class QualityIncidents:
     ) -> None:
         if one is None:
             opened_ns = snapshot.time_ns
-            one = _Open(self._new_id(opened_ns), opened_ns, first_tick, snapshot.tick, -1, Severity.LOW, {})
+            since_ns = opened_ns - round((snapshot.tick - first_tick) * self._period_s * 1e9)
+            one = _Open(self._new_id(opened_ns), opened_ns, since_ns, first_tick, snapshot.tick, -1, Severity.LOW, {})
             self._open[key] = one
         before = len(one.sensors)
         one.sensors.update(_values(lasting, snapshot))
@@ -153,7 +156,8 @@ class QualityIncidents:
     def _incident(self, key: _Key, one: _Open, snapshot: Snapshot, state: IncidentState) -> Incident:
         flag, source = key
         names = list(one.sensors)
-        summary = f"{_who(names, source, whole=one.whole)}: {_WORDS[flag]}, since {rfc3339(one.opened_ns)[11:19]} UTC"
+        since = phrases.time_of(one.since_ns, snapshot.time_ns)
+        summary = f"{_who(names, source, whole=one.whole)}: {_WORDS[flag]}, since {since}"
         parts = tuple(
             Contribution(
                 name, round(1 / len(names), 4), 0.0, value, None, None, _WORDS[flag], finding=str(flag.name).lower()
@@ -180,8 +184,10 @@ class QualityIncidents:
 def _who(names: list[str], source: str | None, *, whole: bool) -> str:
     if whole:
         return f"all {len(names)} sensors of source {source}"
-    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return listed if source is None else f"{listed} (source {source})"
+    listed = phrases.listed(names[:5], len(names))
+    counted = f"{len(names)} sensors" if len(names) > 5 else ""
+    about = ", ".join(part for part in (counted, f"source {source}" if source is not None else "") if part)
+    return f"{listed} ({about})" if about else listed
 
 
 def _by_source(sensors: NDArray[np.int64], facts: SensorFacts) -> dict[str | None, list[int]]:
