@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from edge_agent.templates.option import Template
 from edge_agent.templates.samples import sample_events
 from edge_agent.verdict import Event, EventKind
+
+_NO_INCIDENT: Final = "; put {% if incident %} … {% endif %} around what only incidents have"
+_CHOICE: Final = ", or set `events: [incident]`"
 
 
 def try_templates(
@@ -23,7 +27,9 @@ def try_templates(
             try:
                 accept(template.render(event))
             except ValueError as error:
-                raise ValueError(f"{option}: fails for {_name(event)}: {error}") from error
+                hint = "" if event.kind is EventKind.INCIDENT else _NO_INCIDENT
+                hint += "" if event.kind in (EventKind.INCIDENT, EventKind.DIGEST) else _CHOICE
+                raise ValueError(f"{option}: fails for {_name(event)}: {error}{hint}") from error
 
 
 class EventText:

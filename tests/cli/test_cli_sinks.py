@@ -81,7 +81,7 @@ def test_a_sink_that_cannot_be_reached_is_exit_1_and_says_why(run: Run, routed: 
     result = run("sinks", "test", "hook", "-c", routed)
     assert result.exit_code == 1
     assert "hook: not delivered: http://127.0.0.1:" in result.stderr
-    assert "Connect call failed" in result.stderr
+    assert "cannot connect: Connection refused" in result.stderr
 
 
 def test_an_unknown_sink_is_exit_2_with_the_nearest_name(run: Run, routed: Path) -> None:
