@@ -170,7 +170,7 @@ class Lifecycle:
         """One tick at pipeline time ``now_ns``: what generators changed goes in, what people are told comes out.
 
         ``standing`` answers by the generators' ids; None means what the incident itself says. ``judging``: False while
-        the decision warms up, when incidents from before a restart cannot be found again.
+        the decision warms up, when process incidents from before a restart cannot be found again.
         """
         silence_changed = self._look_at_silence(now_ns, wall_ns)
         told = [one for incident in changed for one in self._take(incident, standing(incident.id), now_ns)]
@@ -332,7 +332,8 @@ class Lifecycle:
     def _end(self, life: _Life, now_ns: int, wall_ns: int, *, judging: bool) -> list[Incident]:
         """Close what was not found again after a restart, and what flaps no more."""
         if life.waits_ns is not None:
-            life.waits_ns -= self._period_ns if judging else 0
+            of_process = life.told is not None and life.told.kind is IncidentKind.PROCESS
+            life.waits_ns -= self._period_ns if judging or not of_process else 0
             over = life.waits_ns <= 0
         else:
             calm = life.source is None and life.quiet_ns is not None and now_ns - life.quiet_ns >= self._flap_ns

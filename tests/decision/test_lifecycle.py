@@ -456,6 +456,16 @@ def test_nothing_is_over_while_the_decision_still_warms_up() -> None:
     assert states(after.go(30)) == [CLOSED]
 
 
+def test_bad_readings_need_no_warm_up_to_be_over() -> None:
+    watch = Watch()
+    watch.begin("P1", kind=IncidentKind.DATA_QUALITY)
+    watch.go(5)
+    after = watch.restarted()
+    after.judging = False
+    assert after.go(79) == []
+    assert states(after.go(1)) == [CLOSED]
+
+
 def test_cooldown_flapping_and_orders_outlive_a_restart() -> None:
     watch = Watch()
     for _ in range(3):
