@@ -363,6 +363,33 @@ async def test_a_changed_source_is_exchanged_and_the_readings_of_the_old_one_sta
         assert daemon.pipeline.graph.sensors == ("a", "x.a")
 
 
+async def test_rules_are_exchanged_by_a_reload_and_hold_over_a_restart(bench: Bench) -> None:
+    def states() -> list[tuple[str, str]]:
+        bodies = [event.body for event in probe.delivered if event.kind == "incident"]
+        return [(str(body["state"]), str(body["severity"])) for body in bodies if body["kind"] == "rule"]
+
+    rule = "\nrules: {high: {sensors: [a], limit: {above: 5}, severity: %s}}\n"
+    async with running(bench.make()) as daemon:
+        probe.sources["press"].give(a=6.0)
+        await bench.tick(daemon)
+        bench.write(lambda text: text + rule % "high")
+        assert (await daemon.control.reload("test"))["applied"] == ["rules"]
+        await bench.tick(daemon)
+        await until(lambda: states() == [("open", "high")])
+        bench.write(lambda text: text + rule.replace("limit", "limt") % "high")
+        with pytest.raises(ConfigError, match="did you mean 'limit'"):
+            await daemon.control.reload("test")
+        await bench.tick(daemon)
+        assert states() == [("open", "high")]
+    probe.log.clear()
+    async with running(bench.make(lambda text: text + rule % "low")) as daemon:
+        probe.sources["press"].give(a=6.0)
+        await bench.tick(daemon, 3)
+        await until(lambda: len(states()) > 1)
+        assert daemon.control.status()["rules"]["holding"] == ["high"]
+    assert states() == [("open", "high"), ("updated", "high")]
+
+
 async def test_a_broken_configuration_changes_nothing(bench: Bench) -> None:
     async with running(bench.make()) as daemon:
         bench.write(lambda text: text + "\ntick: {perod: 1s}\n")
