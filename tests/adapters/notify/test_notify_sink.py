@@ -294,6 +294,11 @@ def test_sample_is_accepted() -> None:
             {"body": "{{ incident.summary }}"},
             "body: fails for a status event: line 1: 'None' has no attribute 'summary'",
         ),
+        ({"body": "{{ incident.summary }}"}, "put {% if incident %} … {% endif %} around what only incidents have"),
+        (
+            {"events": ["incident"], "body": "{{ incident.id }}", "digest": {"every": "1h"}},
+            "body: fails for a digest event",
+        ),
         ({"title": "{{ oops }}"}, "there is no variable 'oops'"),
         ({"timeout": "0s"}, "greater than or equal to 1"),
     ],
