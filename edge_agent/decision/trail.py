@@ -67,12 +67,14 @@ class Trail:
         return total
 
     def expected(self, sensor: int, member: str, ticks: range) -> NDArray[np.float64]:
-        """What ``member`` expected of ``sensor`` at each of ``ticks``, up to the newest; NaN where nothing is known."""
+        """What ``member`` expected of ``sensor`` at each of ``ticks``; NaN where nothing is known."""
         found = np.full(len(ticks), np.nan)
         expert = _expert(member)
         for row in reversed(self._rows):
             if row.tick < ticks.start:
                 break
+            if row.tick >= ticks.stop:
+                continue
             if expert is None:
                 found[row.tick - ticks.start] = row.expected[sensor]
             elif row.forecasts is not None:

@@ -148,7 +148,7 @@ def test_further_sensors_join_and_are_told_together() -> None:
 
         plant.tick(one_more)
     assert [incident.state for incident in plant.told] == [IncidentState.OPEN, *[IncidentState.UPDATED] * 2]
-    assert plant.told[0].summary.startswith("s0, s1 (source plc): outside the possible range")
+    assert plant.told[0].summary.startswith("s0 and s1 (source plc): outside the possible range")
     assert "all" not in plant.told[-1].summary[:4]
     assert "and 1" in plant.told[-1].summary
 
