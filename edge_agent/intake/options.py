@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -36,7 +36,7 @@ class SensorOptions(Options):
         default=None,
         description="Without a reading for this long the sensor counts as missing. Default: as in `intake`.",
     )
-    states: dict[str, float] = Field(
+    states: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(
         default={},
         description="Names that rules may use for values, such as `{off: 1, running: 2}`. "
         "Default: `on`, `open`, `true` are 1 and `off`, `closed`, `false` are 0.",

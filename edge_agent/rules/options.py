@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+import math
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -61,6 +62,13 @@ class DeviationOptions(Options):
         default=0.0, ge=0, allow_inf_nan=False, description="It ends when the value is so much nearer again."
     )
 
+    @field_validator("target", mode="before")
+    @classmethod
+    def _a_number_or_sensor(cls, target: Any) -> Any:
+        if isinstance(target, bool) or target == "" or (isinstance(target, float) and not math.isfinite(target)):
+            raise ValueError(f"got {target!r}, expected a number, or the sensor with the setpoint")
+        return target
+
     @model_validator(mode="after")
     def _can_end(self) -> Self:
         if self.deadband >= self.by:
@@ -112,7 +120,7 @@ class RuleOptions(Options):
     limit: LimitOptions | None = Field(default=None, description="A value too high or too low.")
     rate: RateOptions | None = Field(default=None, description="A value that changes too fast.")
     deviation: DeviationOptions | None = Field(default=None, description="A value too far from where it should be.")
-    sensors: tuple[str, ...] = Field(
+    sensors: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(),
         description="Sensors that each are judged, as names or shell-style patterns; `sensor` stands for each in "
         "`when` and `message`.",

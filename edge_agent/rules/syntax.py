@@ -18,6 +18,7 @@ There are no loops, attributes, powers or strings to compute with, so what an ex
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import NoReturn, TypeAlias
@@ -222,7 +223,10 @@ class _Parser:
 
     def _value(self, token: Token) -> float:
         if token.unit is None:
-            return float(token.text)
+            number = float(token.text)
+            if math.isinf(number):
+                self._fail(token.at, f"got {token.text}, which is too large for a number")
+            return number
         factor = DURATION_UNITS.get(token.unit)
         if factor is None:
             self._fail(

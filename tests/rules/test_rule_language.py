@@ -73,6 +73,7 @@ def answer(
         ("'on' == 'on'", "1:6: text is a state of a sensor, expected a sensor on the other side"),
         ("`a > 1", "1:1: got ` without its end on the same line, expected another `"),
         ("a == 'on", "1:6: got ' without its end on the same line, expected another '"),
+        ("x > 1e999", "1:5: got 1e999, which is too large for a number"),
         ("`` > 1", "1:1: got an empty name, expected a sensor"),
         ("[a] > 1", "1:2: got 'a', expected a name in quotes, as in [\"plant/line 1/temp\"]"),
         (
