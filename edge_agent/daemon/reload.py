@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LIVE = frozenset({"sensors", "graph", "rules"})
-_LIVE_GRAPH = ("edges", "edges_file")
+_LIVE = frozenset({"sensors", "graph", "rules", "decision"})
+_LIVE_PARTS = {"graph": ("edges", "edges_file"), "decision": ("maintenance",)}
+"""Options that are taken into use at once, of sections of which the rest is fixed at the start."""
 
 
 async def apply_config(daemon: Daemon) -> dict[str, Any]:
@@ -39,9 +40,10 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
         problem = "\n".join(getattr(error, "problems", (str(error),)))
         raise ConfigError(f"reload refused, the old configuration stays in use: {problem}") from error
     difference = diff_config(old, new)
-    restart = [name for name in difference.sections if name not in _LIVE or not _only_edges_differ(old, new, name)]
+    in_use = {name: _in_use(old, new, name) for name in difference.sections}
+    restart = [name for name, options in in_use.items() if options != getattr(new, name)]
     # What needs a restart is not in use yet, so the configuration in use does not have it either.
-    daemon.config = new = replace(new, **{name: getattr(old, name) for name in restart if name not in _LIVE})
+    daemon.config = new = replace(new, **in_use)
     for name in (*difference.sources.removed, *difference.sources.changed):
         await daemon.stop_source(name)
     for name in difference.sinks.removed:
@@ -60,6 +62,8 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
     if {"rules", "sensors"} & set(difference.sections):  # `sensors` has the names of values
         options_for = sensor_options_by_pattern(new.sensors.items())
         pipeline.rules.reload(new.rules, states_by_name(options_for))
+    if "decision" in difference.sections:
+        pipeline.lifecycle.plan(new.decision.maintenance)
     if "graph" in difference.sections or new.graph.edges_file is not None:  # the file may have other content
         pipeline.graph.declare_edges(edges)
     daemon.metrics.config_reloads.labels("applied").inc()
@@ -72,16 +76,18 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
             "started": [*difference.sinks.added, *difference.sinks.changed],
             "stopped": list(difference.sinks.removed),
         },
-        "applied": [name for name in difference.sections if name in _LIVE],
+        "applied": [name for name in difference.sections if getattr(old, name) != getattr(new, name)],
         "restart_required": restart,
     }
     _log.info("configuration reloaded: %s", json.dumps(result))
     return result
 
 
-def _only_edges_differ(old: AgentConfig, new: AgentConfig, section: str) -> bool:
-    """True for every section but ``graph``, of which the way of learning is fixed at the start."""
-    if section != "graph":
-        return True
-    edges = {name: getattr(new.graph, name) for name in _LIVE_GRAPH}
-    return old.graph.model_copy(update=edges) == new.graph
+def _in_use(old: AgentConfig, new: AgentConfig, section: str) -> Any:
+    """The options of a section after the reload: the new ones, as far as they can be taken into use at once."""
+    if section not in _LIVE:
+        return getattr(old, section)
+    if section not in _LIVE_PARTS:
+        return getattr(new, section)
+    parts = {name: getattr(getattr(new, section), name) for name in _LIVE_PARTS[section]}
+    return getattr(old, section).model_copy(update=parts)

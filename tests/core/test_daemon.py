@@ -363,6 +363,25 @@ async def test_a_changed_source_is_exchanged_and_the_readings_of_the_old_one_sta
         assert daemon.pipeline.graph.sensors == ("a", "x.a")
 
 
+async def test_maintenance_is_planned_anew_by_a_reload(bench: Bench) -> None:
+    window = "{name: now, schedule: '* * * * *', duration: 2m}"
+    async with running(bench.make()) as daemon:
+        await bench.tick(daemon)
+        bench.write(lambda text: text + f"\ndecision: {{maintenance: [{window}]}}\n")
+        result = await daemon.control.reload("test")
+        assert (result["applied"], result["restart_required"]) == (["decision"], [])
+        await bench.tick(daemon, 61)
+        assert daemon.control.status()["detection"]["maintenance"] is True
+        bench.write(lambda text: text + f"\ndecision: {{maintenance: [{window}], close_after: 99s}}\n")
+        result = await daemon.control.reload("test")
+        assert (result["applied"], result["restart_required"]) == ([], ["decision"])
+        assert daemon.config.decision.close_after == 30.0
+        bench.write()
+        await daemon.control.reload("test")
+        await bench.tick(daemon)
+        assert daemon.control.status()["detection"]["maintenance"] is False
+
+
 async def test_rules_are_exchanged_by_a_reload_and_hold_over_a_restart(bench: Bench) -> None:
     def states() -> list[tuple[str, str]]:
         bodies = [event.body for event in probe.delivered if event.kind == "incident"]
