@@ -26,7 +26,7 @@ from edge_agent.verdict import Event
 
 _MOST_ROWS: Final = 10_000
 _CLOSE_S: Final = 2.0
-_Failures = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_Failures = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
 class PostgresSink:
