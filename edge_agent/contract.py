@@ -72,18 +72,18 @@ class EscalationOptions(Options):
 class HoursOptions(Options):
     """Hours that come again and again, such as those of work or of the night shift."""
 
-    schedule: str = Field(
+    begins: str = Field(
         description="When they begin, as in a crontab: minute, hour, day of month, month, day of week.",
         examples=["0 7 * * MON-FRI"],
     )
     duration: Duration = Field(gt=0, le=31 * 86_400.0, description="How long they last, at most 31d.")
     timezone: str = Field(
-        default="UTC", description="Time zone of `schedule`, as in the IANA database.", examples=["Europe/Berlin"]
+        default="UTC", description="Time zone of `begins`, as in the IANA database.", examples=["Europe/Berlin"]
     )
 
     @model_validator(mode="after")
     def _ever_begin(self) -> Self:
-        _check_times("schedule", self.schedule, self.timezone)
+        _check_times("begins", self.begins, self.timezone)
         return self
 
 

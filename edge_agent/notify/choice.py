@@ -48,7 +48,7 @@ def within_hours(options: SinkOptions, wall_ns: int) -> bool:
     """Whether a sink with ``options`` is told at ``wall_ns``; always, while the wall clock was plainly never set."""
     if not options.hours or wall_ns < CLOCK_SET_NS:
         return True
-    begun = ((last_before(one.schedule, one.timezone, wall_ns), one.duration) for one in options.hours)
+    begun = ((last_before(one.begins, one.timezone, wall_ns), one.duration) for one in options.hours)
     return any(since_ns is not None and wall_ns < since_ns + round(lasts_s * 1e9) for since_ns, lasts_s in begun)
 
 
