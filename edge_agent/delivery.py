@@ -101,29 +101,31 @@ class SinkRunner:
 
     async def run(self) -> None:
         """Until :meth:`finish` and its last deliveries. :raises AdapterError: only under ``start: fail``."""
-        keeping = asyncio.create_task(self._keep(), name=f"sink {self.name}: outbox")
-        try:
-            await self._deliver_until_finished()
-        finally:
+        async with asyncio.TaskGroup() as group:
+            keeping = group.create_task(self._keep(), name=f"sink {self.name}: outbox")
+            failure = await self._deliver_until_finished()
             keeping.cancel()
-            await asyncio.wait([keeping])
-            self.measure()
-            if not keeping.cancelled():
-                keeping.result()
+        self.measure()
+        if failure is not None:
+            raise failure
 
     # -- the sink ----------------------------------------------------------------------------------------------
 
-    async def _deliver_until_finished(self) -> None:
+    async def _deliver_until_finished(self) -> AdapterError | None:
+        """What stops the whole agent, if anything."""
         try:
             async with asyncio.timeout(None) as self._patience:
                 self._limit_patience()
                 await self._attempts()
         except TimeoutError:
             _log.warning("sink %s: does not take events now, and the agent stops", self.name)
+        except AdapterError as error:
+            return error
         finally:
             self._patience = None
         if self.context.state == "connected":
             self.context.ended("finished")
+        return None
 
     async def _attempts(self) -> None:
         while True:
@@ -210,7 +212,8 @@ class SinkRunner:
         if not self._catching_up:
             self._catching_up = True
             _log.info("sink %s: %d late events follow, at most %g a second", self.name, self.outbox.late, rate)
-        batch = await asyncio.to_thread(self.outbox.fetch, max(1, min(self.context.batch, round(rate * _PER_REPLAY_S))))
+        portion = max(1, min(self.context.batch, round(rate * _PER_REPLAY_S)))
+        batch = await asyncio.to_thread(self.outbox.fetch, portion, self.outbox.turn)
         pause_s = len(batch) / rate if batch else _LOOK_EVERY_S
         self._replay_at_ns = self._clock.monotonic_ns() + round(pause_s * NS_PER_S)
         return batch

@@ -401,7 +401,12 @@ class Daemon:
         for runner in self.sinks.values():
             runner.finish()
         parts.stuck += await parts.finish(parts.running("sink "), deadline - now())
-        await asyncio.gather(*(runner.close() for runner in self.sinks.values()))
+        try:
+            async with asyncio.timeout(max(deadline - now(), _LAST_S)):
+                await asyncio.gather(*(runner.close() for runner in self.sinks.values()))
+        except TimeoutError:
+            parts.stuck.append("outbox")
+            _log.error("the disk does not answer: events that were not delivered may be lost")
         await parts.cancel(["watchdog", "old outboxes"], _LAST_S)
 
     async def _last_ticks(self) -> None:

@@ -72,7 +72,8 @@ class Outbox:
         self._done: list[int] = []
         self._position = 0
         self._next_seq = 1
-        self._rewind = False
+        self.turn = 0
+        self._turn_read = 0
         self._dropped: Counter[str] = Counter()
 
     # -- what is there -----------------------------------------------------------------------------------------
@@ -157,8 +158,8 @@ class Outbox:
                     self._position = max(self._position, item.seq)
 
     def rewind(self) -> None:
-        """The delivery failed: :meth:`fetch` gives again what was fetched and not delivered."""
-        self._rewind = True
+        """The delivery failed: :meth:`fetch` gives again what was fetched and not delivered. Another ``turn``."""
+        self.turn += 1
 
     def gather(self) -> None:
         """Move the live lane to the end of the replay lane, where :meth:`write` finds it."""
@@ -211,12 +212,17 @@ class Outbox:
                     self._unwritten_bytes -= len(self._unwritten.popleft().payload)
             return self.failing is None
 
-    def fetch(self, limit: int) -> list[Waiting]:
-        """The next of the replay lane; only when nothing else is on its way to the sink."""
+    def fetch(self, limit: int, turn: int) -> list[Waiting]:
+        """The next of the replay lane; only when nothing else is on its way to the sink.
+
+        ``turn``: that of the moment at which it was asked for. Nobody waits any more for what an earlier one asked for.
+        """
         with self._disk:
             self._settle()
-            if self._rewind:
-                self._rewind = False
+            if turn != self.turn:
+                return []
+            if turn != self._turn_read:
+                self._turn_read = turn
                 self._taken_seq = 0
                 self._store.rewind()
             records = self._store.read(limit)

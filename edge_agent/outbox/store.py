@@ -94,7 +94,8 @@ class SegmentStore:
         for name in names:
             path = self._folder / name
             if name.endswith(REWRITTEN):
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
             elif name.endswith(SUFFIX):
                 done_seq = max(done_seq, self._find(path, done_seq))
         self.next_seq = ((done_seq >> _EPOCH_BITS) + 1) << _EPOCH_BITS

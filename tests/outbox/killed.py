@@ -30,7 +30,7 @@ def work(folder: Path, first: int, say: int) -> None:
         box.keep(*(event(number, size=100 + number % 900) for number in given))
         os.write(say, "".join(f"k{number}\n" for number in given).encode())
         if turn % 2:
-            items = box.outbox.fetch(8)
+            items = box.fetch(8)
             os.write(say, "".join(f"g{int(item.event.id[1:])}\n" for item in items).encode())
             box.outbox.delivered(items)
             box.outbox.settle()

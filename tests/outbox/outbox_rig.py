@@ -58,11 +58,14 @@ class Box:
         return self.outbox.write()
 
     def late(self, limit: int = 100_000) -> list[str]:
-        return [item.event.id for item in self.outbox.fetch(limit)]
+        return [item.event.id for item in self.fetch(limit)]
+
+    def fetch(self, limit: int) -> list[Waiting]:
+        return self.outbox.fetch(limit, self.outbox.turn)
 
     def take(self, limit: int = 100_000) -> list[Waiting]:
         """Fetch and deliver."""
-        items = self.outbox.fetch(limit)
+        items = self.fetch(limit)
         self.outbox.delivered(items)
         self.outbox.settle()
         return items

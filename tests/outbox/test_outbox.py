@@ -55,7 +55,7 @@ def test_gathered_events_are_durable_late_and_flagged(memory: Path) -> None:
     assert box.outbox.live(1) == []
     assert (len(box.outbox), box.outbox.late) == (1, 1)
     box.again()
-    (item,) = box.outbox.fetch(5)
+    (item,) = box.fetch(5)
     assert item.event.replayed
     assert (item.event.id, item.event.kind, item.event.time_ns) == (given.id, given.kind, given.time_ns)
     assert item.event.body == given.body
@@ -85,11 +85,21 @@ def test_what_is_delivered_before_it_is_written_is_not_written(memory: Path) -> 
 def test_what_was_fetched_and_not_delivered_comes_again_in_order(memory: Path) -> None:
     box = Box(memory)
     box.keep(*map(event, range(1, 8)))
-    box.outbox.delivered(box.outbox.fetch(2))
+    box.outbox.delivered(box.fetch(2))
     assert box.late(2) == ids(3, 4)
     assert box.late(2) == ids(5, 6)
     box.outbox.rewind()
     assert box.late() == ids(3, 7)
+
+
+def test_what_was_fetched_for_nobody_comes_again(memory: Path) -> None:
+    box = Box(memory)
+    box.keep(*map(event, range(1, 8)))
+    turn = box.outbox.turn
+    assert box.late(2) == ids(1, 2)
+    box.outbox.rewind()
+    assert box.outbox.fetch(2, turn) == []
+    assert box.late() == ids(1, 7)
 
 
 def test_events_kept_while_others_are_delivered_come_last(memory: Path) -> None:
@@ -114,7 +124,7 @@ def test_numbers_of_numpy_are_written_and_what_is_no_json_is_dropped_and_told(
     strange.body["x"] = object()
     good.body.update(x=np.float32(0.5), y=np.arange(2), z=float("nan"), w={1: "one"})
     assert box.keep(strange, good)
-    (item,) = box.outbox.fetch(5)
+    (item,) = box.fetch(5)
     assert item.event.body == {"state": "open", "x": 0.5, "y": [0, 1], "z": None, "w": {"1": "one"}}
     assert box.outbox.dropped == {"unwritable": 1}
     assert "event E000001 cannot be written down and is lost" in caplog.text

@@ -51,7 +51,7 @@ def outbox(root: Path) -> None:
                 notes.say(f"kept E{kept:04d}")
             clock.advance(2 * NS_PER_S)
             if step > 7:
-                items = box.fetch(5)
+                items = box.fetch(5, box.turn)
                 for item in items:
                     notes.say(f"gone {item.event.id}")
                 box.delivered(items)

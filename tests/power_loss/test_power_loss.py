@@ -69,7 +69,7 @@ def found_in_outbox(folder: Path) -> list[str]:
     box = Outbox("desk", folder / "data" / "outbox" / "desk", OPTIONS, VirtualClock(T0 + 1000 * NS_PER_S))
     box.open()
     found: list[str] = []
-    while items := box.fetch(50):
+    while items := box.fetch(50, box.turn):
         found += [item.event.id for item in items]
         box.delivered(items)
     box.settle()
