@@ -59,7 +59,7 @@ _FROM = {
 
 @dataclass(slots=True)
 class Evidence:
-    """What is held against one sensor, from when it stood out most. Values in ``unit``.
+    """What is held against one sensor, from when it stood out most. Values in ``unit``, those of wall time ``at_ns``.
 
     ``neighbours``: whom it was expected to follow, and with which weight. ``first_tick``: since when it stands out.
     ``blame``: by which it is ranked, summed over the ticks in which it stood out. ``member``: who expected this.
@@ -72,6 +72,7 @@ class Evidence:
     expected: float
     scale: float
     unit: str | None
+    at_ns: int
     first_tick: int
     blame: float
     finding: str | None
@@ -177,8 +178,7 @@ def propagation(evidence: list[Evidence], period_s: float) -> tuple[Step, ...]:
 def summary(evidence: list[Evidence], steps: tuple[Step, ...], first_ns: int, now_ns: int) -> str:
     """One plain sentence for a person. ``first_ns``: wall time of the first step."""
     worst, *others = _worst(evidence, 1 + _ALSO)
-    comparison = phrases.comparison(worst.seen, worst.expected, worst.scale, worst.unit)
-    text = f"{worst.sensor} {worst.motion or comparison + _FROM[worst.member]}"
+    text = f"{worst.sensor} {worst.motion or _comparison(worst)}"
     if worst.score < OUTSTANDING:
         text = f"many sensors are a little unlike usual, none stands out; the worst: {text}"
     if worst.against:
@@ -223,7 +223,16 @@ def _note(known: dict[str, Evidence], moment: Moment, new: list[int]) -> None:
         strict=True,
     ):
         known[names[i]] = Evidence(
-            names[i], strength, seen, expected, scale, moment.facts.unit(i), onset, so_far, _side(seen, expected)
+            sensor=names[i],
+            score=strength,
+            seen=seen,
+            expected=expected,
+            scale=scale,
+            unit=moment.facts.unit(i),
+            at_ns=moment.snapshot.time_ns,
+            first_tick=onset,
+            blame=so_far,
+            finding=_side(seen, expected),
         )
 
 
@@ -238,7 +247,7 @@ def _look_into(known: dict[str, Evidence], moment: Moment, sensors: list[int]) -
         since = max(0, len(values) - 1 - (tick - item.first_tick))
         _judge(item, moment, i)
         told = moment.trail.expected(i, item.member, range(tick + 1 - (len(values) - since), tick + 1))
-        _compare(item, values[since:, column], told)
+        _compare(item, values[since:, column], told, moment)
         moved = motion(Readings(values[:, column], since, item.unit, moment.period_s))
         if moved is not None:
             item.finding, item.motion = moved.finding, moved.text
@@ -248,7 +257,7 @@ def _look_into(known: dict[str, Evidence], moment: Moment, sensors: list[int]) -
 def _judge(item: Evidence, moment: Moment, sensor: int) -> None:
     """By the member that is most surprised at this tick, the model where there is no other."""
     scores = moment.scores
-    item.member, item.scale = MODEL, float(scores.scale[sensor])
+    item.member, item.scale, item.at_ns = MODEL, float(scores.scale[sensor]), moment.snapshot.time_ns
     item.seen, item.expected = float(moment.snapshot.value[sensor]), float(scores.expected[sensor])
     if scores.member_scores is None or scores.forecasts is None:
         return
@@ -260,11 +269,12 @@ def _judge(item: Evidence, moment: Moment, sensor: int) -> None:
         item.scale = abs(item.seen - item.expected) / float(np.sqrt(surprise[expert]))
 
 
-def _compare(item: Evidence, seen: NDArray[np.float64], expected: NDArray[np.float64]) -> None:
+def _compare(item: Evidence, seen: NDArray[np.float64], expected: NDArray[np.float64], moment: Moment) -> None:
     """Tell of the tick at which both were farthest apart since it stands out: forecasts soon follow what they see."""
     apart = np.abs(seen - expected)
     if np.isfinite(apart).any():
         place = int(np.nanargmax(apart))
+        item.at_ns = moment.snapshot.time_ns - round((len(apart) - 1 - place) * moment.period_s * 1e9)
         item.seen, item.expected = float(seen[place]), float(expected[place])
     item.finding = _side(item.seen, item.expected)
 
@@ -319,12 +329,17 @@ def _fits_own_past(item: Evidence, moment: Moment, sensor: int) -> bool:
 def _reason(item: Evidence) -> str:
     times = abs(item.seen - item.expected) / max(item.scale, 1e-12)
     parts = [item.motion] if item.motion else []
-    parts.append(phrases.comparison(item.seen, item.expected, item.scale, item.unit) + _FROM[item.member])
+    parts.append(_comparison(item))
     if item.scale > 0.0 and times >= 1.0:
         parts[-1] += f" ({phrases.number(round(times, 1))} times its usual deviation)"
     if item.against:
         parts.append(item.against)
     return ", ".join(parts) if len(parts) > 1 else parts[0]
+
+
+def _comparison(item: Evidence) -> str:
+    when = phrases.time_of(item.at_ns, item.at_ns)
+    return phrases.comparison(item.seen, item.expected, item.scale, item.unit, when) + _FROM[item.member]
 
 
 def _side(seen: float, expected: float) -> str | None:

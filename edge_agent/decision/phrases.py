@@ -29,15 +29,15 @@ def with_unit(value: float, unit: str | None) -> str:
     return number(value) + (f" {unit}" if unit else "")
 
 
-def comparison(seen: float, expected: float, scale: float, unit: str | None) -> str:
-    """Such as ``reads 1013.42 hPa, expected 1013.31 ± 0.02 hPa``: enough digits to see the difference."""
+def comparison(seen: float, expected: float, scale: float, unit: str | None, when: str) -> str:
+    """Such as ``read 1013.42 hPa at 10:42:07 UTC, expected 1013.31 ± 0.02 hPa``: the difference shows."""
     after = f" {unit}" if unit else ""
     if not all(map(math.isfinite, (seen, expected, scale))):
-        return f"reads {number(seen)}{after}, expected {number(expected)}{after}"
+        return f"read {number(seen)}{after} at {when}, expected {number(expected)}{after}"
     finest = min((size for size in (abs(seen - expected), scale) if size > 0.0), default=0.0)
     left, right = _together(seen, expected, finest)
     spread = f" ± {_two_digits(scale)}" if scale > 0.0 else ""
-    return f"reads {left}{after}, expected {right}{spread}{after}"
+    return f"read {left}{after} at {when}, expected {right}{spread}{after}"
 
 
 def rate(per_second: float, unit: str | None, period_s: float, like: float | None = None) -> str:

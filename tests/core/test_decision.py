@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_a_fault_opens_one_incident_that_names_it_and_closes_afterwards() -> Non
     assert opened.id == closed.id
     assert closed.contributions[0].sensor == "s2"
     assert closed.contributions[0].share > 0.8
-    assert "s2 reads 5 mm, expected 1 ± 0.1 mm" in closed.summary
+    assert re.match(r"s2 read 5 mm at ..:..:.. UTC, expected 1 ± 0.1 mm", closed.summary)
     assert closed.first_mover == "s2"
     assert {edge.neighbour for edge in closed.broken_edges} == {"s1", "s3"}
     assert closed.series["s2"] == [1.0, 5.0]

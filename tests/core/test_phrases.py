@@ -32,31 +32,31 @@ def test_numbers_are_written_as_people_write_them(value: float, text: str) -> No
 @pytest.mark.parametrize(
     ("seen", "expected", "scale", "unit", "text"),
     [
-        (5.0, 1.0, 0.1, "mm", "reads 5 mm, expected 1 ± 0.1 mm"),
-        (812.345, 650.02, 5.04, "mm", "reads 812.3 mm, expected 650 ± 5 mm"),
-        (1013.4217, 1013.3104, 0.021, "hPa", "reads 1013.422 hPa, expected 1013.31 ± 0.021 hPa"),
-        (0.0, 1.0, 0.0, None, "reads 0, expected 1"),
-        (-0.0, 3.0, 0.5, "%", "reads 0 %, expected 3 ± 0.5 %"),
-        (2_000_003.0, 2_000_001.0, 0.5, None, "reads 2000003, expected 2000001 ± 0.5"),
-        (123456.0, 3000.0, 1500.0, "W", "reads 123500 W, expected 3000 ± 1500 W"),
-        (1.0, 1.0, 0.0, "V", "reads 1 V, expected 1 V"),
-        (3.7e-9, 1.2e-9, 1e-10, "A", "reads 3.7e-09 A, expected 1.2e-09 ± 1e-10 A"),
-        (2.5e15, 1.0e15, 1e14, None, "reads 2.5e+15, expected 1e+15 ± 1e+14"),
-        (4.0, float("nan"), 1.0, "V", "reads 4 V, expected ? V"),
-        (4.0, 2.0, float("inf"), "V", "reads 4 V, expected 2 V"),
+        (5.0, 1.0, 0.1, "mm", "read 5 mm at noon, expected 1 ± 0.1 mm"),
+        (812.345, 650.02, 5.04, "mm", "read 812.3 mm at noon, expected 650 ± 5 mm"),
+        (1013.4217, 1013.3104, 0.021, "hPa", "read 1013.422 hPa at noon, expected 1013.31 ± 0.021 hPa"),
+        (0.0, 1.0, 0.0, None, "read 0 at noon, expected 1"),
+        (-0.0, 3.0, 0.5, "%", "read 0 % at noon, expected 3 ± 0.5 %"),
+        (2_000_003.0, 2_000_001.0, 0.5, None, "read 2000003 at noon, expected 2000001 ± 0.5"),
+        (123456.0, 3000.0, 1500.0, "W", "read 123500 W at noon, expected 3000 ± 1500 W"),
+        (1.0, 1.0, 0.0, "V", "read 1 V at noon, expected 1 V"),
+        (3.7e-9, 1.2e-9, 1e-10, "A", "read 3.7e-09 A at noon, expected 1.2e-09 ± 1e-10 A"),
+        (2.5e15, 1.0e15, 1e14, None, "read 2.5e+15 at noon, expected 1e+15 ± 1e+14"),
+        (4.0, float("nan"), 1.0, "V", "read 4 V at noon, expected ? V"),
+        (4.0, 2.0, float("inf"), "V", "read 4 V at noon, expected 2 V"),
     ],
 )
 def test_both_values_have_the_digits_in_which_they_differ(
     seen: float, expected: float, scale: float, unit: str | None, text: str
 ) -> None:
-    assert phrases.comparison(seen, expected, scale, unit) == text
+    assert phrases.comparison(seen, expected, scale, unit, "noon") == text
 
 
 @pytest.mark.parametrize("difference", [10.0**power for power in range(-6, 7)])
 @pytest.mark.parametrize("level", [0.0, 0.37, 1013.25, 98_765.4])
 def test_values_that_differ_are_never_told_to_be_the_same(level: float, difference: float) -> None:
-    text = phrases.comparison(level + difference, level, difference / 3, None)
-    seen, expected = text.removeprefix("reads ").split(" ±")[0].split(", expected ")
+    text = phrases.comparison(level + difference, level, difference / 3, None, "noon")
+    seen, expected = text.removeprefix("read ").split(" ±")[0].split(" at noon, expected ")
     if difference >= 1e-8 * max(level, difference):
         assert float(seen) - float(expected) == pytest.approx(difference, rel=0.1)
 

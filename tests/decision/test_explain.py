@@ -124,11 +124,11 @@ def test_a_level_that_rises_against_its_neighbours(related: list[Relation], text
 @pytest.mark.parametrize(
     ("member", "forecast", "text"),
     [
-        ("own_history", 0, "reads 700 mm, expected 650 ± 5 mm by its own past (10 times its usual deviation)"),
-        ("shared_history", 1, "reads 700 mm, expected 650 ± 5 mm by its past and that of others "
+        ("own_history", 0, "expected 650 ± 5 mm by its own past (10 times its usual deviation)"),
+        ("shared_history", 1, "expected 650 ± 5 mm by its past and that of others "
                               "(10 times its usual deviation)"),
-        ("relation", 2, "reads 700 mm, expected 650 ± 5 mm by what others read (10 times its usual deviation)"),
-        ("model", None, "reads 700 mm, expected 650 ± 6.5 mm (7.7 times its usual deviation)"),
+        ("relation", 2, "expected 650 ± 5 mm by what others read (10 times its usual deviation)"),
+        ("model", None, "expected 650 ± 6.5 mm (7.7 times its usual deviation)"),
     ],
 )  # fmt: skip
 def test_what_the_member_expected_that_is_most_surprised_is_told(member: str, forecast: int | None, text: str) -> None:
@@ -141,7 +141,7 @@ def test_what_the_member_expected_that_is_most_surprised_is_told(member: str, fo
     known: dict[str, Evidence] = {}
     explain.gather(known, moment, [0])
     (part,) = explain.contributions(list(known.values()), 8)
-    assert part.reason == text
+    assert part.reason == f"read 700 mm at 00:00:10 UTC, {text}"
     assert (part.finding, part.judged_by) == (Finding.ABOVE, member.replace("_", " "))
     assert part.seen == 700.0
     assert part.expected == pytest.approx(650.0)
@@ -157,8 +157,8 @@ def test_a_sensor_that_repeats_its_past_is_said_to_fit_it_and_not_the_others() -
         moment = plant.tick(np.array([650.0, 2.0, 1.0, 7.0]), loud(relation=100.0), forecasts)
         explain.gather(known, moment, [0])
     assert sentence(known, moment).startswith(
-        "LIT301 reads 650 mm, expected 600 ± 5 mm by what others read, which does not fit FIT201 and P101; "
-        "by its own past it would be normal"
+        "LIT301 read 650 mm at 00:00:10 UTC, expected 600 ± 5 mm by what others read, "
+        "which does not fit FIT201 and P101; by its own past it would be normal"
     )
 
 
