@@ -44,18 +44,19 @@ class Scope:
 @dataclass(frozen=True, slots=True)
 class Bound:
     """``condition``: to be asked each tick. ``sensors``: those it names, in order. ``limits``: what it compares a
-    sensor with, as operator and number."""
+    sensor with, as operator and number. ``aggregates``: what it asks of all sensors that match a pattern."""
 
     condition: Condition
     sensors: tuple[str, ...]
     limits: Mapping[str, tuple[Operator, float]]
+    aggregates: tuple[Aggregate, ...] = ()
 
 
 def bind(expression: Expression, scope: Scope) -> Bound:
     """Make ``expression`` a function. :raises ExpressionError: a name in it has no meaning."""
     binder = _Binder(expression, scope)
     condition = binder.condition(expression.tree)
-    return Bound(condition, tuple(binder.sensors), binder.limits)
+    return Bound(condition, tuple(binder.sensors), binder.limits, tuple(binder.aggregates))
 
 
 class _Binder:
@@ -64,6 +65,7 @@ class _Binder:
         self._scope = scope
         self.sensors: dict[str, None] = {}
         self.limits: dict[str, tuple[Operator, float]] = {}
+        self.aggregates: dict[Aggregate, None] = {}
 
     # -- conditions --------------------------------------------------------------------------------------------
 
@@ -166,8 +168,9 @@ class _Binder:
     def _computed(self, node: Call) -> Numeric:
         name, arguments = node.function.name, node.arguments
         if len(arguments) == 1 and isinstance(arguments[0], Text):
-            place = self._scope.signals.place(Aggregate(name, arguments[0].text, self._scope.flagged))
-            return operator.itemgetter(place)
+            aggregate = Aggregate(name, arguments[0].text, self._scope.flagged)
+            self.aggregates[aggregate] = None
+            return operator.itemgetter(self._scope.signals.place(aggregate))
         if name == "age":
             return operator.itemgetter(self._ask(Question.AGE, self._sensor_and_time(node)[0]))
         if name == "rate":

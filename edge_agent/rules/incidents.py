@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Protocol
 
 import numpy as np
 
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.rules.rules import Holding, Judged
+from edge_agent.rules.signals import Aggregate
 from edge_agent.rules.words import filled, limit_of, listed, number, reason
 from edge_agent.verdict import Contribution, Incident, IncidentKind, IncidentState, Severity, rfc3339
 
 _SEVERITIES = tuple(Severity)
+_MOST_OF_A_PATTERN = 20  # sensors named for `max("tank.*")`
 _UPDATE_EVERY_NS = 30 * 10**9  # wall time between two updates of one incident because sensors were added
 
 
@@ -158,7 +161,7 @@ class RuleIncidents:
         parts = list(one.parts.values())
         summary = one.summary if seen is None else seen.said(one.holding, parts)
         one.summary = summary
-        share = round(1 / len(parts), 4)
+        share = round(1 / max(1, len(parts)), 4)
         options = one.holding.options
         return Incident(
             id=one.id,
@@ -254,12 +257,26 @@ class _Seen:
 
     def around(self, holding: Holding) -> set[str]:
         """The sensors of a rule and their neighbours, in either direction."""
-        names = {name for one in holding.judged.values() for name in one.sensors}
+        names = {name for one in holding.judged.values() for name in self._sensors(one)}
         index = [i for i in map(self._at, names) if i is not None]
         neighbour, sensors = self.snapshot.neighbour, self.snapshot.sensors
         names |= {sensors[j] for j in neighbour[index].ravel().tolist() if j >= 0} if index else set()
         pointing = np.isin(neighbour, index).any(axis=1) if index else np.zeros(0, np.bool_)
         return names | {sensors[i] for i in np.flatnonzero(pointing)}
+
+    def _sensors(self, judged: Judged) -> tuple[str, ...]:
+        """Those that the rule names, and of those that match a pattern the ones that weigh most."""
+        return tuple(
+            dict.fromkeys((*judged.sensors, *(name for one in judged.aggregates for name in self._heavy(one))))
+        )
+
+    def _heavy(self, aggregate: Aggregate) -> list[str]:
+        snapshot = self.snapshot
+        matching = [i for i, name in enumerate(snapshot.sensors) if fnmatchcase(name, aggregate.pattern)]
+        known = [i for i in matching if snapshot.usable[i]]
+        value = snapshot.value[known]
+        weight = {"min": -value, "max": value}.get(aggregate.function, np.abs(value))
+        return [snapshot.sensors[known[i]] for i in np.argsort(-weight, kind="stable")[:_MOST_OF_A_PATTERN]]
 
     def value(self, sensor: str, *, flagged: bool) -> tuple[float | None, str | None]:
         """The value that a rule sees, and its unit."""
@@ -273,7 +290,7 @@ class _Seen:
         """Each sensor of the rule that holds, with what it reads and what it is held against."""
         found: dict[str, Contribution] = {}
         for judged in holding.judged.values():
-            for sensor in judged.sensors:
+            for sensor in self._sensors(judged):
                 found[sensor] = self._part(sensor, judged, holding)
         return found
 
@@ -287,11 +304,11 @@ class _Seen:
 
     def said(self, holding: Holding, parts: list[Contribution]) -> str:
         """What the rule tells people, in one sentence."""
-        first = parts[0]
+        first = parts[0] if parts else Contribution("", 0.0, 0.0, None, None, None, f"rule {holding.rule} holds")
         if holding.options.message is None:
             others = [part.sensor for part in parts[1:]]
             more = f"; also {listed(others)}" if others else ""
-            return f"{first.sensor} {first.reason}{more}"
+            return f"{first.sensor} {first.reason}{more}".strip()
         words = {
             "sensor": listed(list(dict.fromkeys(one.sensor or first.sensor for one in holding.judged.values()))),
             "value": number(first.seen, first.unit),

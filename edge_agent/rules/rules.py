@@ -15,7 +15,7 @@ from edge_agent.rules.conditions import Band, Conditions, Watch
 from edge_agent.rules.near import did_you_mean
 from edge_agent.rules.options import LimitOptions, RateOptions, RuleOptions
 from edge_agent.rules.schedule import Schedule, Window
-from edge_agent.rules.signals import Ask, Question, Signals
+from edge_agent.rules.signals import Aggregate, Ask, Question, Signals
 from edge_agent.rules.timers import FALSE, FRESH, HELD, TRUE, UNKNOWN, Saved, Timers
 from edge_agent.rules.tree import Expression, ExpressionError, Operator
 from edge_agent.rules.words import listed
@@ -33,13 +33,15 @@ _WILD = frozenset("*?[")
 class Judged:
     """One thing that a rule judges. ``sensor``: the one of its ``sensors``, None for an expression over fixed ones.
 
-    ``sensors``: all whose values take part. ``compared``: what the expression compares them with.
+    ``sensors``: all whose values take part. ``compared``: what the expression compares them with. ``aggregates``: what
+    it asks of all sensors that match a pattern.
     """
 
     rule: str
     sensor: str | None
     sensors: tuple[str, ...]
     compared: Mapping[str, tuple[Operator, float]]
+    aggregates: tuple[Aggregate, ...] = ()
 
 
 @dataclass(slots=True)
@@ -137,6 +139,8 @@ class Rules:
 
     def reload(self, rules: Mapping[str, RuleOptions], states_of: States) -> None:
         """Other rules from the next tick on. Those that are as before go on; of a changed one only that it holds."""
+        # What no sensor has come for yet stays; a rule that was gone in between begins anew.
+        self._saved = {key: one for key, one in self._saved.items() if key[0] in rules and key[0] in self._rules}
         for rule in self._rules.values():
             new = rules.get(rule.name)
             for sensor, entry in rule.entries.items() if new is not None else ():
@@ -321,10 +325,10 @@ def _compiled(rule: _Rule, sensor: str | None, signals: Signals, states_of: Stat
         scope = Scope(signals, states_of, sensor, options.flagged)
         when = bind(rule.when, scope)
         until = None if rule.until is None else bind(rule.until, scope)
-        more = () if until is None else until.sensors
+        more, also = ((), ()) if until is None else (until.sensors, until.aggregates)
         named = tuple(dict.fromkeys((*((sensor,) if sensor is not None else ()), *when.sensors, *more)))
         watch = Watch(when.condition, None if until is None else until.condition)
-        return watch, Judged(name, sensor, named, when.limits)
+        return watch, Judged(name, sensor, named, when.limits, (*when.aggregates, *also))
     assert sensor is not None  # the options have seen to it
     judged = Judged(name, sensor, (sensor,), {})
     value = Ask(Question.VALUE, sensor, flagged=options.flagged)

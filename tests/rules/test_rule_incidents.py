@@ -73,6 +73,20 @@ def test_why_a_sensor_is_named(rule: dict[str, object], reasons: list[str]) -> N
     assert [part.reason for part in told[0].contributions] == [f"{reason}, rule r" for reason in reasons]
 
 
+def test_a_pattern_names_the_sensors_that_weigh_most() -> None:
+    for function, named in (("max", ["t3", "t2", "t1"]), ("min", ["t1", "t2", "t3"]), ("sum", ["t1", "t3", "t2"])):
+        plant = Plant({"r": {"when": f"{function}('t*') > -99"}})
+        (told,) = plant.tick({"t1": -5.0, "t2": 1.0, "t3": 3.0, "x": 99.0, "t4": None})
+        assert [part.sensor for part in told.contributions] == named
+
+
+def test_a_rule_without_any_sensor_left_still_says_something() -> None:
+    plant = Plant({"r": {"when": "max('t*') > 1 or 1 < 2"}})
+    (told,) = plant.tick({"x": 1.0})
+    assert told.contributions == ()
+    assert told.summary == "rule r holds, since 08:53:20 UTC"
+
+
 def test_a_message_with_values() -> None:
     message = "{rule}: {sensor} at {value}, allowed {limit}; flow {f}, {{not}} {missing}"
     plant = Plant({"r": {"when": "x > 5 and f < 1 and not missing(f)", "message": message}})

@@ -315,6 +315,15 @@ def test_a_rule_that_is_gone_holds_no_more() -> None:
     assert not plant.rules.holding
 
 
+def test_a_rule_that_was_gone_in_between_begins_anew() -> None:
+    rule: dict[str, dict[str, object]] = {"r": {"sensors": ["x"], "limit": {"above": 5}, "for": "2s"}}
+    plant = Plant(rule)
+    plant.held([6.0] * 3)
+    for rules in ({}, rule):
+        plant.rules.reload(options(rules), lambda _name: {})
+    assert plant.held([6.0] * 3) == "--#"
+
+
 def test_a_rule_that_held_before_a_restart_does_not_begin_again() -> None:
     plant = Plant({"r": {"sensors": ["x", "y"], "limit": {"above": 5}, "for": "10s"}})
     plant.rules.resume("r", ["x"])

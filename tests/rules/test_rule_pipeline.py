@@ -137,6 +137,21 @@ def test_a_rule_that_holds_over_a_restart_is_not_told_again() -> None:
     assert after.pipeline.lifecycle.open_incidents() == []
 
 
+def test_a_rule_within_an_incident_of_the_model_waits_for_that_after_a_restart() -> None:
+    before = Gateway({"overflow": OVERFLOW})
+    for _ in range(800):
+        before.tick()
+    for _ in range(25):
+        before.tick(a=60.0)
+    after = Gateway({"overflow": OVERFLOW}, seed=1)
+    saved = before.pipeline.lifecycle.export(before.clock.monotonic_ns(), before.clock.wall_ns())
+    after.pipeline.lifecycle.restore(saved, after.clock.monotonic_ns(), after.clock.wall_ns())
+    for _ in range(30):
+        after.tick(a=60.0)
+    assert [kind for kind, _ in after.told() if kind == "rule"] == []
+    assert after.pipeline.rules.status()["holding"] == ["overflow"]
+
+
 def test_a_silent_sensor_is_one_status_event() -> None:
     gateway = Gateway({"typo": {"when": "aa > 1"}})
     for _ in range(400):
