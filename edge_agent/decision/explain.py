@@ -12,6 +12,7 @@ A tick in alarm costs little however many sensors take part: all are noted, only
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from heapq import nlargest, nsmallest
 from operator import attrgetter
@@ -343,7 +344,7 @@ def _comparison(item: Evidence) -> str:
 
 
 def _side(seen: float, expected: float) -> str | None:
-    if seen == expected or not np.isfinite(expected):
+    if seen == expected or not math.isfinite(expected):
         return None
     return Finding.ABOVE if seen > expected else Finding.BELOW
 
@@ -354,4 +355,4 @@ def _worst(evidence: list[Evidence], most: int) -> list[Evidence]:
 
 def _rounded(value: float) -> float | None:
     """Six significant digits: enough for a picture."""
-    return float(f"{value:.6g}") if np.isfinite(value) else None
+    return float(f"{value:.6g}") if math.isfinite(value) else None
