@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edge_agent.config import AgentConfig
     from edge_agent.pipeline.engine import PipelineOptions, TickReport
     from edge_agent.recording import ReadingLogReader
+    from edge_agent.verdict import Event
 
 
 _RESTART_NS = 10 * NS_PER_S  # sources overtake one another by less; further back, the gateway was started again
@@ -40,6 +41,7 @@ class Replay:
         self._lateness_ns = round(options.tick.lateness * NS_PER_S)
         self._origin_ns = 0  # arrival time in the log at which pipeline time is zero
         self._next_tick_ns = 0
+        self._ended: tuple[Event, ...] = ()  # what ended with the last run, told with the next tick
 
     def play(self, readings: ReadingLogReader) -> Iterator[TickReport]:
         """One report a tick, until the last reading has been scored.
@@ -51,7 +53,7 @@ class Replay:
             if latest_ns is None or batch.arrival_ns < latest_ns - _RESTART_NS:
                 if latest_ns is not None:
                     yield from self._finish()
-                    self._pipeline.new_run()
+                    self._ended = self._pipeline.new_run()
                 self._begin(batch.arrival_ns, batch.arrival_ns + readings.wall_offset_ns)
                 latest_ns = batch.arrival_ns
             latest_ns = max(latest_ns, batch.arrival_ns)
@@ -82,7 +84,9 @@ class Replay:
         tick_ns = self._next_tick_ns
         self._next_tick_ns += self._pipeline.timeline.period_ns
         self._advance_to(tick_ns + self._lateness_ns)
-        return self._pipeline.tick(tick_ns)
+        report = self._pipeline.tick(tick_ns)
+        ended, self._ended = self._ended, ()
+        return replace(report, events=(*ended, *report.events)) if ended else report
 
     def _advance_to(self, pipeline_ns: int) -> None:
         self._clock.advance_to(max(pipeline_ns, self._clock.monotonic_ns()))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from edge_agent.cli.app import cli
 from edge_agent.cli.offline_model import load_model
 from edge_agent.cli.replaying import Replay
 from edge_agent.clock import NS_PER_S
@@ -36,8 +38,11 @@ class Log:
         batch = Batch((sensor,), [value], arrival_ns, WALL_NS + time_ms * MS)
         self._log.write("plc", batch, WALL_NS + arrival_ms * MS)
 
-    def replay(self, lateness: str) -> list[TickReport]:
+    def close(self) -> None:
         self._log.close()
+
+    def replay(self, lateness: str) -> list[TickReport]:
+        self.close()
         options = PipelineOptions(tick=TickOptions.model_validate({"period": "1s", "lateness": lateness}))
         return list(Replay(load_model(None), options, None).play(ReadingLogReader(self.path)))
 
@@ -93,3 +98,30 @@ def test_after_a_restart_of_the_gateway_times_are_right_again(log: Log) -> None:
     assert (found[20_000], found[40_000], found[hour_ms], found[hour_ms + 1_000]) == (1.0, 2.0, 3.0, 4.0)
     flags = {int(flag) for report in reports for flag in report.snapshot.quality[report.snapshot.usable]}
     assert flags == {0}
+
+
+def replayed(log: Log, *arguments: str) -> Result:
+    log.close()
+    config = log.path.with_name("agent.yaml")
+    config.write_text("sensors: {a: {max: 100}}\n")
+    return CliRunner().invoke(cli, ["replay", str(log.path), "-c", str(config), *arguments])
+
+
+def test_an_incident_that_is_open_at_the_end_is_told_as_such(log: Log) -> None:
+    for second in range(40):
+        log.reading(5.0 if second < 10 else 500.0, second * 1_000, second * 1_000 + 30)
+    result = replayed(log, "--fail-on-incident")
+    assert result.exit_code == 1
+    assert "  still open at the end  low       a (source plc): outside the possible range, since" in result.output
+    assert "1 incidents, 1 still open" in result.output
+
+
+def test_an_incident_ends_with_the_run_it_was_in(log: Log) -> None:
+    for second in range(40):
+        log.reading(5.0 if second < 10 else 500.0, second * 1_000, second * 1_000 + 30)
+    log.reboot(100_000)
+    for second in range(100, 105):
+        log.reading(5.0, second * 1_000, second * 1_000 + 30)
+    result = replayed(log)
+    assert "  closed  low       a (source plc): outside the possible range" in result.output
+    assert "1 incidents, 0 still open" in result.output

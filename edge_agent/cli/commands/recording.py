@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -85,7 +85,8 @@ def replay(
     path = bundle or (config.model.path() if config is not None else None)
     readings = ReadingLogReader(log)
     player = Replay(load_model(path), pipeline_options(config), config)
-    ticks = incidents = judged = 0
+    ticks = judged = 0
+    incidents: dict[str, dict[str, Any]] = {}
     seen = TickTable()
     for report in player.play(readings):
         ticks += 1
@@ -93,7 +94,8 @@ def replay(
         if table is not None:
             seen.add(report.snapshot)
         for event in report.events:
-            incidents += event.body.get("state") == "open"
+            if "state" in event.body:
+                incidents[event.body["id"]] = event.body
             _show(event, as_json)
     if not ticks:
         raise DataFileError(f"{log}: holds no readings")
@@ -101,7 +103,11 @@ def replay(
         click.echo(f"note: {readings.damaged} damaged lines were left out", err=True)
     if table is not None:
         write_table(table, seen.columns())
-    click.echo(f"{ticks} ticks, {incidents} incidents", err=as_json)
+    still_open = [body for body in incidents.values() if body["state"] != "closed"]
+    if not as_json:
+        for body in still_open:
+            click.echo(f"{body['updated']}  still open at the end  {body['severity']:8}  {body['summary']}")
+    click.echo(f"{ticks} ticks, {len(incidents)} incidents, {len(still_open)} still open", err=as_json)
     if judged < ticks:
         click.echo(f"{ticks - judged} ticks were warm-up and not judged", err=True)
     if fail_on_incident and incidents:
