@@ -337,6 +337,23 @@ async def test_a_changed_sink_delivers_what_the_old_one_could_not(bench: Bench) 
     assert sorted(ticks) == [0, 1, 2, 3]  # those that waited for long may come after the last
 
 
+async def test_what_a_removed_sink_had_not_taken_waits_for_one_of_its_name(bench: Bench) -> None:
+    sink = "desk: {type: probe, events: [incident, status, scores]}"
+    daemon = bench.make(lambda text: text.replace(sink, sink.replace("events", "retry_max: 1h, fault: down, events")))
+    async with running(daemon):
+        await bench.tick(daemon, 3)
+        bench.write(lambda text: text.replace(sink, sink.replace("desk", "other")))
+        await daemon.control.reload("test")
+        assert list(daemon.sinks) == ["other"]
+    kept = bench.folder / "data" / "outbox" / "desk"
+    assert list(kept.glob("*.events"))
+    probe.log.clear()
+    probe.delivered.clear()
+    async with running(bench.make()) as daemon:
+        await until(lambda: len(probe.delivered) >= 3)
+    assert [event.body["tick"] for event in probe.delivered if event.replayed] == [0, 1, 2]
+
+
 async def test_what_needs_a_restart_is_not_in_use_after_a_reload(bench: Bench) -> None:
     async with running(bench.make()) as daemon:
         bench.write(lambda text: text + "\ntick: {period: 5s}\ngraph: {edges: [[a, b]], learn: false}\n")
