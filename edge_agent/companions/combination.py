@@ -98,7 +98,7 @@ class Combination:
 
     def settle(self) -> None:
         """The plant is another one now: what is usual is learned anew, and quickly."""
-        self._ticks = np.minimum(self._ticks, _KNOWN / 2)
+        self._ticks = np.minimum(self._ticks, _KNOWN)
 
     def forget(self, name: str) -> None:
         """What was usual of this member means nothing any more."""

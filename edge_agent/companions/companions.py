@@ -25,6 +25,7 @@ _DISTANCE_FLOOR = 1e-4  # squared deviations; nearer than this is the same state
 _ACCEPT_AFTER = 5_000  # ticks of one alarm after which what is seen is learned as the new normal
 _ACCEPTED_WEIGHT = 100.0  # rows that the old normal then counts as
 _SUSPICION_TICKS, _TOO_MUCH = 30.0, 0.3  # ticks, and share of them that may be suspicious
+_OPEN_MINDED = 1_000.0  # rows known at which a tick that nobody vouches for counts half
 _MOST_WAITING = 200_000  # levels kept waiting, so that thousands of sensors do not need tens of megabytes
 
 Floats = NDArray[np.float64]
@@ -38,6 +39,7 @@ class _Lesson:
     seen: tuple[tuple[Group, Seen], ...]
     levels: Floats
     suspicious: bool = False
+    trusted: bool = False
 
 
 class Companions:
@@ -127,10 +129,12 @@ class Companions:
                 return [(int(rows[k]), float(weight[k] / weight.sum()), float(pull[k])) for k in heaviest]
         return []
 
-    def settle(self, snapshot: Snapshot, *, alarm: bool, suspicious: bool, delay: int) -> None:
+    def settle(self, snapshot: Snapshot, *, alarm: bool, suspicious: bool, delay: int, trusted: bool = False) -> None:
         """What was decided on the tick just scored. Ticks teach ``delay`` ticks later, unless an alarm comes first.
 
-        ``suspicious`` ticks teach nothing, nor do those around them while there are many.
+        ``suspicious`` ticks teach nothing, nor do those around them while there are many. ``trusted``: the tick is
+        known to be normal; any other counts the less, the more is known: a fault that nobody notices must not become
+        normal as fast as a history has.
         """
         self._alarm_ticks = self._alarm_ticks + 1 if alarm else 0
         accepted = self._alarm_ticks >= _ACCEPT_AFTER
@@ -142,7 +146,9 @@ class Companions:
             self._drop_waiting()
         elif self._lesson is not None:
             doubtful = suspicious or (self._suspicion > _TOO_MUCH and not accepted)
-            self._wait(replace(self._lesson, suspicious=doubtful), 0 if accepted else delay)
+            self._wait(
+                replace(self._lesson, suspicious=doubtful, trusted=trusted or accepted), 0 if accepted else delay
+            )
         self._lesson = None
         self._admit(snapshot)
         for group in self._groups:
@@ -245,10 +251,13 @@ class Companions:
             if lesson.suspicious:
                 group.pass_over(seen, self._options.remember)
             else:
-                group.learn(seen, self._options.remember)
+                group.learn(seen, self._options.remember, self._weight(group, lesson))
         if not lesson.suspicious:
             self.combination.learn(lesson.levels)
             self._heard = self._heard or self._companion_votes()
+
+    def _weight(self, group: Group, lesson: _Lesson) -> float:
+        return 1.0 if lesson.trusted else _OPEN_MINDED / (_OPEN_MINDED + group.rows)
 
     def _companion_votes(self) -> bool:
         return any(weight > 0 for name, weight in self.weights().items() if name != MODEL)

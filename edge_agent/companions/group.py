@@ -107,7 +107,7 @@ class Group:
         self._late: Floats = np.zeros(width)
         self._squares: Floats = np.full((len(SQUARES), width), np.nan)
         self._run: list[Floats] = []  # consecutive levels that are not in the moments yet, and LAGS before them
-        self._counts: list[bool] = []  # whether each of them is normal
+        self._run_weights: list[float] = []  # what each of them counts; 0 where it is not sure to be normal
         self._due = 0
         self.forget_recent()
 
@@ -144,23 +144,26 @@ class Group:
         pull = (weights * np.clip(self._lags[:near], -_CLIP, _CLIP)).sum(0)
         return np.abs(weights).sum(0), pull * self._spread[place]
 
-    def learn(self, seen: Seen, remember: float) -> None:
-        """Take in a tick that turned out to be normal, unless it is stated in what no longer holds."""
+    def learn(self, seen: Seen, remember: float, weight: float = 1.0) -> None:
+        """Take in a tick that turned out to be normal, unless it is stated in what no longer holds.
+
+        ``weight``: what it counts beside a tick of a known history, above 0 and up to 1.
+        """
         if seen.statement != self._statement:
             self.interrupted()
             return
-        self._learn_spreads(seen.residual)
+        self._learn_spreads(seen.residual, weight)
         if seen.state is not None:
-            self._prototypes.learn(seen.state, remember)
-        self._learn_usual(seen.raw[None], remember)
-        self._append(seen.deviation, True, remember)
+            self._prototypes.learn(seen.state, remember, weight)
+        self._learn_usual(seen.raw[None], remember, weight)
+        self._append(seen.deviation, weight, remember)
 
     def pass_over(self, seen: Seen, remember: float) -> None:
         """A tick that is not sure to be normal: it only leads over to the next ones."""
         if seen.statement != self._statement:
             self.interrupted()
             return
-        self._append(seen.deviation, False, remember)
+        self._append(seen.deviation, 0.0, remember)
 
     def consolidate(self, remember: float) -> None:
         """Take in all that was learned, and fit."""
@@ -171,9 +174,9 @@ class Group:
         """Take in a stretch of normal readings [T, G] at once, NaN where there were none."""
         raw = np.clip((values - self._centre) / self._spread, -_WILD, _WILD)
         if len(raw) > LAGS:
-            self._learn_usual(raw, remember)
+            self._learn_usual(raw, remember, 1.0)
             levels = np.clip(np.nan_to_num(raw), -_CLIP, _CLIP)
-            self._moments.learn(levels, np.ones(len(levels) - LAGS, np.bool_), remember)
+            self._moments.learn(levels, np.ones(len(levels) - LAGS), remember)
             self._unfitted += len(levels) - LAGS
 
     @property
@@ -200,7 +203,7 @@ class Group:
 
     def interrupted(self) -> None:
         """What comes next does not follow on what was learned last."""
-        self._run, self._counts = [], []
+        self._run, self._run_weights = [], []
         self._due = LAGS + 1 + self._phase
 
     def forget_recent(self) -> None:
@@ -305,36 +308,38 @@ class Group:
         """
         return np.where(self._changes < _FEW_CHANGES, 2.0 * np.log(self._learned[0] + 2.0), _LARGEST)
 
-    def _learn_usual(self, raw: Floats, remember: float) -> None:
+    def _learn_usual(self, raw: Floats, remember: float, weight: float) -> None:
         """Take deviations [T, G] into their mean and mean square; NaN changes nothing."""
         known = np.isfinite(raw)
-        share = known.sum(0) / min(self._ticks + len(raw), remember)
-        self._ticks = min(self._ticks + len(raw), remember)
+        gained = weight * len(raw)
+        share = weight * known.sum(0) / min(self._ticks + gained, remember)
+        self._ticks = min(self._ticks + gained, remember)
         total = np.maximum(known.sum(0), 1)
         filled = np.where(known, raw, 0.0)
         self._mean = self._mean + share * (filled.sum(0) / total - self._mean)
         self._square = self._square + share * ((filled**2).sum(0) / total - self._square)
 
-    def _append(self, deviation: Floats, counts: bool, remember: float) -> None:
+    def _append(self, deviation: Floats, weight: float, remember: float) -> None:
         self._run.append(np.clip(deviation, -_CLIP, _CLIP))
-        self._counts.append(counts)
+        self._run_weights.append(weight)
         if len(self._run) >= self._due:
             self._learn_run(remember)
 
     def _learn_run(self, remember: float) -> None:
         if len(self._run) > LAGS:
-            self._moments.learn(np.array(self._run), np.array(self._counts[LAGS:]), remember)
-            self._unfitted += sum(self._counts[LAGS:])
-            self._run, self._counts = self._run[-LAGS:], self._counts[-LAGS:]
+            self._moments.learn(np.array(self._run), np.array(self._run_weights[LAGS:]), remember)
+            self._unfitted += sum(self._run_weights[LAGS:])
+            self._run, self._run_weights = self._run[-LAGS:], self._run_weights[-LAGS:]
             self._due = LAGS + _BLOCK
 
-    def _learn_spreads(self, residual: Floats32) -> None:
+    def _learn_spreads(self, residual: Floats32, weight: float) -> None:
         there = np.isfinite(residual)
         square = np.where(there, residual.astype(np.float64) ** 2, 0.0)
         limited = np.where(self._learned > _SPREADS_KNOWN, np.minimum(square, _WINSOR * self._variance), square)
-        rate = there / np.minimum(self._learned + 1.0, _LONG_MEMORY)
+        gained = weight * there
+        rate = gained / np.clip(self._learned + gained, 1e-9, _LONG_MEMORY)
         self._variance += rate * (limited - self._variance)
-        self._learned += there
+        self._learned += gained
 
     def _restate(self, shift: Floats, factor: Floats) -> None:
         self._statement += 1

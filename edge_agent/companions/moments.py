@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 LAGS = 5
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 class Moments:
@@ -25,18 +24,20 @@ class Moments:
         size = (LAGS + 1) * width + 1
         self.gram: Floats = np.zeros((size, size))
 
-    def learn(self, levels: Floats, counts: Bools, remember: float) -> None:
-        """Add consecutive ``levels`` [LAGS + T, G], oldest first, as T rows of which those that ``counts`` [T] tells.
+    def learn(self, levels: Floats, weight: Floats, remember: float) -> None:
+        """Add consecutive ``levels`` [LAGS + T, G], oldest first, as T rows that count ``weight`` [T] each.
 
         ``remember``: rows after which a row has faded to about a third.
         """
         ticks = len(levels) - LAGS
         parts = [levels[LAGS - lag : LAGS - lag + ticks] for lag in range(LAGS + 1)]
-        rows = np.concatenate((*parts, np.ones((ticks, 1))), axis=1)[counts]
-        kept = 1.0 if self.rows < remember else max(0.0, 1.0 - len(rows) / remember)
+        counts = weight > 0.0
+        rows, weight = np.concatenate((*parts, np.ones((ticks, 1))), axis=1)[counts], weight[counts]
+        total = float(weight.sum())
+        kept = 1.0 if self.rows < remember else max(0.0, 1.0 - total / remember)
         self.gram *= kept
-        self.gram += rows.T @ rows
-        self.rows = kept * self.rows + len(rows)
+        self.gram += rows.T @ (weight[:, None] * rows)
+        self.rows = kept * self.rows + total
 
     def fade(self, rows: float) -> None:
         """Give the past the weight of at most ``rows`` rows, so that what comes is learned quickly."""

@@ -56,8 +56,8 @@ class Prototypes:
         """The state of this tick, for :meth:`learn` once it is known to be normal."""
         return self._state if self._ticks >= _LONG else None
 
-    def learn(self, state: Floats32, remember: float) -> None:
-        """Take a normal state into the sample, perhaps."""
+    def learn(self, state: Floats32, remember: float, weight: float = 1.0) -> None:
+        """Take a normal state into the sample, perhaps; the less likely, the lower its ``weight`` (up to 1)."""
         self._waiting.append(state)
         if len(self._waiting) <= _APART:
             return
@@ -67,7 +67,7 @@ class Prototypes:
             self._keep(np.append(self._sample, state[None], axis=0))
             return
         place = int(self._random.integers(min(self._seen, int(remember))))
-        if place < _SAMPLE:
+        if place < _SAMPLE * weight:
             self._sample[place] = state
             self._norms[place] = float(state @ state)
 

@@ -24,7 +24,7 @@ from edge_agent.decision.decider import Decider, Decision
 from edge_agent.decision.facts import Relation
 from edge_agent.decision.lifecycle import Lifecycle, Standing
 from edge_agent.decision.options import DecisionOptions
-from edge_agent.drift import DriftKind, DriftMonitor, DriftOptions
+from edge_agent.drift import DriftMonitor, DriftOptions
 from edge_agent.graph.learning import EdgeLearner
 from edge_agent.graph.options import GraphOptions
 from edge_agent.graph.rolling import RollingGraph
@@ -302,7 +302,7 @@ class Pipeline:
         if companions.heard and not self.transition.done:
             self.transition.step(self.decider, snapshot, ensemble, self, decision, trusted=self.trusting)
         if self.trusting:
-            companions.settle(snapshot, alarm=False, suspicious=False, delay=0)
+            companions.settle(snapshot, alarm=False, suspicious=False, delay=0, trusted=True)
             return
         heard = companions.heard
         unlikely = decision.p_value is not None and decision.p_value < _SUSPICIOUS
@@ -352,8 +352,6 @@ class Pipeline:
         for finding in drift.observe(snapshot, scores, incident):
             self.metrics.drift_signals.labels(finding.kind.value).inc()
             self.notice(finding.kind.value, finding.message, finding.details())
-            if finding.kind is DriftKind.PLANT_CHANGED and self.companions is not None:
-                self.companions.plant_changed()
         if drift.block_ended:
             for statistic, count in drift.counts().items():
                 self.metrics.drift_sensors.labels(statistic).set(count)
