@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from edge_agent.decision import explain, severity
+from edge_agent.decision.budget import Budget
 from edge_agent.decision.explain import Evidence, Moment
 from edge_agent.decision.facts import SensorFacts
 from edge_agent.decision.lifecycle import Standing
@@ -42,17 +43,17 @@ class _Open:
 class ProcessIncidents:
     """Opens, extends and closes incidents from the plant's p-value and the sensors that stand out.
 
-    ``alpha`` is the budget as false events a tick.
+    ``budget`` says how unlikely scores have to be for an alarm, and is told of each.
 
     ``new_id`` makes a unique id from the wall time in ns.
     """
 
-    def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
+    def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str], budget: Budget) -> None:
         self._options = options
+        self._budget = budget
         self._new_id = new_id
         self._period_s = period_s
         self._trail = Trail()
-        self.alpha = min(options.false_alarms * period_s, 0.01)
         ticks_to_detect = options.detect_within / period_s
         # One unusual tick may be a glitch; two of three are asked for when there is time for it.
         self._confirm = (2, 3) if ticks_to_detect >= 6 else (1, 1)
@@ -84,10 +85,11 @@ class ProcessIncidents:
         long it stays open: that would be until what has been is forgotten.
         """
         self._trail.update(snapshot, scores)
-        hot = event_rate is not None and event_rate < self.alpha
+        hot = event_rate is not None and event_rate < self._budget.allowed()
         self._hot.append(hot)
         alarm = sum(self._hot) >= self._confirm[0]
         changed: list[Incident] = []
+        open_before = len(self._open)
         restless = fresh_p is not None and fresh_p < _CALM_P
         if p_value is not None and (alarm or (self._open and p_value < _CALM_P)):
             groups = suspects.groups(snapshot)
@@ -96,13 +98,15 @@ class ProcessIncidents:
             for group in groups:
                 wide = suspects.wide(len(group))
                 found = self._all_in_one() if wide and self._open else self._joined(snapshot, group)
-                if found is None and alarm:
+                if found is None and alarm and self._affordable(snapshot, group, event_rate):
                     found = self._begin(snapshot, group, degraded)
                 if found is not None:
                     found.wide |= wide
                     self._extend(found, snapshot, scores, suspects, group, facts, p_value, plant_score)
                     if restless or not suspects.over(found.evidence):
                         found.last_active = snapshot.tick
+        if len(self._open) > open_before:
+            self._budget.raised()  # what opens together is one alarm
         self._standing = {one.id: Standing(tuple(one.evidence), one.last_active) for one in self._open.values()}
         for one in list(self._open.values()):
             changed += self._tell(one, snapshot, facts)
@@ -125,6 +129,7 @@ class ProcessIncidents:
         closed = [self._incident(one, snapshot, facts, IncidentState.CLOSED) for one in self._open.values()]
         self._open.clear()
         self._hot.clear()
+        self._trail = Trail()
         return closed
 
     def _diffuse(self, tick: int, suspects: Suspects, *, restless: bool) -> list[list[int]]:
@@ -157,6 +162,11 @@ class ProcessIncidents:
             oldest.news = True
             one.absorbed = True
         return oldest
+
+    def _affordable(self, snapshot: Snapshot, group: list[int], event_rate: float | None) -> bool:
+        """False where people have called alarms of these very sensors false, and this one is no less likely."""
+        names = [snapshot.sensors[i] for i in group]
+        return event_rate is not None and event_rate < self._budget.allowed(names)
 
     def _begin(self, snapshot: Snapshot, group: list[int], degraded: bool) -> _Open:
         first = min(snapshot.tick, int(self._trail.onset[group].min()))
@@ -194,7 +204,7 @@ class ProcessIncidents:
         weight = max((facts.weight(i) for i in group), default=0)
         now = severity.of_process(
             one.p_value,
-            self.alpha,
+            self._budget.rate,
             lasted_s=(snapshot.tick - one.first_tick) * self._period_s,
             detect_within_s=self._options.detect_within,
             sensors=len(one.evidence),
