@@ -53,7 +53,7 @@ class Segment:
         return content, [place for place in places(content, len(_MAGIC)) if place.seq not in self.done]
 
     def thin(self, above: int) -> int:
-        """Remove events of rank ``above`` and below; durable on return. Gives the bytes written."""
+        """Remove events up to rank ``above``, and what is done; durable on return. Gives the bytes written."""
         content, found = self.read()
         kept = [place for place in found if place.rank > above]
         parts = [_MAGIC, *(content[place.start : place.end] for place in kept)]

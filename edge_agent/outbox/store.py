@@ -33,6 +33,7 @@ _PARTS = 16
 _SYNC_EVERY_NS = 5_000_000_000
 _RESERVE = 32_000_000
 """Bytes of the disk that are left to others."""
+_NOTHING = -1  # below every rank
 _log = logging.getLogger("edge_agent.outbox")
 
 _Encoded = list[tuple[Record, bytes]]
@@ -155,9 +156,12 @@ class SegmentStore:
             self._drop(segment, "expired")
 
     def close(self) -> None:
-        """Make the position durable and let go of all files."""
+        """Make it durable what is done, and let go of all files."""
         self._seal()
-        with suppress(OSError):
+        with suppress(OSError):  # else some events come again
+            for segment in self._segments:
+                if any(seq > self._position.value for seq in segment.done):  # done out of order
+                    self.bytes_written += segment.thin(_NOTHING)
             self._position.close()
 
     # -- start -------------------------------------------------------------------------------------------------

@@ -72,6 +72,19 @@ def test_an_event_gathered_on_its_way_to_the_sink_is_not_delivered_twice(memory:
     assert box.late() == ids(3, 4)
 
 
+def test_what_was_delivered_out_of_order_is_not_delivered_again_after_a_stop(memory: Path) -> None:
+    box = Box(memory)
+    box.keep(*map(event, range(1, 4)))
+    offer(box.outbox, 4, 6)
+    in_hand = box.outbox.live(1)
+    box.outbox.gather()
+    assert box.outbox.write()
+    box.outbox.delivered(in_hand)
+    box.outbox.close()
+    box.again()
+    assert box.late() == [*ids(1, 3), *ids(5, 6)]
+
+
 def test_what_is_delivered_before_it_is_written_is_not_written(memory: Path) -> None:
     box = Box(memory)
     offer(box.outbox, 1, 2)
