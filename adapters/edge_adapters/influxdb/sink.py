@@ -148,7 +148,6 @@ class InfluxSink:
         await self._context.clock.sleep_until(self._context.clock.monotonic_ns() + round(wait_s * NS_PER_S))
 
     def _unusable(self, reason: str) -> RetryableAdapterError:
-        self._context.disconnected(reason)
         return RetryableAdapterError(f"{self._options.target}: {reason}")
 
 

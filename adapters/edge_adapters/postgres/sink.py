@@ -103,7 +103,6 @@ class PostgresSink:
             reason = f"{type(error).__name__}: {error}"
         if isinstance(error, asyncpg.DataError | asyncpg.IntegrityConstraintViolationError):
             return AdapterError(f"{where}: {reason}")
-        self._context.disconnected(reason)
         return RetryableAdapterError(f"{where}: {reason}")
 
 

@@ -13,7 +13,7 @@ import socket
 import ssl
 import struct
 import termios
-from typing import Final
+from typing import Any, Final
 
 from edge_agent.errors import RetryableAdapterError
 
@@ -61,14 +61,10 @@ class Stream(asyncio.Protocol):
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: Any) -> None:
         self._transport = transport
         transport.set_write_buffer_limits(high=1)  # "writable" then means: (almost) everything has gone to the kernel
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _KEEPALIVE:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        _keep_alive(transport.get_extra_info("socket").fileno())
 
     def data_received(self, data: bytes) -> None:
         """A syslog receiver says nothing; if it does, it is not for us."""
@@ -161,6 +157,14 @@ class Stream(asyncio.Protocol):
             self.lost = why
         self._writable.set()
         self.gone.set()
+
+
+def _keep_alive(descriptor: int) -> None:
+    """A machine that has gone without a word is noticed while nothing is sent. uvloop's sockets have no options."""
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _reason(error: BaseException) -> str:
