@@ -175,6 +175,29 @@ class Metrics:
             "Vote of each member of the ensemble; 0 for one that says nothing or misbehaves.",
             ("member",),
         )
+        # Budget of false alarms
+        self.budget_allowed = Family(
+            Gauge, "edge_agent_false_alarm_budget_allowed_per_day", "False alarms that the user allows, a day."
+        )
+        self.budget_achieved = Family(
+            Gauge,
+            "edge_agent_false_alarm_budget_achieved_per_day",
+            "Process alarms so far that nobody has called true, a day: the rate, and its 95 % interval (low, high).",
+            ("bound",),
+        )
+        self.budget_alarms = Family(
+            Gauge, "edge_agent_false_alarm_budget_alarms", "Process alarms so far that nobody has called true."
+        )
+        self.budget_margin = Family(
+            Gauge,
+            "edge_agent_false_alarm_budget_margin",
+            "Alarms that the budget has not earned back; each makes the next one need e times less likely scores.",
+        )
+        self.budget_stretch = Family(
+            Gauge,
+            "edge_agent_false_alarm_budget_stretch",
+            "How many times more surprising normal operation is than when calibrated, 1 to 3; divides surprise.",
+        )
         # Rules
         self.rules = Family(
             Gauge,

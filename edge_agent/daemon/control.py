@@ -68,6 +68,7 @@ class Control:
                 "incidents_open": len(pipeline.lifecycle.open_incidents()),
                 "maintenance": decision is not None and decision.maintenance,
             },
+            "budget": {**pipeline.decider.budget.status(), "stretch": round(pipeline.decider.stretch, 3)},
             "companions": None if pipeline.companions is None else pipeline.companions.status(),
             "drift": None if pipeline.drift is None else pipeline.drift.status(),
             "rules": pipeline.rules.status(),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.decision.bereft import Bereft
+from edge_agent.decision.budget import Budget
 from edge_agent.decision.calibration import Calibration
 from edge_agent.decision.facts import SensorFacts
 from edge_agent.decision.lifecycle import Standing
@@ -21,6 +22,7 @@ from edge_agent.decision.quality import QualityIncidents
 from edge_agent.decision.returning import Returning
 from edge_agent.decision.sensor_tails import SensorTails
 from edge_agent.decision.statistics import LASTING, PLANT, WIDTH, PlantStatistics
+from edge_agent.decision.stretch import Stretch
 from edge_agent.decision.suspects import Suspects
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.verdict import Incident, IncidentState, Scores
@@ -28,6 +30,8 @@ from edge_agent.verdict import Incident, IncidentState, Scores
 _UNSUSPICIOUS = 0.003  # ticks less likely than this do not change what is usual for a sensor
 _TAILS_TICKS = 100  # for the sensors' tails, when nothing else has to settle
 _LEARN_AFTER = 5  # times `detect_within`: how long a tick waits before it counts as normal
+_REST = 20  # ticks after a start until all members of the ensemble have their means of the last ticks again
+_OFTENEST = 0.01  # events a tick; a budget of hours or days must not make every tick an alarm where ticks are long
 _MOST_WAITING = 1_000_000  # scores kept waiting, so that thousands of sensors do not need tens of megabytes
 
 
@@ -73,6 +77,7 @@ class Decider:
     _suspects: Suspects
     _returning: Returning
     _bereft: Bereft
+    _stretch: Stretch
 
     def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
         self._needed = options.calibration_ticks
@@ -80,7 +85,9 @@ class Decider:
         self._waiting: deque[_Seen] = deque()
         self._settling = 0
         self._persistence_ticks = round(min(max(options.detect_within / period_s / 3, 5), 120))
-        self.process = ProcessIncidents(options, period_s, new_id)
+        self._rest = 0
+        self.budget = Budget(min(options.false_alarms * period_s, _OFTENEST), period_s)
+        self.process = ProcessIncidents(options, period_s, new_id, self.budget)
         self.quality = QualityIncidents(options, period_s, new_id)
         self.recalibrate()
 
@@ -122,11 +129,19 @@ class Decider:
             alarm, incident = self.process.open_count > 0, self.process.latest_id()
             return Decision(None, None, alarm, incident, tuple(changed), not self.calibration.ready)
         self._suspects.update(snapshot, scores, mean, lasting, facts.monitored)
-        p_value, event_rate = self.calibration.judge(row) or (None, None)
+        promised = self.calibration.judge(row)
+        p_value, event_rate = (None, None) if promised is None else self._stretch.honest(promised)
         plant_score = float(row[PLANT])
+        self._rest = max(0, self._rest - 1)
+        if self._rest or trusted:
+            event_rate = None
+        if event_rate is not None:
+            self.budget.watched()
         alarm, incidents = self.process.update(
             snapshot, scores, self._suspects, p_value, event_rate, plant_score, facts, degraded, self._fresh_p(row)
         )
+        if promised is not None and event_rate is not None and not (alarm or alarmed):
+            self._stretch.learn(promised.p_value)
         self._settle(incidents)
         doubt = 1.0 if p_value is None or trusted else p_value
         seen = _Seen(snapshot.sensors, raw, mean, scores.valid, row, doubt)
@@ -157,7 +172,16 @@ class Decider:
         """What was learned about normal scores, for saving."""
         tails = {f"tails.{name}": array for name, array in self.tails.export().items()}
         lasting = {f"lasting.{name}": array for name, array in self.lasting_tails.export().items()}
-        return {"rows": self.calibration.rows(), **tails, **lasting}
+        account, sensors = self.budget.export()
+        return {
+            "rows": self.calibration.rows(),
+            "stretch": np.array(self._stretch.export()),
+            "budget": np.array(account),
+            "budget.names": np.array(list(sensors), dtype=np.str_),
+            "budget.margins": np.array(list(sensors.values()), dtype=np.float64),
+            **tails,
+            **lasting,
+        }
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:
         """Take over what :meth:`export` gave. :raises KeyError, ValueError: it is of another form."""
@@ -166,14 +190,19 @@ class Decider:
             raise ValueError(f"saved calibration: got shape {rows.shape}, expected [T, {WIDTH}]")
         for tails, prefix in ((self.tails, "tails."), (self.lasting_tails, "lasting.")):
             tails.restore({name: state[prefix + name] for name in ("names", "counts", "total")})
+        if "budget" in state:
+            names = [str(name) for name in state["budget.names"].ravel()]
+            margins = dict(zip(names, state["budget.margins"].ravel().tolist(), strict=True))
+            self.budget.restore(state["budget"].ravel().tolist(), margins)
+            self._stretch.restore(state["stretch"].ravel().tolist())
         self.calibration.load(rows)
-        self._settling = self._needed
+        self._settling, self._rest = self._needed, _REST
 
     def judge_as(self, other: Decider) -> None:
         """Take over what ``other`` has learned of scores, and its recent ones. Incidents stay as they are."""
         self.calibration, self.tails, self.lasting_tails = other.calibration, other.tails, other.lasting_tails
         self._persistence, self._statistics, self._suspects = other._persistence, other._statistics, other._suspects
-        self._bereft = other._bereft
+        self._bereft, self._stretch = other._bereft, other._stretch
         self._returning, self._settling, self._waiting = other._returning, other._settling, other._waiting
 
     def recalibrate(self, *, already_settled: bool = False) -> None:
@@ -192,6 +221,7 @@ class Decider:
         self._suspects = Suspects()
         self._returning = Returning()
         self._bereft = Bereft()
+        self._stretch = Stretch()
 
     def new_run(self, snapshot: Snapshot, facts: SensorFacts) -> tuple[Incident, ...]:
         """The stream starts anew: what carries over ticks is forgotten, the calibration stays."""
@@ -199,7 +229,13 @@ class Decider:
         self._suspects.reset()
         self._persistence.reset()
         self._returning.reset()
+        self._rest = _REST
         return (*self.process.close_all(snapshot, facts), *self.quality.close_all(snapshot))
+
+    @property
+    def stretch(self) -> float:
+        """What surprise is divided by at present, so that p-values are honest; 1 is nothing."""
+        return self._stretch.factor
 
     def standing(self, incident_id: str) -> Standing | None:
         """What there is to say of an incident that is open or has just closed, beyond what is told."""
@@ -212,7 +248,7 @@ class Decider:
         fresh = row.copy()
         fresh[LASTING] = -np.inf
         found = self.calibration.judge(fresh)
-        return None if found is None else found.p_value
+        return None if found is None else self._stretch.honest(found).p_value
 
     def _settle(self, changed: list[Incident]) -> None:
         """Sensors of an incident that has closed are normal again; else what lasted would open it anew."""

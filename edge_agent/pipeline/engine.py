@@ -44,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 _FAILURES_TO_FALL_BACK = 3
 _SUSPICIOUS = 0.2  # companions do not learn from ticks less likely than this
+_ACCOUNT_EVERY = 60  # ticks between two looks at the account of false alarms
 _FORGET_LOOKS = 100  # looks for silent sensors in the time after which they are removed
 
 _WEIGHTS = {Criticality.LOW: -1, Criticality.NORMAL: 0, Criticality.HIGH: 1}
@@ -230,6 +231,7 @@ class Pipeline:
         false_alarm = verdict is Feedback.FALSE_ALARM
         if self.drift is not None and false_alarm:
             self.drift.exonerate(incident_id)
+        self.decider.budget.judged(sensors, false_alarm=false_alarm)
         if self.companions is not None:
             self.companions.combination.feedback(members, false_alarm=false_alarm)
 
@@ -387,12 +389,24 @@ class Pipeline:
         gauges["sensors_missing"].set(len(snapshot) - int(np.count_nonzero(snapshot.usable)))
         for kind, gauge in self._open_gauges.items():
             gauge.set(self.lifecycle.open_count(kind))
+        if report.tick % _ACCOUNT_EVERY == 0 or decision.changed:
+            self._account()
         if self.companions is not None:
             for name, weight in self.companions.weights().items():
                 self._member_weights[name].set(weight)
         if snapshot.topology != self._topology:
             self.metrics.topology_changes.labels().inc(snapshot.topology - self._topology)
             self._topology = snapshot.topology
+
+    def _account(self) -> None:
+        account, metrics = self.decider.budget.status(), self.metrics
+        metrics.budget_allowed.labels().set(account["allowed_per_day"] or 0.0)
+        for bound, name in (("rate", "achieved"), ("low", "achieved_low"), ("high", "achieved_high")):
+            rate = account[f"{name}_per_day"]
+            metrics.budget_achieved.labels(bound).set(float("nan") if rate is None else rate)
+        metrics.budget_alarms.labels().set(account["alarms"] or 0.0)
+        metrics.budget_margin.labels().set(account["margin"] or 0.0)
+        metrics.budget_stretch.labels().set(self.decider.stretch)
 
 
 def nothing_scored(snapshot: Snapshot) -> Scores:
