@@ -51,7 +51,8 @@ class Plant:
             self.clock.advance(NS_PER_S)
             now_ns = self.clock.monotonic_ns()
             if values:
-                self.pipeline.take(self.port, Batch(tuple(values), [value + tick % 5 for value in values.values()], now_ns))
+                given = [value + tick % 5 for value in values.values()]
+                self.pipeline.take(self.port, Batch(tuple(values), given, now_ns))
             report = self.pipeline.tick(now_ns)
             for event, takers in self.measurements.events(report, self.pipeline.unit):
                 for taker in takers:

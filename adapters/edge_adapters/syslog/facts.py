@@ -15,7 +15,7 @@ MOST_SENSORS = 20
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """An incident, status event or digest for a message. Times are wall ms; empty text and None: the event does not say.
+    """What happened, for a message. Times are wall ms; empty text and None: the event does not say.
 
     ``sensors``: as in the incident, the largest share first, at most ``MOST_SENSORS``. ``techniques``: ids of ATT&CK.
     """
