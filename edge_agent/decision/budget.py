@@ -1,10 +1,10 @@
 """The account of false alarms: what was promised, what was raised, and how much harder the next one has to be. Pure.
 
 Each process incident takes one *step* from the budget: until it is earned back, at the rate the budget grows, an alarm
-needs ``e`` times less likely scores. Where scores are bounded by B steps, that alone keeps the number of alarms in T
-ticks below ``rate * T + B``, whatever the scores do (the bound of adaptive conformal inference, I. Gibbs, E. Candes,
-NeurIPS 2021). An operator who says that an alarm was true gives its step back; a false one costs a step more, on the
-sensors it was about only.
+needs ``e`` times less likely scores; while there is no alarm, what is earned makes it easier, up to 20 times. Where
+scores are bounded by B steps, that alone keeps the number of alarms in T ticks below ``rate * T + B``, whatever the
+scores do (the bound of adaptive conformal inference, I. Gibbs, E. Candes, NeurIPS 2021). An operator who says that an
+alarm was true gives its step back; a false one costs a step more, on the sensors it was about only.
 
 Incidents are rare and independent by design, so their number in a given time is taken for Poisson; the interval of the
 achieved rate is that of F. Garwood, "Fiducial limits for the Poisson distribution", Biometrika 28 (1936), with the
@@ -18,7 +18,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 _STEP = 1.0  # natural logarithms of the likelihood
-_MOST = 8.0
+_LEAST, _MOST = -3.0, 8.0  # of the margin
+_OFTENEST = 0.05  # events a tick
 _MOST_SENSORS = 10_000
 _NEGLIGIBLE = 1e-3
 _Z = 1.959964  # 97.5 % quantile of the normal distribution
@@ -48,7 +49,10 @@ class Budget:
 
     @property
     def margin(self) -> float:
-        """Steps that are not earned back: an alarm has to be ``exp(margin)`` times less likely than the budget."""
+        """Steps that are not earned back: an alarm has to be ``exp(margin)`` times less likely than the budget.
+
+        Negative after a long time without one.
+        """
         return self._margin
 
     def allowed(self, sensors: Collection[str] = ()) -> float:
@@ -57,13 +61,13 @@ class Budget:
         Where several sensors take part, the one that was called false least counts: it may be something new.
         """
         own = min((self._sensors.get(name, 0.0) for name in sensors), default=0.0)
-        return self.rate * math.exp(-min(self._margin + own, _MOST))
+        return min(self.rate * math.exp(-min(self._margin + own, _MOST)), _OFTENEST)
 
     def watched(self) -> None:
         """A tick has passed on which an alarm could have been raised."""
         self._ticks += 1
         earned = _STEP * self.rate
-        self._margin = max(0.0, self._margin - earned)
+        self._margin = max(_LEAST, self._margin - earned)
         if self._sensors:
             self._sensors = {name: left - earned for name, left in self._sensors.items() if left - earned > _NEGLIGIBLE}
 
@@ -76,7 +80,7 @@ class Budget:
         """An operator said what an alarm about ``sensors`` was."""
         if not false_alarm:
             self._alarms = max(0, self._alarms - 1)
-            self._margin = max(0.0, self._margin - _STEP)
+            self._margin = max(_LEAST, self._margin - _STEP)
             for name in sensors:
                 self._sensors.pop(name, None)
             return
@@ -113,11 +117,12 @@ class Budget:
 
     def restore(self, account: list[float], sensors: dict[str, float]) -> None:
         """Take over what :meth:`export` gave. :raises ValueError: it has another form."""
-        numbers = [*account, *sensors.values()]
-        if len(account) != 3 or not all(math.isfinite(number) and number >= 0 for number in numbers):
-            raise ValueError(f"saved budget: got {account}, expected three numbers of at least 0")
+        counted = [*account[:2], *sensors.values()]
+        finite = all(math.isfinite(number) for number in (*account, *counted))
+        if len(account) != 3 or not finite or min(counted) < 0:
+            raise ValueError(f"saved budget: got {account}, expected ticks, alarms and a margin")
         self._ticks, self._alarms = int(account[0]), int(account[1])
-        self._margin = min(account[2], _MOST)
+        self._margin = min(max(account[2], _LEAST), _MOST)
         self._sensors = {name: min(left, _MOST) for name, left in list(sensors.items())[:_MOST_SENSORS]}
 
 

@@ -6,8 +6,9 @@ quantile of surprise (``-ln p``; ``ln 10`` for honest p-values) is tracked tick 
 much it is above that: quantile tracking as in adaptive conformal inference (I. Gibbs, E. Candes, "Adaptive Conformal
 Inference Under Distribution Shift", NeurIPS 2021), at a level where there is something to count every few ticks.
 
-What an attacker can gain by it is bounded: surprise is divided by three at most, never multiplied, moves by less
-than a thousandth a tick in the long run, and stands still while an incident is open (the caller does not call :meth:`Stretch.learn` then).
+What an attacker can gain by it is bounded: surprise is divided by three at most, never multiplied, moves by less than
+a thousandth a tick in the long run, and stands still while an incident is open (the caller does not call
+:meth:`Stretch.learn` then).
 """
 
 from __future__ import annotations
