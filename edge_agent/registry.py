@@ -6,7 +6,6 @@ them. A broken entry point is an error of whoever asks for it by name and of nob
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_agent.errors import AdapterError, ConfigError
+from edge_agent.nearest import nearest
 
 if TYPE_CHECKING:  # listing names must stay cheap: `edge-agent --help` does it
     from edge_agent.contract import AdapterContext, Sink, SinkAdapter, SinkOptions, Source, SourceAdapter, SourceOptions
@@ -197,9 +197,3 @@ def _installed(package: str) -> bool:
 def a_known_name(what: str, known: Sequence[str]) -> str:
     """``one of the source adapters coap, mqtt`` for messages."""
     return f"one of the {what}s {', '.join(known)}" if known else f"a {what}, but none is installed"
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """``; did you mean 'mqtt'?`` when one of ``known`` is close to ``name``, else nothing."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -13,11 +13,11 @@ import re
 import reprlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from edge_agent.errors import BundleError
+from edge_agent.nearest import nearest
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -310,9 +310,7 @@ def _object(where: str, value: Any, keys: Sequence[str]) -> dict[str, Any]:
         raise _wrong(where, value, "an object")
     for key in value:
         if key not in keys:
-            near = get_close_matches(key[:64], keys, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise _wrong(where, key, f"only the keys {', '.join(keys)}{hint}")
+            raise _wrong(where, key, f"only the keys {', '.join(keys)}{nearest(key[:64], keys)}")
     for key in keys:
         if key not in value:
             raise BundleError(f"{MANIFEST}: {where + '.' if where else ''}{key}: missing, expected in format {FORMAT}")

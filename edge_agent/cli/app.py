@@ -83,7 +83,7 @@ class LazyGroup(click.Group):
         try:
             name, command, rest = super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from edge_agent.registry import nearest
+            from edge_agent.nearest import nearest
 
             hint = nearest(args[0], self.list_commands(ctx)).removeprefix("; ")
             raise click.UsageError(f"{error.message.rstrip('.')}. {hint[:1].upper()}{hint[1:]}".strip(), ctx) from error

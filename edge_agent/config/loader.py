@@ -19,9 +19,10 @@ from edge_agent.config.references import Resolver
 from edge_agent.config.schema import ADAPTER_SECTIONS, SECTION_NAMES, SECTIONS, AgentConfig
 from edge_agent.errors import ConfigError
 from edge_agent.intake.options import SensorOptions
+from edge_agent.nearest import nearest
 from edge_agent.options import Options
 from edge_agent.pipeline.options import ModelOptions
-from edge_agent.registry import Group, a_known_name, names, nearest, sink_adapter, source_adapter
+from edge_agent.registry import Group, a_known_name, names, sink_adapter, source_adapter
 from edge_agent.rules.options import RuleOptions
 
 O = TypeVar("O", bound=Options)  # noqa: E741

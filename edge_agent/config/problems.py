@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from edge_agent.config.document import Path
+from edge_agent.nearest import nearest
 from edge_agent.options import Options, format_duration
-from edge_agent.registry import nearest
 
 MAX_SHOWN = 80
 _MISSING = object()

@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 
 from edge_agent.config.document import Path
 from edge_agent.contract import SinkOptions
+from edge_agent.nearest import nearest
 from edge_agent.notify import severity_rank
-from edge_agent.registry import nearest
 from edge_agent.verdict import EventKind
 
 _ABOUT_INCIDENTS = ("severity", "areas", "sensors", "kinds", "suppressed", "escalate")

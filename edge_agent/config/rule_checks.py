@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from edge_agent.config.document import Path
 from edge_agent.config.schema import AgentConfig
+from edge_agent.nearest import nearest
 from edge_agent.pipeline.engine import sensor_options_by_pattern, states_by_name
 from edge_agent.rules.binding import Bound, Scope, bind
-from edge_agent.rules.near import did_you_mean
 from edge_agent.rules.options import RuleOptions
 from edge_agent.rules.rules import States, is_pattern
 from edge_agent.rules.signals import Signals
@@ -45,7 +45,7 @@ def doubtful_rules(config: AgentConfig) -> Iterator[str]:
     states = states_by_sensor(config)
     for rule, options in config.rules.items():
         for sensor in _named(options, states):
-            hint = did_you_mean(sensor, known) if sensor not in known and not is_pattern(sensor) else ""
+            hint = nearest(sensor, known) if sensor not in known and not is_pattern(sensor) else ""
             if hint:
                 yield f"rules.{rule}: sensor {sensor!r} is not in this file{hint}"
 

@@ -12,8 +12,8 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edge_agent.nearest import nearest
 from edge_agent.rules.functions import Kind
-from edge_agent.rules.near import did_you_mean
 from edge_agent.rules.signals import Aggregate, Ask, Question, Signals
 from edge_agent.rules.tree import COMPARISONS, Call, Expression, Name, Negation, Node, Number, Operation, Operator, Text
 
@@ -122,7 +122,7 @@ class _Binder:
         states = own or STATES
         if name in states:
             return Number(states[name], word.at)
-        hint, known = did_you_mean(name, states), f"; known: {', '.join(states)}"
+        hint, known = nearest(name, states), f"; known: {', '.join(states)}"
         if isinstance(word, Text) or name in STATES or (own and hint and name != SENSOR):
             message = f"{name!r} is not a state of {self._sensor(of)}{hint or known}"
             raise self._expression.error(word, message)

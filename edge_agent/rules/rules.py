@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.graph.snapshot import Snapshot
+from edge_agent.nearest import nearest
 from edge_agent.rules.binding import Scope, bind
 from edge_agent.rules.conditions import Band, Conditions, Watch
-from edge_agent.rules.near import did_you_mean
 from edge_agent.rules.options import LimitOptions, RateOptions, RuleOptions
 from edge_agent.rules.schedule import Schedule, Window
 from edge_agent.rules.signals import Aggregate, Ask, Question, Signals
@@ -285,7 +285,7 @@ class Rules:
             never = [name for name in named if name not in self._ever]
             patterns = [text for text in rule.options.sensors if is_pattern(text) and not rule.matches(text)]
             if never:
-                hint = did_you_mean(never[0], self._ever)
+                hint = nearest(never[0], self._ever)
                 yield f"rule {rule.name} lacks sensors never heard of: {listed(never)}{hint}"
             if patterns:
                 yield f"rule {rule.name}: no sensor matches {listed(patterns)}"

@@ -23,9 +23,9 @@ import re
 from collections.abc import Callable
 from typing import NoReturn, TypeAlias
 
+from edge_agent.nearest import nearest
 from edge_agent.options import DURATION_UNITS
 from edge_agent.rules.functions import FUNCTIONS, Argument, Function, Kind
-from edge_agent.rules.near import did_you_mean
 from edge_agent.rules.tokens import END, KEYWORDS, Token, tokens
 from edge_agent.rules.tree import (
     COMPARISONS,
@@ -171,7 +171,7 @@ class _Parser:
     def _call(self, token: Token) -> Node:
         function = FUNCTIONS.get(token.text)
         if function is None:
-            hint = did_you_mean(token.text, FUNCTIONS) or f"; known: {', '.join(FUNCTIONS)}"
+            hint = nearest(token.text, FUNCTIONS) or f"; known: {', '.join(FUNCTIONS)}"
             self._fail(token.at, f"{token.text!r} is not a function{hint}")
         self._next += 1
         arguments: list[Node] = []
@@ -276,7 +276,7 @@ class _Parser:
             closed = before is not None and before.text in (")", "]")
             expected = "an operator, `for` or the end" if complete or closed else "a sensor, a number or `(`"
         found = "the end" if token.kind == END else f"{token.text!r}"
-        hint = did_you_mean(token.text.lower(), KEYWORDS) if token.kind == "word" else ""
+        hint = nearest(token.text.lower(), KEYWORDS) if token.kind == "word" else ""
         self._fail(token.at, f"got {found}, expected {expected}{hint if token.text not in KEYWORDS else ''}")
 
     def _fail(self, at: int, message: str) -> NoReturn:

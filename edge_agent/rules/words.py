@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from edge_agent.nearest import nearest
 from edge_agent.options import format_duration
-from edge_agent.rules.near import did_you_mean
 from edge_agent.rules.options import RuleOptions
 from edge_agent.rules.tree import Operator
 
@@ -39,7 +39,7 @@ def check_message(message: str, sensors: Iterable[str]) -> None:
         if match[0] in ("{", "}"):
             raise ValueError(f"got a single {match[0]!r}, expected {{NAME}}; a brace itself is written twice")
         if match[1] is not None and match[1].strip() not in known:
-            hint = did_you_mean(match[1].strip(), known) or f"; known: {', '.join(known[:20])}"
+            hint = nearest(match[1].strip(), known) or f"; known: {', '.join(known[:20])}"
             raise ValueError(f"got {match[0]!r}, which is no sensor of this rule{hint}")
 
 

@@ -8,6 +8,7 @@ import click
 
 from edge_agent.cli.output import json_option, print_json, print_table
 from edge_agent.errors import ConfigError
+from edge_agent.nearest import nearest
 
 if TYPE_CHECKING:
     from edge_agent.contract import SinkAdapter, SourceAdapter
@@ -46,7 +47,7 @@ def show(name: str, as_json: bool) -> None:
 
     known = sorted({*registry.names(registry.Group.SOURCES), *registry.names(registry.Group.SINKS)})
     if name not in known:
-        raise ConfigError(f"got {name!r}, {_expected(known)}{registry.nearest(name, known)}")
+        raise ConfigError(f"got {name!r}, {_expected(known)}{nearest(name, known)}")
     found: list[tuple[str, SourceAdapter | SinkAdapter]] = []
     if name in registry.names(registry.Group.SOURCES):
         found.append(("source", registry.source_adapter(name)))

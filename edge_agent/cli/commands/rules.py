@@ -110,7 +110,7 @@ def test(
 
 
 def _wanted(config: AgentConfig, chosen: tuple[str, ...]) -> dict[str, RuleOptions]:
-    from edge_agent.registry import nearest
+    from edge_agent.nearest import nearest
 
     for name in chosen:
         if name not in config.rules:

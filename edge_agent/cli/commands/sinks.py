@@ -86,7 +86,7 @@ def test(
     from edge_agent.cli.reach import reach_sink
     from edge_agent.cli.trial_incident import trial_of
     from edge_agent.config import load_config
-    from edge_agent.registry import nearest
+    from edge_agent.nearest import nearest
 
     config = load_config(Path(config_path))
     if name not in config.sinks:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'rate'?`` when one of ``known`` is close to ``name``, else nothing."""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'mqtt'?`` when one of ``known`` is close to ``name``, else nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
