@@ -6,8 +6,9 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from math import sin
 
-from edge_agent.demo.effects import Break, Delayed, Effect, Frozen, Noise, Offset, Sequence, Silent, Stuck, Swap
+from edge_agent.demo.effects import Break, Dead, Delayed, Effect, Frozen, Noise, Offset, Sequence, Silent, Stuck, Swap
 from edge_agent.demo.process import Faults
 from edge_agent.demo.tags import TAGS
 from edge_agent.errors import ConfigError
@@ -113,6 +114,32 @@ def _clog(what: str, ramp_s: float) -> Callable[[float], Effect]:
         return Break(act)
 
     return build
+
+
+def _cavitate(*pumps: str) -> Callable[[float], Effect]:
+    def build(loss: float) -> Effect:
+        def act(faults: Faults, elapsed_s: float) -> None:
+            # Two waves that never come back to the same place: restless, and the same for every seed.
+            rough = 0.5 + 0.3 * sin(1.9 * elapsed_s) + 0.2 * sin(4.7 * elapsed_s)
+            faults.weak.update(dict.fromkeys(pumps, 1.0 - loss * rough))
+
+        return Break(act)
+
+    return build
+
+
+def _toggle(*names: str) -> Callable[[float], Effect]:
+    def build(every_s: float) -> Effect:
+        def act(faults: Faults, elapsed_s: float) -> None:
+            faults.override.update(dict.fromkeys(names, float(int(elapsed_s / every_s) % 2)))
+
+        return Break(act)
+
+    return build
+
+
+def _campaign(amount: float) -> Effect:
+    return Sequence((0.0, Offset(("AIT203",), amount)), (120.0, _drive("P501")(100.0)))
 
 
 def _overflow(amount: float) -> Effect:
@@ -312,6 +339,48 @@ _ALL: tuple[Attack, ...] = (
         "not used",
         _kill("UV401"),
         180.0,
+    ),
+    Attack(
+        "cavitation",
+        "The ultrafiltration feed pumps draw vapour: they lose head, now more, now less",
+        3,
+        _PROCESS,
+        ("FIT301", "PIT301"),
+        0.5,
+        "largest part of head lost",
+        _cavitate("P301", "P302"),
+        180.0,
+    ),
+    Attack(
+        "dead-sensor",
+        "The wire of reject pressure PIT503 breaks: it shows the lowest value it can",
+        5,
+        _INSTRUMENTS,
+        ("PIT503",),
+        1.0,
+        "not used",
+        lambda _: Dead(("PIT503",)),
+    ),
+    Attack(
+        "brute-force",
+        "The dosing valve MV201 is opened and closed again and again against the controller",
+        2,
+        _PROCESS,
+        ("MV201", "FIT201"),
+        5.0,
+        "seconds in each state",
+        _toggle("MV201"),
+    ),
+    Attack(
+        "campaign",
+        "Redox potential AIT203 is spoofed in stage 2; two minutes later pump P501 in stage 5 is driven at full speed",
+        5,
+        _PROCESS | _INSTRUMENTS,
+        ("AIT203", "P501", "PIT501"),
+        150.0,
+        "mV too high",
+        _campaign,
+        300.0,
     ),
 )
 

@@ -103,6 +103,17 @@ class Offset(Passive):
             measured[index] = min(tag.high, max(tag.low, measured[index] + part * self._amount))
 
 
+class Dead(Passive):
+    """Instruments ``tags`` show the lowest value they can, as with a broken wire."""
+
+    def __init__(self, tags: tuple[str, ...]) -> None:
+        self._tags = tags
+
+    def instruments(self, moment: Moment, measured: Vector) -> None:
+        for name in self._tags:
+            measured[INDEX[name]] = BY_NAME[name].low
+
+
 class Stuck(Passive):
     """Instruments ``tags`` keep showing what they showed when it began."""
 

@@ -35,6 +35,7 @@ class Faults:
     ``dead``: pumps (or the lamp) that do nothing although they report to run.
     ``leak``: m3/h lost from a tank. ``clog``: factor on the resistance of ``UF`` or ``RO``.
     ``dose``: factor on what a dosing pump really delivers. ``jam``: factor on how far a valve really opens.
+    ``weak``: factor on the head and the capacity of a pump that runs, as when it draws vapour.
     """
 
     override: dict[str, float] = field(default_factory=dict)
@@ -43,10 +44,11 @@ class Faults:
     clog: dict[str, float] = field(default_factory=dict)
     dose: dict[str, float] = field(default_factory=dict)
     jam: dict[str, float] = field(default_factory=dict)
+    weak: dict[str, float] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Nothing is broken."""
-        for part in (self.override, self.dead, self.leak, self.clog, self.dose, self.jam):
+        for part in (self.override, self.dead, self.leak, self.clog, self.dose, self.jam, self.weak):
             part.clear()
 
 
@@ -65,8 +67,9 @@ class PumpPair:
         first, second = self._names
         self._a = approach(self._a, 0.0 if first in faults.dead else command[first], dt, 2.0)
         self._b = approach(self._b, 0.0 if second in faults.dead else command[second], dt, 2.0)
-        speed = max(self._a, self._b)
-        return speed * speed, self._a + self._b
+        a, b = self._a * faults.weak.get(first, 1.0), self._b * faults.weak.get(second, 1.0)
+        speed = max(a, b)
+        return speed * speed, a + b
 
 
 class RawWater:
