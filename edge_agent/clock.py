@@ -91,7 +91,8 @@ JUMP_NS = NS_PER_S
 """Wall time that moves against monotonic time by more than this has jumped; less is drift and followed quietly."""
 
 _DRIFT_NS = 50_000_000
-_CLOCK_SET_NS = 1_577_836_800 * NS_PER_S  # 2020: a gateway that believes to be earlier has not been told the time yet
+CLOCK_SET_NS = 1_577_836_800 * NS_PER_S
+"""2020: a gateway that believes to be earlier has not been told the time yet."""
 
 
 class Timeline:
@@ -119,7 +120,7 @@ class Timeline:
 
     def wall_is_set(self) -> bool:
         """False while the gateway's wall clock is plainly wrong, as after a start without battery clock."""
-        return self._clock.wall_ns() > _CLOCK_SET_NS
+        return self._clock.wall_ns() >= CLOCK_SET_NS
 
     def to_pipeline_ns(self, wall_ns: int) -> int:
         """Monotonic time at which wall time was (or will be) ``wall_ns``."""

@@ -25,7 +25,7 @@ from edge_agent.clock import Clock
 from edge_agent.metrics import Metrics
 from edge_agent.options import ByteSize, Duration, Options
 from edge_agent.sample import Batch
-from edge_agent.schedule import check_schedule, check_timezone
+from edge_agent.schedule import WindowOptions, check_times
 from edge_agent.verdict import Event, EventKind, IncidentKind, Severity
 
 
@@ -69,24 +69,6 @@ class EscalationOptions(Options):
     severity: Severity = Field(default=Severity.LOW, description="Least severity that is escalated.")
 
 
-class HoursOptions(Options):
-    """Hours that come again and again, such as those of work or of the night shift."""
-
-    begins: str = Field(
-        description="When they begin, as in a crontab: minute, hour, day of month, month, day of week.",
-        examples=["0 7 * * MON-FRI"],
-    )
-    duration: Duration = Field(gt=0, le=31 * 86_400.0, description="How long they last, at most 31d.")
-    timezone: str = Field(
-        default="UTC", description="Time zone of `begins`, as in the IANA database.", examples=["Europe/Berlin"]
-    )
-
-    @model_validator(mode="after")
-    def _ever_begin(self) -> Self:
-        _check_times("begins", self.begins, self.timezone)
-        return self
-
-
 class DigestOptions(Options):
     """One summary for each period instead of each event."""
 
@@ -113,19 +95,8 @@ class DigestOptions(Options):
             given = "neither `every` nor `at`" if self.at is None else "both `every` and `at`"
             raise ValueError(f"got {given}, expected one of them, such as `every: 1h` or `at: '0 7 * * *'`")
         if self.at is not None:
-            _check_times("at", self.at, self.timezone)
+            check_times("at", self.at, self.timezone)
         return self
-
-
-def _check_times(option: str, schedule: str, timezone: str) -> None:
-    try:
-        check_timezone(timezone)
-    except ValueError as error:
-        raise ValueError(f"timezone: {error}") from error
-    try:
-        check_schedule(schedule, timezone)
-    except ValueError as error:
-        raise ValueError(f"{option}: {error}") from error
 
 
 class WhenFull(StrEnum):
@@ -205,7 +176,7 @@ class SinkOptions(Options):
         default=False,
         description="Tell also incidents that are suppressed by a maintenance window or an operator.",
     )
-    hours: tuple[HoursOptions, ...] = Field(
+    hours: tuple[WindowOptions, ...] = Field(
         default=(),
         description="Only during these hours; an incident still open when they begin is told then, the end of one "
         "that was told always. Default: at any time.",

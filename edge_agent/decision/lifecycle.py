@@ -24,11 +24,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from edge_agent.decision.maintenance import MaintenanceOptions, Windows
+from edge_agent.decision.maintenance import MaintenanceOptions
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.decision.orders import Order, Orders, covers
 from edge_agent.decision.severity import ORDER, worse
 from edge_agent.options import format_duration
+from edge_agent.schedule import Windows
 from edge_agent.verdict import Acknowledgement, Incident, IncidentKind, IncidentState
 
 _NS_PER_S = 1_000_000_000

@@ -7,8 +7,9 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
+from edge_agent.clock import CLOCK_SET_NS
 from edge_agent.contract import SinkOptions
-from edge_agent.schedule import CLOCK_SET_NS, last_before
+from edge_agent.schedule import Windows
 from edge_agent.verdict import Severity
 
 _ORDER = {severity.value: rank for rank, severity in enumerate(Severity)}
@@ -48,8 +49,7 @@ def within_hours(options: SinkOptions, wall_ns: int) -> bool:
     """Whether a sink with ``options`` is told at ``wall_ns``; always, while the wall clock was plainly never set."""
     if not options.hours or wall_ns < CLOCK_SET_NS:
         return True
-    begun = ((last_before(one.begins, one.timezone, wall_ns), one.duration) for one in options.hours)
-    return any(since_ns is not None and wall_ns < since_ns + round(lasts_s * 1e9) for since_ns, lasts_s in begun)
+    return bool(Windows(options.hours).open_at(wall_ns))
 
 
 def reaches(incident: Mapping[str, Any], severity: Severity | None) -> bool:

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_agent.clock import CLOCK_SET_NS, NS_PER_S
 from edge_agent.contract import DigestOptions
 from edge_agent.notify.choice import severity_rank
 from edge_agent.notify.moment import Moment
-from edge_agent.schedule import CLOCK_SET_NS, next_after
+from edge_agent.schedule import next_after
 from edge_agent.verdict import IncidentState, Severity, rfc3339
 
 _MOST_INCIDENTS = 1_000
 _MOST_LISTED = 10
 _MOST_MESSAGES = 20
 _NO_AREA = "no area"
-_NS_PER_S = 1_000_000_000
 _KEPT = ("id", "kind", "severity", "state", "summary", "opened", "closed")
 
 
@@ -105,7 +105,7 @@ class Digest:
 
 def period_ns(options: DigestOptions) -> int:
     """Length of a period; 0 under the option ``at``."""
-    return 0 if options.every is None else round(options.every * _NS_PER_S)
+    return 0 if options.every is None else round(options.every * NS_PER_S)
 
 
 def _due_ns(options: DigestOptions, now: Moment) -> int | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from edge_agent.clock import NS_PER_S
-
-_CLOCK_SET_NS = 1_577_836_800 * NS_PER_S  # 2020: an earlier label is of a clock that was not set
+from edge_agent.clock import CLOCK_SET_NS, NS_PER_S
 
 
 def monotonic_of(time_ns: int, wall_ns: int, monotonic_ns: int) -> int:
@@ -12,7 +10,7 @@ def monotonic_of(time_ns: int, wall_ns: int, monotonic_ns: int) -> int:
 
     Where one of the wall times is of a clock that was not set, nothing is known, and the answer is that moment.
     """
-    if time_ns < _CLOCK_SET_NS or wall_ns < _CLOCK_SET_NS:
+    if time_ns < CLOCK_SET_NS or wall_ns < CLOCK_SET_NS:
         return monotonic_ns
     return monotonic_ns - max(0, wall_ns - time_ns)
 

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from edge_agent.options import Duration, Options
 from edge_agent.rules.syntax import parse
 from edge_agent.rules.tree import Expression
-from edge_agent.schedule import check_schedule, check_timezone
+from edge_agent.schedule import WindowOptions
 from edge_agent.verdict import Severity
 
 _KINDS = ("when", "limit", "rate", "deviation")
@@ -78,30 +78,6 @@ class DeviationOptions(Options):
         return self
 
 
-class ScheduleOptions(Options):
-    """Times at which a rule applies; it counts as false at others."""
-
-    begins: str = Field(
-        description="When it begins, as in a crontab: minute, hour, day of month, month, day of week.",
-        examples=["0 6 * * MON-FRI"],
-    )
-    duration: Duration = Field(gt=0, le=31 * 86_400.0, description="For how long, at most 31d.")
-    timezone: str = Field(default="UTC", description="Time zone of `begins`, as in the IANA database.")
-
-    @field_validator("timezone")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return check_timezone(name)
-
-    @model_validator(mode="after")
-    def _ever_begins(self) -> Self:
-        try:
-            check_schedule(self.begins, self.timezone)
-        except ValueError as error:
-            raise ValueError(f"begins: {error}") from error
-        return self
-
-
 class RuleOptions(Options):
     """One rule: exactly one of `when`, `limit`, `rate` and `deviation` says what is watched for."""
 
@@ -144,7 +120,7 @@ class RuleOptions(Options):
         "`{limit}` and `{rule}` what they say. Default: the sensors, their values and the limit.",
         examples=["P101 runs dry: only {flow.FIT101}"],
     )
-    schedule: tuple[ScheduleOptions, ...] = Field(default=(), description="When it applies. Default: always.")
+    schedule: tuple[WindowOptions, ...] = Field(default=(), description="When it applies. Default: always.")
     flagged: bool = Field(
         default=False,
         description="Also judge values that are stuck, stale or flagged otherwise; they count as missing else.",

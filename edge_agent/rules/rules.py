@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.clock import CLOCK_SET_NS
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.nearest import nearest
 from edge_agent.rules.binding import Scope, bind
 from edge_agent.rules.conditions import Band, Conditions, Watch
 from edge_agent.rules.options import LimitOptions, RateOptions, RuleOptions
-from edge_agent.rules.schedule import Schedule, Window
 from edge_agent.rules.signals import Aggregate, Ask, Question, Signals
 from edge_agent.rules.timers import FALSE, FRESH, HELD, TRUE, UNKNOWN, Saved, Timers
 from edge_agent.rules.tree import Expression, ExpressionError, Operator
 from edge_agent.rules.words import listed
+from edge_agent.schedule import WindowOptions, Windows
 
 States = Callable[[str], Mapping[str, float]]
 
@@ -48,7 +49,7 @@ class Judged:
 class _Rule:
     name: str
     options: RuleOptions
-    schedule: Schedule
+    windows: Windows[WindowOptions]
     when: Expression | None
     until: Expression | None
     entries: dict[str | None, int] = field(default_factory=dict)
@@ -167,8 +168,9 @@ class Rules:
         if snapshot.sensors is not self._sensors:
             gone, resumed = self._align(snapshot)
         truth = self._conditions.truth(self._signals.row(snapshot, now_s), self._timers.holds)
-        for rule in self._scheduled:
-            if not rule.schedule.open_at(snapshot.time_ns):
+        # While the clock was never set all of them apply: a rule too many is better than one too few.
+        for rule in self._scheduled if snapshot.time_ns >= CLOCK_SET_NS else ():
+            if not rule.windows.open_at(snapshot.time_ns):
                 truth[list(rule.entries.values())] = FALSE
         self._unknown = truth == UNKNOWN
         before = self._timers.holds
@@ -309,8 +311,7 @@ class _Made:
 
 
 def _new_rule(name: str, options: RuleOptions) -> _Rule:
-    windows = [Window(one.begins, one.duration, one.timezone) for one in options.schedule]
-    return _Rule(name, options, Schedule(windows), options.expression, options.ending)
+    return _Rule(name, options, Windows(options.schedule), options.expression, options.ending)
 
 
 def is_pattern(text: str) -> bool:

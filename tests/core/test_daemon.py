@@ -381,7 +381,7 @@ async def test_a_changed_source_is_exchanged_and_the_readings_of_the_old_one_sta
 
 
 async def test_maintenance_is_planned_anew_by_a_reload(bench: Bench) -> None:
-    window = "{name: now, schedule: '* * * * *', duration: 2m}"
+    window = "{name: now, begins: '* * * * *', duration: 2m}"
     async with running(bench.make()) as daemon:
         await bench.tick(daemon)
         bench.write(lambda text: text + f"\ndecision: {{maintenance: [{window}]}}\n")

@@ -196,7 +196,7 @@ def test_a_bad_sensor_is_a_data_quality_finding_and_its_neighbours_are_left_alon
 
 # -- maintenance, clock, restart -------------------------------------------------------------------------------
 
-SERVICE = {"name": "service", "schedule": "0 6 * * SUN", "duration": "10m"}
+SERVICE = {"name": "service", "begins": "0 6 * * SUN", "duration": "10m"}
 
 
 def test_maintenance_suppresses_and_is_not_learned() -> None:

@@ -247,7 +247,7 @@ def test_flapping_can_be_switched_off() -> None:
 
 # -- maintenance -----------------------------------------------------------------------------------------------
 
-WEEKLY = {"name": "service", "schedule": "0 6 * * SUN", "duration": "2h"}
+WEEKLY = {"name": "service", "begins": "0 6 * * SUN", "duration": "2h"}
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ WEEKLY = {"name": "service", "schedule": "0 6 * * SUN", "duration": "2h"}
         ({"areas": ["*"]}, ("unknown",), False),
         ({"timezone": "Europe/Berlin"}, ("P1",), True),
         ({"timezone": "Asia/Tokyo"}, ("P1",), False),
-        ({"schedule": "0 6 * * MON"}, ("P1",), False),
+        ({"begins": "0 6 * * MON"}, ("P1",), False),
     ],
 )
 def test_maintenance_suppresses_what_it_covers(
@@ -290,7 +290,7 @@ def test_a_window_says_that_nothing_is_to_be_learned() -> None:
 
 
 def test_a_clock_that_was_never_set_opens_no_window() -> None:
-    lifecycle = Watch(maintenance=[{**WEEKLY, "schedule": "* * * * *"}]).lifecycle
+    lifecycle = Watch(maintenance=[{**WEEKLY, "begins": "* * * * *"}]).lifecycle
     assert not lifecycle.under_maintenance(1000 * S)
     assert lifecycle.under_maintenance(SUNDAY)
 
@@ -313,7 +313,7 @@ def test_a_clock_that_is_set_back_into_the_window_opens_it_again() -> None:
     ],
 )
 def test_windows_follow_the_clock_on_the_wall_through_summer_time(start: str, inside: bool) -> None:
-    window = {"name": "night", "schedule": "30 2 * * *", "duration": "1h", "timezone": "Europe/Berlin"}
+    window = {"name": "night", "begins": "30 2 * * *", "duration": "1h", "timezone": "Europe/Berlin"}
     lifecycle = Watch(maintenance=[window]).lifecycle
     assert lifecycle.under_maintenance(int(datetime.fromisoformat(start).timestamp()) * S) is inside
 
@@ -321,9 +321,9 @@ def test_windows_follow_the_clock_on_the_wall_through_summer_time(start: str, in
 @pytest.mark.parametrize(
     ("window", "message"),
     [
-        ({"schedule": "0 6 * *"}, "schedule: got '0 6 \\* \\*', expected five fields as in a crontab"),
-        ({"schedule": "0 25 * * *"}, "schedule: got '0 25 \\* \\* \\*' \\(Bad hour\\), expected five fields"),
-        ({"schedule": "0 0 30 2 *"}, "schedule: got '0 0 30 2 \\*'"),
+        ({"begins": "0 6 * *"}, "begins: got '0 6 \\* \\*', expected five fields as in a crontab"),
+        ({"begins": "0 25 * * *"}, "begins: got '0 25 \\* \\* \\*' \\(Bad hour\\), expected five fields"),
+        ({"begins": "0 0 30 2 *"}, "begins: got '0 0 30 2 \\*'"),
         ({"timezone": "Europe/Berlyn"}, "got 'Europe/Berlyn', expected a time zone such as UTC or Europe/Berlin"),
         ({"timezone": "../etc/passwd"}, "expected a time zone"),
         ({"duration": "0s"}, "greater than 0"),
