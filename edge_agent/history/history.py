@@ -329,7 +329,7 @@ class History:
         try:
             store = self._opened()
             return work(store), store.bytes_written - before, None
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             if again and _damaged(error):
                 self._put_aside(str(error))
                 return self._attempt(work, again=False)
@@ -358,6 +358,8 @@ def _closed_ones(store: RingStore) -> SimilarIncidents:
 
 
 def _damaged(error: Exception) -> bool:
+    if isinstance(error, UnicodeDecodeError):  # of the text of SQLite's own complaint, with the damaged part in it
+        return True
     return isinstance(error, sqlite3.DatabaseError) and any(word in str(error) for word in _CORRUPT)
 
 
@@ -388,7 +390,7 @@ def _with_feedback(body: dict[str, Any], feedback: dict[str, FeedbackRow]) -> di
     row = feedback.get(body["id"])
     body = body if row is None else {**body, "feedback": _told(row)}
     for other in body.get("similar", ()):  # what is known of them by now
-        said = feedback.get(other["id"])
+        said = feedback.get(other.get("id"))
         other["feedback"] = None if said is None else said.verdict
     return body
 

@@ -6,9 +6,11 @@ that every byte written is known, and database and WAL together stay below the c
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,10 @@ CREATE TABLE IF NOT EXISTS score (
 );
 """
 _MOST_FEEDBACK = 10_000
+_MOST_TOLD = 100  # damaged rows
+_INCIDENT_KEYS = ("id", "state", "opened", "updated")
+_EVENT_KEYS = ("id",)
+_log = logging.getLogger("edge_agent.history")
 
 
 _OLDEST_READINGS = ("reading", "1", "first_ns")
@@ -103,7 +109,10 @@ class RingStore:
         # A quarter for the WAL: half of it between two checkpoints, the rest for the transaction that goes beyond.
         self._wal_limit = max_bytes // 8
         self._max_pages = max_bytes * 3 // 4 // PAGE
+        self._path = path
+        self._unreadable: set[str] = set()
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._database.text_factory = _text
         try:
             self._prepare()
         except BaseException:
@@ -217,7 +226,10 @@ class RingStore:
 
     def feedback(self) -> dict[str, FeedbackRow]:
         """What was said, by incident."""
-        rows = self._database.execute("SELECT incident, verdict, note, actor, time_ns FROM feedback")
+        rows = self._database.execute(
+            "SELECT CAST(incident AS TEXT), verdict, CAST(note AS TEXT), CAST(actor AS TEXT), CAST(time_ns AS INTEGER) "
+            "FROM feedback"
+        )
         return {row[0]: FeedbackRow(*row) for row in rows}
 
     def checkpoint(self) -> None:
@@ -230,11 +242,11 @@ class RingStore:
         """Opening time and body, latest opened first; only those in ``states`` and updated at ``since_ns`` or later."""
         marks = ",".join("?" * len(states))
         rows = self._database.execute(
-            f"SELECT opened_ns, body FROM incident WHERE state IN ({marks}) AND updated_ns >= ? "  # noqa: S608 - only question marks are put in
+            f"SELECT CAST(opened_ns AS INTEGER), id, body FROM incident WHERE state IN ({marks}) AND updated_ns >= ? "  # noqa: S608 - only question marks are put in
             "ORDER BY opened_ns DESC LIMIT ?",
             (*states, since_ns, limit),
         )
-        return [(opened_ns, orjson.loads(body)) for opened_ns, body in rows]
+        return self._readable(rows, _INCIDENT_KEYS)
 
     def closed_incidents(self, most: int) -> Iterator[tuple[int, bytes]]:
         """Opening time and body (JSON) of the ``most`` closed last, the oldest first; one at a time in memory."""
@@ -242,19 +254,20 @@ class RingStore:
             "SELECT rowid FROM incident WHERE closed = 1 ORDER BY updated_ns DESC LIMIT ?", (most,)
         ).fetchall()
         for (row,) in reversed(rows):
-            yield self._database.execute("SELECT opened_ns, body FROM incident WHERE rowid = ?", (row,)).fetchone()
+            yield from self._database.execute("SELECT opened_ns, body FROM incident WHERE rowid = ?", (row,))
 
     def incident(self, incident_id: str) -> dict[str, Any] | None:
         """Body of one incident."""
-        row = self._database.execute("SELECT body FROM incident WHERE id = ?", (incident_id,)).fetchone()
-        return None if row is None else orjson.loads(row[0])
+        rows = self._database.execute("SELECT opened_ns, id, body FROM incident WHERE id = ?", (incident_id,))
+        return next((body for _, body in self._readable(rows, _INCIDENT_KEYS)), None)
 
     def events(self, limit: int, since_ns: int) -> list[tuple[int, dict[str, Any]]]:
         """Time and body, latest first."""
         rows = self._database.execute(
-            "SELECT time_ns, body FROM event WHERE time_ns >= ? ORDER BY time_ns DESC LIMIT ?", (since_ns, limit)
+            "SELECT CAST(time_ns AS INTEGER), id, body FROM event WHERE time_ns >= ? ORDER BY time_ns DESC LIMIT ?",
+            (since_ns, limit),
         )
-        return [(time_ns, orjson.loads(body)) for time_ns, body in rows]
+        return self._readable(rows, _EVENT_KEYS)
 
     def close(self) -> None:
         """Checkpoint and close."""
@@ -266,6 +279,20 @@ class RingStore:
     def abandon(self) -> None:
         """Close without writing: the file is damaged."""
         self._database.close()
+
+    def _readable(self, rows: Iterable[tuple[int, Any, Any]], keys: Sequence[str]) -> list[tuple[int, dict[str, Any]]]:
+        """Times and bodies. SQLite has no checksums: a row that is damaged is passed over and told once."""
+        found = []
+        for time_ns, row_id, raw in rows:
+            with suppress(orjson.JSONDecodeError):
+                body = orjson.loads(raw)
+                if isinstance(body, dict) and all(isinstance(body.get(key), str) for key in keys):
+                    found.append((time_ns, body))
+                    continue
+            if row_id not in self._unreadable and len(self._unreadable) < _MOST_TOLD:
+                self._unreadable.add(row_id)
+                _log.error("%s: %r in it is damaged and passed over", self._path, row_id)
+        return found
 
     def _wrote_since(self, wal_bytes: int) -> None:
         self.bytes_written += max(0, self._wal_size() - wal_bytes)
@@ -314,6 +341,10 @@ class RingStore:
             return self._wal.stat().st_size
         except FileNotFoundError:
             return 0
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")
 
 
 def split_by_size(rows: Iterable[IncidentRow | EventRow], max_bytes: int) -> list[list[IncidentRow | EventRow]]:

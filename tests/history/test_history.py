@@ -19,7 +19,7 @@ import pytest
 from edge_agent.clock import SystemClock, VirtualClock
 from edge_agent.history import History, HistoryOptions
 from edge_agent.metrics import Metrics
-from edge_agent.verdict import Contribution, Event, EventKind, Incident, IncidentKind, IncidentState, Severity
+from edge_agent.verdict import Contribution, Event, EventKind, Feedback, Incident, IncidentKind, IncidentState, Severity
 
 NOW = 1_800_000_000_000_000_000
 
@@ -164,6 +164,36 @@ async def test_damaged_file_is_put_aside_and_the_history_goes_on(
     else:
         assert put_aside
         assert "going on without it" in caplog.text
+
+
+async def test_row_whose_bits_have_flipped_is_passed_over_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "h.db"
+    async with opened(path) as (history, _):
+        for name in ("A", "B", "C"):
+            await history.record(incident(name, ord(name)))
+        await history.record_event(Event("E", EventKind.STATUS, NOW, {"what": "start"}))
+        await history.flush()
+        await history.judge("C", Feedback.TRUE_ALARM, "pump", "kim")
+    content = path.read_bytes()
+    assert content.count(b'{"id":"B"') == content.count(b'{"id":"E"') == content.count(b"pump") == 1
+    content = (
+        content.replace(b'{"id":"B"', b'{"id";"B"').replace(b'{"id":"E"', b'{"ie":"E"').replace(b"pump", b"pu\xffp")
+    )
+    path.write_bytes(content)
+    async with opened(path) as (history, metrics):
+        for _ in range(2):
+            assert [found["id"] for found in await history.incidents()] == ["C", "A"]
+            assert await history.incident("B") is None
+            assert await history.events() == []
+        assert (await history.incident("C") or {})["feedback"]["note"] == "pu\ufffdp"
+        await history.record(incident("B", 9))
+        await history.flush()
+        assert (await history.incident("B") or {})["id"] == "B"
+        assert metrics.store_failures.labels("history").value == 0
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"{path}: {name!r} in it is damaged and passed over" for name in ("B", "E")]
 
 
 async def test_only_two_damaged_files_are_kept(tmp_path: Path) -> None:
