@@ -89,5 +89,8 @@ class MqttSink:
 
 
 def _body_json(event: Event) -> str:
-    body = {**event.body, "replayed": True} if event.replayed else event.body
+    # `id` in the body is the incident's; this one is the event's, by which a receiver knows a repetition.
+    body = {**event.body, "event_id": event.id}
+    if event.replayed:
+        body["replayed"] = True
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY).decode()

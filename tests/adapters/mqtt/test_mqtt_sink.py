@@ -75,9 +75,9 @@ async def test_replayed_event_says_so_and_has_a_topic_of_its_own(broker: Broker)
         await sink.deliver([late] if not options else [late, event(2)])
         await sink.close()
     assert await asyncio.to_thread(lines, listening) == [
-        'e/incident {"number":1,"severity":"low","replayed":true}',
-        'e/late/low {"number":1,"severity":"low","replayed":true}',
-        'e/incident {"number":2}',
+        'e/incident {"number":1,"severity":"low","event_id":"id1","replayed":true}',
+        'e/late/low {"number":1,"severity":"low","event_id":"id1","replayed":true}',
+        'e/incident {"number":2,"event_id":"id2"}',
     ]
 
 
@@ -89,7 +89,7 @@ async def test_template_makes_the_payload_and_the_body_stands_in_when_it_fails(b
     await sink.open()
     await sink.deliver([event(1), event(2)])
     await sink.close()
-    assert await asyncio.to_thread(lines, listening) == ["id1 é", '{"number":2}']
+    assert await asyncio.to_thread(lines, listening) == ["id1 é", '{"number":2,"event_id":"id2"}']
     assert given.metrics.template_failures.labels("test", "template").value == 1
 
 
@@ -120,7 +120,7 @@ async def test_delivery_reconnects_after_the_broker_was_gone(broker: Broker) -> 
     listening = await asyncio.to_thread(subscriber, broker, "edge-agent/#", 1, "-F", "%p")
     await sink.deliver([event(1)])
     await sink.close()
-    assert await asyncio.to_thread(lines, listening) == ['{"number":1}']
+    assert await asyncio.to_thread(lines, listening) == ['{"number":1,"event_id":"id1"}']
 
 
 async def test_idle_sink_finds_its_broker_again(broker: Broker) -> None:
