@@ -19,6 +19,7 @@ from edge_agent.verdict import (
     Severity,
     SimilarIncident,
     Step,
+    rfc3339,
 )
 
 _OPENED_NS: Final = 1_795_171_327_125_000_000
@@ -56,6 +57,42 @@ _FULL: Final = Incident(
 _BARE: Final = Incident(
     _ID, IncidentKind.PROCESS, IncidentState.OPEN, Severity.LOW, _OPENED_NS, _OPENED_NS, None, 1, 1, 0.01, 1.5, "x", ()
 )
+_ENTRY: Final = {
+    "id": _ID,
+    "kind": "process",
+    "severity": "high",
+    "state": "open",
+    "summary": "LIT301 rises",
+    "opened": rfc3339(_OPENED_NS),
+    "closed": None,
+    "areas": ["tank farm"],
+    "acknowledged": False,
+}
+_DIGEST: Final[dict[str, object]] = {
+    "what": "digest",
+    "from": rfc3339(_OPENED_NS),
+    "to": rfc3339(_OPENED_NS + 3_600_000_000_000),
+    "incidents": 2,
+    "closed": 1,
+    "by_severity": {"high": 1, "low": 1},
+    "by_area": {"tank farm": 2},
+    "by_kind": {"process": 2},
+    "worst": [_ENTRY],
+    "open": [_ENTRY],
+    "open_count": 1,
+    "status": {"clock_jump": 1},
+    "messages": ["the gateway's wall clock jumped by +3.0s; ticks go on"],
+    "message": "2 incidents from 2026-11-20 10:42 to 2026-11-20 11:42 UTC: 1 high, 1 low",
+}
+_OTHERS: Final[dict[EventKind, tuple[dict[str, object], ...]]] = {
+    EventKind.STATUS: ({"what": "calibrated", "message": "enough normal data was seen; incidents are now raised"},),
+    EventKind.SCORES: ({"tick": 7, "score": 1.5, "p_value": 0.5, "alarm": False, "sensors": {"LIT301": 0.5}},),
+    EventKind.READINGS: (
+        {"tick": 7, "sensors": {"LIT301": 640.1}, "units": {"LIT301": "mm"}},
+        {"tick": 7, "sensors": {}},
+    ),
+    EventKind.DIGEST: (_DIGEST,),
+}
 
 
 def sample_events(kinds: Iterable[EventKind]) -> Iterator[Event]:
@@ -64,7 +101,7 @@ def sample_events(kinds: Iterable[EventKind]) -> Iterator[Event]:
         if kind is EventKind.INCIDENT:
             yield from _incidents()
         else:
-            yield _other(kind)
+            yield from _others(kind)
 
 
 def _incidents() -> Iterator[Event]:
@@ -77,11 +114,6 @@ def _incidents() -> Iterator[Event]:
                 yield Event(_ID, EventKind.INCIDENT, _OPENED_NS, body, replayed=incident is _FULL)
 
 
-def _other(kind: EventKind) -> Event:
-    bodies: dict[EventKind, dict[str, object]] = {
-        EventKind.STATUS: {"what": "calibrated", "message": "enough normal data was seen; incidents are now raised"},
-        EventKind.SCORES: {"tick": 7, "score": 1.5, "p_value": 0.5, "alarm": False, "sensors": {"LIT301": 0.5}},
-        EventKind.READINGS: {"tick": 7, "readings": {"LIT301": 640.1}},
-        EventKind.DIGEST: {"what": "digest", "incidents": 2, "message": "2 incidents from 10:00 to 11:00\nworst:"},
-    }
-    return Event(_ID, kind, _OPENED_NS, {**bodies.get(kind, {}), "agent": "gateway-7"})
+def _others(kind: EventKind) -> Iterator[Event]:
+    for body in _OTHERS[kind]:
+        yield Event(_ID, kind, _OPENED_NS, {**body, "agent": "gateway-7"})

@@ -14,7 +14,8 @@ from edge_agent.intake.options import SensorOptions
 from edge_agent.metrics import Metrics
 from edge_agent.pipeline.engine import Pipeline, PipelineOptions
 from edge_agent.sample import Batch
-from edge_agent.verdict import Event
+from edge_agent.templates.samples import sample_events
+from edge_agent.verdict import Event, EventKind
 
 T0 = 1_760_000_000 * NS_PER_S
 
@@ -88,3 +89,12 @@ def test_nothing_is_made_for_nobody() -> None:
     sink = Taker()
     Plant(sink=sink).run(3, level=7.5)
     assert sink.events == []
+
+
+def test_templates_are_tried_on_what_is_sent() -> None:
+    taker = Taker(events=["scores", "readings"])
+    Plant(all=taker).run(2)
+    Plant(all=taker).run(2, level=10.0)
+    for kind in (EventKind.SCORES, EventKind.READINGS):
+        made = {frozenset({*event.body, "agent"}) for event in taker.events if event.kind is kind}
+        assert made == {frozenset(event.body) for event in sample_events([kind])}
