@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,14 @@ TABLES = (".csv", ".parquet")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def harmless(text: str) -> str:
+    """``text`` with whatever a terminal obeys, but for line ends and tabs, written out: ``\\x1b`` for an escape."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def check_table(path: Path) -> None:
     """:raises DataFileError: tables are not written under such a name."""
     if path.suffix.lower() not in TABLES:
@@ -38,7 +47,7 @@ def print_json(value: Any) -> None:
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Columns as wide as their longest value; the last one may be as long as it likes."""
-    texts = [[str(cell) for cell in row] for row in (headings, *rows)]
+    texts = [[harmless(" ".join(str(cell).splitlines())) for cell in row] for row in (headings, *rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(headings))]
     for index, row in enumerate(texts):
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

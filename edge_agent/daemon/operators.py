@@ -101,7 +101,7 @@ class Operators:
         said = await history.judge(incident_id, verdict, note, actor)
         if said is None:
             return None
-        _log.info("incident %s called a %s by %s: %s", incident_id, verdict.value, actor, note)
+        _log.info("incident %s called a %s by %s: %r", incident_id, verdict.value, actor, note)
         pipeline.notice("feedback", f"incident {incident_id} was called a {verdict.value} by {actor}", said)
         if said != incident.get("feedback"):
             named = tuple(part["sensor"] for part in incident.get("sensors", ()))

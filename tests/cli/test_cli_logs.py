@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from edge_agent.cli.logs import JsonFormatter, TextFormatter, configure_logging, redact
+from edge_agent.cli.output import print_table
 from edge_agent.options import Secret
 
 
@@ -39,6 +40,21 @@ def test_what_is_not_json_is_written_as_text() -> None:
 def test_line_stays_one_line() -> None:
     record = logging.makeLogRecord({"msg": "two\nlines", "name": "x"})
     assert "\n" not in JsonFormatter().format(record)
+
+
+def test_text_of_others_forges_no_entry_and_moves_no_cursor() -> None:
+    note = "pump\x1b[2J\r\n10:42:07 ERROR   edge_agent: all is lost\u202e"
+    lines = TextFormatter().format(logging.makeLogRecord({"msg": "note: %s", "args": (note,), "name": "x"})).split("\n")
+    assert lines[0].endswith("note: pump\\x1b[2J\\r")
+    assert lines[1:] == ["    10:42:07 ERROR   edge_agent: all is lost\\u202e"]
+
+
+def test_cell_of_a_table_stays_one_harmless_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("id", "note"), [("A", "two\nlines\x1b]0;title\x07"), ("B", "Pumpe läuft")])
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "A   two lines\\x1b]0;title\\x07",
+        "B   Pumpe läuft",
+    ]
 
 
 def test_exception_is_a_field() -> None:
