@@ -19,7 +19,7 @@ from edge_agent.templates import EventText, plain_text, title
 from edge_agent.verdict import Event, EventKind, rfc3339
 
 _STATUS_NAME: Final = "EdgeAgentStatus"
-_AHEAD_S: Final = 5.0
+_AHEAD_NS: Final = 5 * NS_PER_S
 _LONGEST_LABEL: Final = 1024
 
 
@@ -31,7 +31,7 @@ class AlertmanagerSink:
         self._context = context
         self._texts = _texts(options, context)
         headers = {"Content-Type": "application/json", **_authorization(options)}
-        self._clients = [HttpClient(url, options.tls, options.timeout, headers) for url in options.urls]
+        self._clients = [HttpClient(url, options.tls, options.timeout, headers, context.clock) for url in options.urls]
         # What fires is still so when the agent builds the sink anew after a failure.
         firing = context.carried if isinstance(context.carried, AlertBook) else AlertBook(self._alert)
         firing.make = self._alert
@@ -118,10 +118,10 @@ class AlertmanagerSink:
 
     def _latest(self, client: HttpClient) -> str | None:
         """The time there, when our clock is ahead: an end in the future would be no end yet."""
-        wall_ns = self._context.clock.wall_ns()
-        if client.server_time_s is None or wall_ns / NS_PER_S - client.server_time_s <= _AHEAD_S:
+        there_ns = client.server_time_ns
+        if there_ns is None or self._context.clock.wall_ns() - there_ns <= _AHEAD_NS:
             return None
-        return rfc3339(round(client.server_time_s * NS_PER_S))
+        return rfc3339(there_ns)
 
     # -- from events to alerts
 

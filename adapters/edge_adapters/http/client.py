@@ -14,6 +14,7 @@ secrets elsewhere. Of an answer at most 300 bytes are read, and shown when it is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
 from collections.abc import Collection, Mapping
@@ -24,6 +25,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from edge_adapters.http.url import origin
+from edge_agent.clock import NS_PER_S, Clock
 from edge_agent.errors import AdapterError, RetryableAdapterError
 from edge_agent.tls import TlsOptions, client_context
 
@@ -34,15 +36,20 @@ _SHOWN_BYTES: Final = 300
 class HttpClient:
     """One connection to the server of ``url``, kept open between requests."""
 
-    def __init__(self, url: str, tls: TlsOptions, timeout_s: float, headers: Mapping[str, str]) -> None:
+    def __init__(self, url: str, tls: TlsOptions, timeout_s: float, headers: Mapping[str, str], clock: Clock) -> None:
         self.url = url
         self.origin = origin(url)
-        self.server_time_s: float | None = None
-        """What the server's clock said in its last answer (seconds since 1970)."""
+        self._clock = clock
+        self._server_ns: int | None = None  # its clock less our monotonic one
         self._tls = tls
         self._timeout_s = timeout_s
         self._headers = headers
         self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def server_time_ns(self) -> int | None:
+        """What the server's clock says now, by its last answer (since 1970); None when that had no time in it."""
+        return None if self._server_ns is None else self._server_ns + self._clock.monotonic_ns()
 
     async def open(self) -> None:
         """Prepare TLS and the session; nothing is sent. :raises AdapterError: a certificate file cannot be used."""
@@ -135,10 +142,11 @@ class HttpClient:
         return AdapterError(f"{self.origin}: HTTP {status} {reason}{said}")
 
     def _note_time(self, date: str | None) -> None:
-        try:
-            self.server_time_s = None if date is None else parsedate_to_datetime(date).timestamp()
-        except ValueError:
-            self.server_time_s = None
+        self._server_ns = None
+        if date is not None:
+            with contextlib.suppress(ValueError, OverflowError):
+                answered_ns = round(parsedate_to_datetime(date).timestamp() * NS_PER_S)
+                self._server_ns = answered_ns - self._clock.monotonic_ns()
 
 
 def _words(error: Exception) -> str:

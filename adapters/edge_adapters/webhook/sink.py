@@ -34,7 +34,7 @@ class WebhookSink:
         self._options = options
         self._context = context
         headers = {name: value.reveal() for name, value in options.headers.items()}
-        self._client = HttpClient(options.url, options.tls, options.timeout, headers)
+        self._client = HttpClient(options.url, options.tls, options.timeout, headers, context.clock)
         self._text = EventText(
             "template", options.template, _event_json, context.template_failed, accept=options.accept_text
         )

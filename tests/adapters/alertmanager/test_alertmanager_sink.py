@@ -19,7 +19,7 @@ from alertmanager_rig import Alertmanager, free_port
 from pydantic import ValidationError
 
 from edge_adapters.alertmanager import SINK
-from edge_agent.clock import SystemClock, VirtualClock
+from edge_agent.clock import NS_PER_S, SystemClock, VirtualClock
 from edge_agent.contract import AdapterContext, Sink
 from edge_agent.errors import AdapterError, RetryableAdapterError
 from edge_agent.metrics import Metrics
@@ -221,6 +221,17 @@ async def test_wrong_clock_of_the_gateway_neither_hides_nor_keeps_an_alert(
         body = {"opened": opened_text, "updated": opened_text, "closed": rfc3339(wall_ns + 10**9)}
         await sink.deliver([incident(state="closed", **body)])
         await until(lambda: alertmanager.alerts() == [], 3)
+
+
+@pytest.mark.counterpart
+async def test_alert_after_a_quiet_time_has_its_own_times(alertmanager: Alertmanager) -> None:
+    clock = VirtualClock(time.time_ns())
+    async with opened(alertmanager.url, context(clock=clock), repeat="1h") as sink:
+        clock.advance(60 * NS_PER_S)  # the last answer is a minute old
+        said = rfc3339(clock.wall_ns())
+        await sink.deliver([incident(opened=said, updated=said)])
+    [alert] = await asyncio.to_thread(alertmanager.alerts)
+    assert alert["startsAt"] == said
 
 
 @pytest.mark.counterpart
