@@ -20,14 +20,14 @@ COPY models models
 COPY deploy/image/assemble.py /assemble.py
 
 FROM source AS build
-ARG EXTRAS=mqtt,coap,modbus,otlp
+ARG EXTRAS=mqtt,coap,modbus,otlp,notify,postgres
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/edge-agent/bin/pip install --no-compile --constraint constraints.txt ".[${EXTRAS}]" && \
     python3 /assemble.py /rootfs /opt/edge-agent
 
 FROM source AS build-demo
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/edge-agent/bin/pip install --no-compile --constraint constraints.txt ".[demo,otlp]" && \
+    /opt/edge-agent/bin/pip install --no-compile --constraint constraints.txt ".[demo,otlp,notify,postgres]" && \
     python3 /assemble.py /rootfs /opt/edge-agent
 
 FROM scratch AS base

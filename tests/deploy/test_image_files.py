@@ -26,8 +26,14 @@ from edge_agent.cli.connection import DEFAULT_CONFIG
 from edge_agent.config import AgentConfig, load_config
 from edge_agent.config.agent import AgentOptions
 from edge_agent.options import parse_duration
+from edge_agent.registry import Group, adapters
 
 FINAL = ("agent", "demo")
+
+
+def adapter_extras() -> set[str]:
+    good = [adapter for group in (Group.SOURCES, Group.SINKS) for adapter in adapters(group)[0]]
+    return {adapter.extra for adapter in good if adapter.extra is not None}
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +84,17 @@ def test_image_has_a_label_with_the_version(stages: dict[str, Stage]) -> None:
     assert 'org.opencontainers.image.version="${VERSION}"' in stages["agent"].last("LABEL")
 
 
-def test_every_protocol_is_in_the_image_and_training_is_not(stages: dict[str, Stage]) -> None:
+def test_every_adapter_works_in_the_image_and_training_is_not_in_it(stages: dict[str, Stage]) -> None:
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (extras,) = (rest.partition("=")[2].split(",") for rest in stages["build"].all("ARG"))
-    assert set(extras) == {"mqtt", "coap", "modbus", "otlp"} <= set(known)
+    assert set(extras) == {*adapter_extras(), "otlp"} <= set(known)
     assert "--constraint constraints.txt" in stages["build"].last("RUN")
+
+
+def test_every_adapter_works_where_the_script_installs() -> None:
+    match = re.search(r'"\$what\[([a-z,-]+)\]"', (ROOT / "deploy/systemd/install.sh").read_text())
+    assert match is not None
+    assert set(match[1].split(",")) == {*adapter_extras(), "otlp"}
 
 
 def test_builder_gets_everything_that_is_copied(stages: dict[str, Stage]) -> None:
