@@ -53,6 +53,7 @@ def load_model(path: Path | None) -> OfflineModel:
 def pipeline_options(config: AgentConfig | None) -> PipelineOptions:
     """The options of the daemon's pipeline, from its configuration; without one the defaults."""
     from edge_agent.config.edges import read_edges
+    from edge_agent.config.pattern_file import load_library
     from edge_agent.pipeline.engine import PipelineOptions, sensor_options_by_pattern
 
     if config is None:
@@ -68,6 +69,7 @@ def pipeline_options(config: AgentConfig | None) -> PipelineOptions:
         decision=config.decision,
         drift=config.drift,
         rules=config.rules,
+        patterns=load_library(config.patterns),
         sensor_options=sensor_options_by_pattern(config.sensors.items()),
         edges=edges,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from edge_agent.config.document import Path
 from edge_agent.config.edges import read_edges
+from edge_agent.config.pattern_file import PatternError, load_library
 from edge_agent.config.routing import routing_contradictions
 from edge_agent.config.rule_checks import wrong_rules
 from edge_agent.config.schema import AgentConfig
@@ -18,6 +19,7 @@ def contradictions(config: AgentConfig) -> Iterator[tuple[Path, str]]:
     yield from _shorter_than_a_tick(config)
     yield from _unusable_files(config)
     yield from wrong_rules(config)
+    yield from _wrong_patterns(config)
     areas = {sensor.area for sensor in config.sensors.values() if sensor.area is not None}
     for path, message in routing_contradictions(config.sinks, areas):
         yield ("sinks", *path), message
@@ -32,6 +34,14 @@ def _shorter_than_a_tick(config: AgentConfig) -> Iterator[tuple[Path, str]]:
         if duration is not None and duration < config.tick.period:
             tick = format_duration(config.tick.period)
             yield path, f"got {format_duration(duration)}, which is shorter than tick.period ({tick})"
+
+
+def _wrong_patterns(config: AgentConfig) -> Iterator[tuple[Path, str]]:
+    try:
+        load_library(config.patterns)
+    except PatternError as error:
+        for message in error.problems:
+            yield ("patterns", error.option), message
 
 
 def _unusable_files(config: AgentConfig) -> Iterator[tuple[Path, str]]:

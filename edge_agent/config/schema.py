@@ -18,6 +18,7 @@ from edge_agent.graph.options import GraphOptions
 from edge_agent.history import HistoryOptions
 from edge_agent.intake.options import IntakeOptions, SensorOptions
 from edge_agent.options import Options
+from edge_agent.patterns.options import PatternOptions
 from edge_agent.pipeline.options import ModelOptions, TickOptions
 from edge_agent.registry import Group
 from edge_agent.rules.options import RuleOptions
@@ -46,6 +47,7 @@ class AgentConfig:
     decision: DecisionOptions
     drift: DriftOptions
     rules: Mapping[str, RuleOptions]
+    patterns: PatternOptions
     sinks: Mapping[str, SinkOptions]
     api: ApiOptions
     telemetry: TelemetryOptions
@@ -79,6 +81,7 @@ SECTION_SUMMARIES: Mapping[str, str] = {
     "decision": "When to disturb people.",
     "drift": "When to say that sensors, plant or model have changed for good.",
     "rules": "Rules of your own, watched beside the model: a name of yours, then what it says.",
+    "patterns": "Known attacks and faults that incidents are compared with.",
     "sinks": "Where incidents go: a name of yours, then the adapter's `type` and its options.",
     "api": "Local HTTP interface: status, incidents, metrics for Prometheus.",
     "telemetry": "Metrics, traces and logs of the agent itself, over OTLP.",

@@ -21,6 +21,7 @@ from edge_agent import __version__
 from edge_agent.bundle.arrays import write_npz
 from edge_agent.clock import NS_PER_S, Clock, SystemClock
 from edge_agent.config.edges import read_edges
+from edge_agent.config.pattern_file import load_library
 from edge_agent.config.schema import AgentConfig
 from edge_agent.contract import AdapterContext, SourceOptions
 from edge_agent.daemon.control import Control
@@ -360,6 +361,7 @@ class Daemon:
             decision=config.decision,
             drift=config.drift,
             rules=config.rules,
+            patterns=load_library(config.patterns),
             sensor_options=sensor_options_by_pattern(config.sensors.items()),
             edges=_declared_edges(config),
         )

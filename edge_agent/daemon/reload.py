@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent.config import diff_config, load_config
 from edge_agent.config.edges import read_edges
+from edge_agent.config.pattern_file import load_library
 from edge_agent.config.schema import AgentConfig
 from edge_agent.errors import ConfigError, DataFileError
 from edge_agent.pipeline.engine import sensor_options_by_pattern, states_by_name
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LIVE = frozenset({"sensors", "graph", "rules", "decision"})
+_LIVE = frozenset({"sensors", "graph", "rules", "patterns", "decision"})
 _LIVE_PARTS = {"graph": ("edges", "edges_file"), "decision": ("maintenance",)}
 """Options that are taken into use at once, of sections of which the rest is fixed at the start."""
 
@@ -33,6 +34,7 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
     try:
         new = await asyncio.to_thread(load_config, old.path)
         edges = new.graph.edges
+        library = await asyncio.to_thread(load_library, new.patterns)
         if new.graph.edges_file is not None:
             edges += await asyncio.to_thread(read_edges, new.graph.edges_file)
     except (ConfigError, DataFileError) as error:
@@ -62,6 +64,8 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
     if {"rules", "sensors"} & set(difference.sections):  # `sensors` has the names of values
         options_for = sensor_options_by_pattern(new.sensors.items())
         pipeline.rules.reload(new.rules, states_by_name(options_for))
+    if library != pipeline.patterns.library:  # the file may have other content
+        pipeline.patterns.reload(library)
     if "decision" in difference.sections:
         pipeline.lifecycle.plan(new.decision.maintenance)
     if "graph" in difference.sections or new.graph.edges_file is not None:  # the file may have other content

@@ -154,14 +154,14 @@ def contributions(evidence: list[Evidence], most: int) -> tuple[Contribution, ..
             finding=item.finding,
             judged_by=item.member,
         )
-        for item in _worst(evidence, most)
+        for item in ranked(evidence, most)
     )
 
 
 def broken_edges(evidence: list[Evidence]) -> tuple[Edge, ...]:
     """Neighbours that the worst sensors were expected to follow, and do not; each pair once."""
     found: dict[frozenset[str], Edge] = {}
-    for item in _worst(evidence, _FULL):
+    for item in ranked(evidence, _FULL):
         for other, weight in item.neighbours:
             found.setdefault(frozenset((item.sensor, other)), Edge(item.sensor, other, round(weight, 3)))
     return tuple(found.values())[:_MOST_EDGES]
@@ -178,7 +178,7 @@ def propagation(evidence: list[Evidence], period_s: float) -> tuple[Step, ...]:
 
 def summary(evidence: list[Evidence], steps: tuple[Step, ...], first_ns: int, now_ns: int) -> str:
     """One plain sentence for a person. ``first_ns``: wall time of the first step."""
-    worst, *others = _worst(evidence, 1 + _ALSO)
+    worst, *others = ranked(evidence, 1 + _ALSO)
     text = f"{worst.sensor} {worst.motion or _comparison(worst)}"
     if worst.score < OUTSTANDING:
         text = f"many sensors are a little unlike usual, none stands out; the worst: {text}"
@@ -193,7 +193,7 @@ def summary(evidence: list[Evidence], steps: tuple[Step, ...], first_ns: int, no
 def series(snapshot: Snapshot, evidence: list[Evidence], facts: SensorFacts, trail: Trail, period_s: float) -> Series:
     """The last minutes of the worst sensors, for plotting; where they are longer, every second tick and so on."""
     index = {name: i for i, name in enumerate(snapshot.sensors)}
-    chosen = [item for item in _worst(evidence, _SERIES_SENSORS) if item.sensor in index]
+    chosen = [item for item in ranked(evidence, _SERIES_SENSORS) if item.sensor in index]
     if not chosen:
         return Series()
     values = facts.readings(np.array([index[item.sensor] for item in chosen], np.int64), TICKS)
@@ -349,7 +349,8 @@ def _side(seen: float, expected: float) -> str | None:
     return Finding.ABOVE if seen > expected else Finding.BELOW
 
 
-def _worst(evidence: list[Evidence], most: int) -> list[Evidence]:
+def ranked(evidence: list[Evidence], most: int) -> list[Evidence]:
+    """Those with the most blame, the worst first."""
     return nlargest(most, evidence, key=_BLAME)
 
 

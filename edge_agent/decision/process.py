@@ -116,6 +116,11 @@ class ProcessIncidents:
         """All sensors of an incident that is open or has just closed, and when it was active last."""
         return self._standing.get(incident_id)
 
+    def evidence(self, incident_id: str, most: int) -> list[Evidence]:
+        """What is held against the worst sensors of an open incident, the worst first; empty where none is open."""
+        one = self._open.get(incident_id)
+        return [] if one is None else explain.ranked(list(one.evidence.values()), most)
+
     def involved(self) -> set[str]:
         """Sensors of all open incidents."""
         return {name for one in self._open.values() for name in one.evidence}

@@ -21,6 +21,7 @@ from edge_agent.clock import Clock, Timeline
 from edge_agent.companions import MEMBERS, CompanionOptions, Companions
 from edge_agent.contract import SourceOptions
 from edge_agent.decision.decider import Decider, Decision
+from edge_agent.decision.explain import Evidence
 from edge_agent.decision.facts import Relation
 from edge_agent.decision.lifecycle import Lifecycle, Standing
 from edge_agent.decision.options import DecisionOptions
@@ -33,7 +34,9 @@ from edge_agent.inference.detector import Detector, DetectorError
 from edge_agent.intake.intake import Intake, SourcePort
 from edge_agent.intake.options import Criticality, IntakeOptions, SensorOptions
 from edge_agent.metrics import Metrics
+from edge_agent.patterns.library import Library
 from edge_agent.pipeline.options import TickOptions
+from edge_agent.pipeline.pattern_watch import PatternWatch
 from edge_agent.pipeline.rule_watch import RuleWatch
 from edge_agent.pipeline.transition import Transition
 from edge_agent.rules.options import RuleOptions
@@ -63,6 +66,7 @@ class PipelineOptions:
     drift: DriftOptions = field(default_factory=DriftOptions)
     companions: CompanionOptions = field(default_factory=CompanionOptions)
     rules: Mapping[str, RuleOptions] = field(default_factory=dict)
+    patterns: Library = field(default_factory=Library)
     sensor_options: Callable[[str], SensorOptions] = lambda _name: SensorOptions()
     edges: tuple[tuple[str, str], ...] = ()
 
@@ -114,6 +118,7 @@ class Pipeline:
             new_id,
             metrics,
         )
+        self.patterns = PatternWatch(options.patterns, options.tick.period, self._evidence)
         self.transition = Transition(self._new_decider)
         self.drift = DriftMonitor(options.drift, options.tick.period) if options.drift.enabled else None
         self.trusting = False
@@ -193,6 +198,7 @@ class Pipeline:
         if self.last_report is not None:
             snapshot = self.last_report.snapshot
             closed = (*self.decider.new_run(snapshot, self), *self.rules.close_all(snapshot))
+            closed = tuple(self.patterns.new_run(closed))
             changed = tuple(self.lifecycle.new_run(closed, self.timeline.now_ns(), self.last_report.snapshot.time_ns))
         self.intake.reset()
         return tuple(self._incident_event(incident) for incident in changed)
@@ -274,7 +280,21 @@ class Pipeline:
         """See :class:`~edge_agent.decision.facts.SensorFacts`."""
         return self.intake.owner(self.graph.sensors[sensor])
 
+    # -- what patterns may ask (Surroundings) ------------------------------------------------------------------
+
+    def area_of(self, sensor: int) -> str | None:
+        """See :class:`~edge_agent.pipeline.sights.Surroundings`."""
+        return self.intake.limits.options[sensor].area or self.source(sensor)
+
+    def limits(self, sensor: int) -> tuple[float | None, float | None]:
+        """See :class:`~edge_agent.pipeline.sights.Surroundings`."""
+        options = self.intake.limits.options[sensor]
+        return options.min, options.max
+
     # -- inside ------------------------------------------------------------------------------------------------
+
+    def _evidence(self, incident_id: str, most: int) -> list[Evidence]:
+        return self.decider.process.evidence(incident_id, most)
 
     def area(self, name: str) -> str | None:
         """Part of the plant that the sensor ``name`` belongs to; None where nothing is said of it."""
@@ -318,12 +338,14 @@ class Pipeline:
         """What the decision says, as people know it. Maintenance teaches nothing, as little as an alarm does; nor does
         what comes while an incident from before a restart may still go on. Of a history that is run through nobody is
         told."""
+        self.patterns.remember(snapshot)
         if self.trusting:
             return self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded, trusted=True)
         maintenance = self.lifecycle.under_maintenance(snapshot.time_ns)
         held = maintenance or (self.decider.calibration.ready and self.lifecycle.resuming)
         decision = self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded, alarmed=held)
         found = self._with_rules(tick_ns, snapshot, decision.changed)
+        found = self.patterns.update(snapshot, scores, self, found, self._standing)
         told = self.lifecycle.update(tick_ns, snapshot.time_ns, found, self._standing, judging=not decision.warming_up)
         incident = self.lifecycle.id_of(decision.incident)
         return replace(decision, changed=tuple(told), incident=incident, maintenance=maintenance)
