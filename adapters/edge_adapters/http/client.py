@@ -8,7 +8,7 @@ answer in time, a certificate that is not trusted
 ==========================================================  ==================================================
 
 Tokens expire and are mended, so 401 and 403 are no reason to lose events. Redirects are not followed: they would take
-secrets elsewhere. Of an answer at most 300 bytes are read, and shown when it is a refusal.
+secrets elsewhere. Of an answer at most 300 bytes are shown when it is a refusal, without what the request carried.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from edge_adapters.http.echo import Mask
 from edge_adapters.http.url import origin
 from edge_agent.clock import NS_PER_S, Clock
 from edge_agent.errors import AdapterError, RetryableAdapterError
 from edge_agent.tls import TlsOptions, client_context
 
 _RETRYABLE: Final = frozenset({401, 403, 407, 408, 425, 429})
-_SHOWN_BYTES: Final = 300
+_SHOWN: Final = 300
+_READ_BYTES: Final = 4_000  # more than is shown: a secret that is cut off would not be known again
 
 
 class HttpClient:
@@ -44,6 +46,7 @@ class HttpClient:
         self._tls = tls
         self._timeout_s = timeout_s
         self._headers = headers
+        self._mask = Mask(url, headers)
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -115,13 +118,13 @@ class HttpClient:
             ) as response:
                 self._note_time(response.headers.get("Date"))
                 if response.status not in accept if accept else response.status // 100 != 2:
-                    raise self._refusal(response, await response.content.read(_SHOWN_BYTES))
+                    raise self._refusal(response, await response.content.read(_READ_BYTES))
         except TimeoutError as error:
             raise self._unreachable(f"no answer within {self._timeout_s:g} s") from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise self._untrusted(error.certificate_error) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._unreachable(_words(error)) from error
+            raise self._unreachable(self._mask(_words(error))[:_SHOWN]) from error
 
     def _untrusted(self, reason: Exception) -> RetryableAdapterError:
         return self._unreachable(f"its certificate is not trusted: {reason}; see `tls.ca_file`")
@@ -131,10 +134,11 @@ class HttpClient:
 
     def _refusal(self, response: aiohttp.ClientResponse, text: bytes) -> AdapterError:
         status = response.status
-        said = f": {text.decode(errors='replace')!r}" if text else ""
-        reason = (response.reason or "")[:60]
+        shown = self._mask(text.decode(errors="replace"))[:_SHOWN]
+        said = f": {shown!r}" if shown else ""
+        reason = self._mask(response.reason or "")[:60]
         if status in _RETRYABLE or status >= 500:
-            after = response.headers.get("Retry-After")
+            after = self._mask(response.headers.get("Retry-After", ""))
             wait = f" (Retry-After: {after!r:.40})" if after else ""
             return RetryableAdapterError(f"{self.origin}: HTTP {status} {reason}{wait}{said}")
         if status // 100 == 3:
@@ -153,12 +157,12 @@ def _words(error: Exception) -> str:
     """What the library says, but for the URL."""
     if isinstance(error, aiohttp.ClientResponseError):
         said = " ".join(error.message.split())
-        return f"it answers something that is no HTTP: {said[:_SHOWN_BYTES]}"
+        return f"it answers something that is no HTTP: {said}"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect: {_reason(error.os_error)}"
     if isinstance(error, aiohttp.InvalidURL):
         return "its URL cannot be used"
-    return f"{type(error).__name__}: {str(error)[:_SHOWN_BYTES]}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _reason(error: OSError) -> str:

@@ -20,6 +20,7 @@ from typing import Final
 
 import aiohttp
 
+from edge_adapters.http.echo import Mask
 from edge_adapters.influxdb.lines import Lines
 from edge_adapters.influxdb.options import InfluxOptions
 from edge_agent.clock import NS_PER_S
@@ -45,6 +46,7 @@ class InfluxSink:
         self._lines = Lines(options.prefix, options.tags)
         self._session: aiohttp.ClientSession | None = None
         self._url, self._query, self._headers = _request(options)
+        self._mask = Mask("", self._headers)
 
     async def open(self) -> None:
         """Prepare TLS and the session. Nothing is sent: a server that is down is met at the first event.
@@ -125,7 +127,7 @@ class InfluxSink:
                 allow_redirects=False,
                 server_hostname=self._options.tls.server_name,
             ) as response:
-                said = (await response.content.read(_SHOWN_BYTES)).decode(errors="replace").strip()
+                said = self._mask((await response.content.read(_SHOWN_BYTES)).decode(errors="replace").strip())
                 status, after = response.status, response.headers.get("Retry-After", "")
         except TimeoutError as error:
             raise self._unusable(f"no answer within {self._options.timeout:g} s") from error

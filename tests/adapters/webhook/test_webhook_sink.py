@@ -220,6 +220,26 @@ async def test_redirect_is_not_followed() -> None:
             await sink.deliver([event("a")])
 
 
+@pytest.mark.parametrize("status", [404, 503])
+async def test_answer_that_repeats_what_it_was_sent_gives_no_secret_away(status: int) -> None:
+    page = "Cannot POST /hook/secret-path?token=abc; X-Own: Key s3cr3t-of-mine, and so on; no such field 'level'"
+    headers = {"X-Own": "Key s3cr3t-of-mine"}
+    async with (
+        receiver(answers=[status], text=page, headers={"Retry-After": "s3cr3t-of-mine"}) as server,
+        opened(server.url, headers=headers) as sink,
+    ):
+        with pytest.raises(AdapterError, match=r"Cannot POST \*\*\*.*no such field 'level'") as caught:
+            await sink.deliver([event("a")])
+    assert not any(secret in str(caught.value) for secret in ("secret-path", "abc", "s3cr3t"))
+
+
+@pytest.mark.parametrize("date", ["yesterday", "Mon, 01 Jan 2020 00:00:00 +99999999999999"])
+async def test_answer_with_a_senseless_date_counts_all_the_same(date: str) -> None:
+    async with receiver(headers={"Date": date}) as server, opened(server.url) as sink:
+        await sink.deliver([event("a")])
+        assert len(server.posts) == 1
+
+
 async def test_slow_receiver_times_out_and_is_tried_again() -> None:
     async with receiver(delay_s=0.5) as server, opened(server.url, timeout="100ms") as sink:
         with pytest.raises(RetryableAdapterError, match=r"no answer within 0\.1 s"):
