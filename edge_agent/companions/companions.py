@@ -23,7 +23,7 @@ PROTOTYPE = "prototype"
 MEMBERS = (*SQUARES, PROTOTYPE, MODEL)
 _DISTANCE_FLOOR = 1e-4  # squared deviations; nearer than this is the same state
 _ACCEPT_AFTER = 5_000  # ticks of one alarm after which what is seen is learned as the new normal
-_ACCEPTED_WEIGHT = 100.0  # rows that the old normal then counts as
+_ACCEPTED_WEIGHT = 2_000.0  # rows that the old normal then counts as at most
 _SUSPICION_TICKS, _TOO_MUCH = 30.0, 0.3  # ticks, and share of them that may be suspicious
 _OPEN_MINDED = 1_000.0  # rows known at which a tick that nobody vouches for counts half
 _MOST_WAITING = 200_000  # levels kept waiting, so that thousands of sensors do not need tens of megabytes
@@ -146,9 +146,7 @@ class Companions:
             self._drop_waiting()
         elif self._lesson is not None:
             doubtful = suspicious or (self._suspicion > _TOO_MUCH and not accepted)
-            self._wait(
-                replace(self._lesson, suspicious=doubtful, trusted=trusted or accepted), 0 if accepted else delay
-            )
+            self._wait(replace(self._lesson, suspicious=doubtful, trusted=trusted), 0 if accepted else delay)
         self._lesson = None
         self._admit(snapshot)
         for group in self._groups:
@@ -164,7 +162,7 @@ class Companions:
             group.consolidate(self._options.remember)
 
     def plant_changed(self) -> None:
-        """The plant runs differently from now on: learn it quickly."""
+        """The plant runs differently from now on: learn it, but do not forget at once how it ran before."""
         for group in self._groups:
             group.fade(_ACCEPTED_WEIGHT)
         self.combination.settle()

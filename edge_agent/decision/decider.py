@@ -53,7 +53,8 @@ class Decision:
 
     ``plant_score``: smoothed log score of the plant, None while no sensor could be scored; about 0 is normal.
     ``p_value``: None then too, and while warming up. ``alarm``: an incident of the process is open or opening.
-    ``incident``: id of the process incident active last. ``changed``: incidents to tell people about.
+    ``calibrated_p``: the p-value before it was made honest. ``incident``: id of the process incident active last.
+    ``changed``: incidents to tell people about.
     ``maintenance``: a maintenance window is open, so nothing was learned.
     """
 
@@ -64,6 +65,7 @@ class Decision:
     changed: tuple[Incident, ...]
     warming_up: bool
     maintenance: bool = False
+    calibrated_p: float | None = None
 
 
 class Decider:
@@ -143,12 +145,14 @@ class Decider:
         if promised is not None and event_rate is not None and not (alarm or alarmed):
             self._stretch.learn(promised.p_value)
         self._settle(incidents)
-        doubt = 1.0 if p_value is None or trusted else p_value
+        doubt = 1.0 if promised is None or trusted else promised.p_value
         seen = _Seen(snapshot.sensors, raw, mean, scores.valid, row, doubt)
         self._learn(seen, alarm=(alarm or alarmed) and not trusted)
         changed += incidents
         incident = self.process.latest_id()
-        return Decision(plant_score, p_value, alarm, incident, tuple(changed), not self.calibration.ready)
+        calibrated_p = None if promised is None else promised.p_value
+        warming_up = not self.calibration.ready
+        return Decision(plant_score, p_value, alarm, incident, tuple(changed), warming_up, calibrated_p=calibrated_p)
 
     def calibrate(self, sensors: tuple[str, ...], scores: NDArray[np.float32]) -> None:
         """Learn from per-sensor scores [T, S] of held-out normal data that came with a bundle."""

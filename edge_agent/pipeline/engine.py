@@ -327,7 +327,8 @@ class Pipeline:
             companions.settle(snapshot, alarm=False, suspicious=False, delay=0, trusted=True)
             return
         heard = companions.heard
-        unlikely = decision.p_value is not None and decision.p_value < _SUSPICIOUS
+        # Honest p-values follow the plant; what may be learned is judged by the plant as it was.
+        unlikely = decision.calibrated_p is not None and decision.calibrated_p < _SUSPICIOUS
         suspicious = decision.maintenance or (heard and unlikely)
         delay = self.decider.delay if heard else 0
         # However long maintenance takes, it is not how the plant runs from now on.
