@@ -9,6 +9,7 @@ from typing import Any
 
 from edge_agent.clock import CLOCK_SET_NS, NS_PER_S
 from edge_agent.contract import DigestOptions
+from edge_agent.counted import counted
 from edge_agent.notify.choice import severity_rank
 from edge_agent.notify.moment import Moment
 from edge_agent.schedule import next_after
@@ -129,7 +130,7 @@ def _count(entries: list[dict[str, Any]], key: str, value: str) -> int:
 
 def _text(body: Mapping[str, Any]) -> str:
     """The summary for people; sinks without a template of their own show it."""
-    lines = [f"{_counted(body['incidents'], 'incident')} from {_minute(body['from'])} to {_minute(body['to'])} UTC"]
+    lines = [f"{counted(body['incidents'], 'incident')} from {_minute(body['from'])} to {_minute(body['to'])} UTC"]
     if body["by_severity"]:
         lines[0] += ": " + ", ".join(f"{count} {severity}" for severity, count in body["by_severity"].items())
     if set(body["by_area"]) - {_NO_AREA}:
@@ -150,7 +151,3 @@ def _listed(heading: str, entries: list[Mapping[str, Any]], count: int) -> list[
 
 def _minute(time: str) -> str:
     return time[:16].replace("T", " ")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

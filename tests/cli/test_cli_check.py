@@ -57,6 +57,14 @@ def test_configuration_without_sinks_gets_a_note(run: Run, config: Path) -> None
     assert "note: sinks: there are none" in result.stderr
 
 
+def test_bundle_that_is_not_there_gets_a_note(run: Run, config: Path) -> None:
+    config.write_text(config.read_text() + "\nmodel: {bundle: models/press.tar}\n")
+    result = run("check", config)
+    assert result.exit_code == 0
+    assert f"note: model.bundle: bundle {config.parent / 'models/press.tar'}" in result.stderr
+    assert "would run with the universal model" in result.stderr
+
+
 def test_connect_says_what_cannot_be_reached(run: Run, config: Path) -> None:
     result = run("check", config, "--connect", "--timeout", "0.5", "--json")
     found = json.loads(result.stdout)

@@ -113,7 +113,7 @@ def test_an_incident_that_is_open_at_the_end_is_told_as_such(log: Log) -> None:
     result = replayed(log, "--fail-on-incident")
     assert result.exit_code == 1
     assert "  still open at the end  low       a (source plc): outside the possible range, since" in result.output
-    assert "1 incidents, 1 still open" in result.output
+    assert "1 incident, 1 still open" in result.output
 
 
 def test_an_incident_ends_with_the_run_it_was_in(log: Log) -> None:
@@ -124,4 +124,4 @@ def test_an_incident_ends_with_the_run_it_was_in(log: Log) -> None:
         log.reading(5.0, second * 1_000, second * 1_000 + 30)
     result = replayed(log)
     assert "  closed  low       a (source plc): outside the possible range" in result.output
-    assert "1 incidents, 0 still open" in result.output
+    assert "1 incident, 0 still open" in result.output

@@ -10,6 +10,7 @@ import click
 
 from edge_agent.cli.exit_codes import ExitCode
 from edge_agent.cli.output import json_option, print_json
+from edge_agent.counted import counted
 from edge_agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def check(ctx: click.Context, file: Path, connect: bool, timeout: float, as_json
     reached = asyncio.run(_reach_all(config, timeout)) if connect else []
     _report(as_json, [], notes, reached)
     if not as_json:
-        click.echo(f"{file}: ok, {_counted(len(config.sources), 'source')}, {_counted(len(config.sinks), 'sink')}")
+        click.echo(f"{file}: ok, {counted(len(config.sources), 'source')}, {counted(len(config.sinks), 'sink')}")
     if any(item["problem"] for item in reached):
         ctx.exit(int(ExitCode.FAILED))
 
@@ -57,6 +58,7 @@ def _notes(config: AgentConfig) -> list[str]:
     from edge_agent.registry import DISTRIBUTION, missing_packages, sink_adapter, source_adapter
 
     notes = list(doubtful_rules(config))
+    notes += _unusable_bundle(config)
     if not config.sinks:
         notes.append("sinks: there are none; incidents will only show in `edge-agent status` and the local API")
     for section, options, find in (("sources", config.sources, source_adapter), ("sinks", config.sinks, sink_adapter)):
@@ -72,6 +74,19 @@ def _notes(config: AgentConfig) -> list[str]:
     if missing:
         notes.append(f"telemetry: {', '.join(missing)} is not installed here: pip install '{DISTRIBUTION}[otlp]'")
     return notes
+
+
+def _unusable_bundle(config: AgentConfig) -> list[str]:
+    from edge_agent.bundle import read_bundle
+    from edge_agent.errors import BundleError
+
+    path = config.model.path()
+    try:
+        if path is not None:
+            read_bundle(path)
+    except BundleError as error:
+        return [f"model.bundle: {error}; the agent would run with the universal model"]
+    return []
 
 
 async def _reach_all(config: AgentConfig, timeout_s: float) -> list[dict[str, Any]]:
@@ -96,7 +111,3 @@ def _report(as_json: bool, problems: list[str], notes: list[str], reached: list[
         click.echo(f"note: {note}", err=True)
     for item in reached:
         click.echo(f"{item['component']}: {item['problem'] or 'reached'}", err=bool(item["problem"]))
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_agent.cli.connection import talks_to_daemon
-from edge_agent.cli.output import json_option, print_json
+from edge_agent.cli.output import json_option, print_json, table_lines
 
 if TYPE_CHECKING:
     from edge_agent.api.client import ApiClient
@@ -81,18 +81,32 @@ def _show(found: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _lines(found: Mapping[str, Any], level: int) -> Iterator[str]:
-    """Nested values indented below their name; lists of mappings as one line each."""
+    """Nested values indented below their name; mappings that are alike as a table, those of a list as one line each."""
     width = max((len(str(name)) for name in found), default=0)
     for name, value in found.items():
         indent = "  " * level
         if isinstance(value, Mapping) and value:
             yield f"{indent}{name}:"
-            yield from _lines(value, level + 1)
+            if _are_alike(value.values()):
+                yield from (f"{indent}  {line}" for line in _rows(value))
+            else:
+                yield from _lines(value, level + 1)
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
             yield f"{indent}{name}:"
             yield from (f"{indent}  {_one_line(item)}" for item in value)
         else:
             yield f"{indent}{f'{name}:'.ljust(width + 1)} {_text(value)}"
+
+
+def _are_alike(values: Iterable[Any]) -> bool:
+    keys = {tuple(value) if isinstance(value, Mapping) else () for value in values}
+    return len(keys) == 1 and keys != {()}
+
+
+def _rows(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    headings = next(iter(found.values()))
+    rows = [(name, *map(_text, value.values())) for name, value in found.items()]
+    return table_lines(("name", *headings), rows)
 
 
 def _one_line(item: Mapping[str, Any]) -> str:
@@ -105,5 +119,5 @@ def _text(value: Any) -> str:
     if value is None or value in ({}, []):
         return "-"
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value or 0.0:.6g}"  # never -0
     return ", ".join(_text(item) for item in value) if isinstance(value, list) else str(value)

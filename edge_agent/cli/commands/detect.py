@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_agent.cli.output import check_table, json_option, print_json
+from edge_agent.counted import counted
 
 if TYPE_CHECKING:
     from edge_agent.pipeline.offline import Detection
@@ -111,7 +112,9 @@ def _report(out: Path, rows: int, found: Detection, as_json: bool) -> None:
     for incident in incidents:
         closed = incident["closed"] or "still open"
         click.echo(f"{incident['opened']} to {closed}  {incident['severity']}  {incident['summary']}")
-    click.echo(f"{rows} rows, {alarms} with an alarm, {len(incidents)} incidents; scores in {out}")
+    click.echo(
+        f"{counted(rows, 'row')}, {alarms} with an alarm, {counted(len(incidents), 'incident')}; scores in {out}"
+    )
     if judged < rows:
         advice = "their p_value is empty; normal history by --warmup, or more of it, shortens that"
         click.echo(f"{rows - judged} rows were taken as warm-up and not judged: {advice}", err=True)

@@ -10,6 +10,7 @@ import click
 
 from edge_agent.cli.connection import talks_to_daemon
 from edge_agent.cli.output import json_option, print_json, print_table
+from edge_agent.counted import counted
 
 if TYPE_CHECKING:
     from edge_agent.api.client import ApiClient
@@ -175,7 +176,7 @@ def suppress(
     if as_json:
         print_json(order)
         return
-    click.echo(f"{order['id']}: in force until {order['until']}, concerns {order['matches']} sensors")
+    click.echo(f"{order['id']}: in force until {order['until']}, concerns {counted(order['matches'], 'sensor')}")
     if not order["matches"]:
         click.echo("note: no sensor that is known now matches; is the pattern right?", err=True)
 
@@ -234,7 +235,7 @@ def _remarks(incident: Mapping[str, Any]) -> str:
         f"acknowledged by {said['actor']}" if said else "",
         f"suppressed: {incident['suppressed']}" if incident.get("suppressed") else "",
         "flapping" if incident.get("flapping") else "",
-        f"reopened {incident['reopened']} times" if incident.get("reopened") else "",
+        f"reopened {counted(incident['reopened'], 'time')}" if incident.get("reopened") else "",
         verdict["verdict"].replace("_", " ") if verdict else "",
     ]
     return ", ".join(part for part in found if part)

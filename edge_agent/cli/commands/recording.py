@@ -10,6 +10,7 @@ import click
 
 from edge_agent.cli.exit_codes import ExitCode
 from edge_agent.cli.output import check_table, config_option, json_option, print_json
+from edge_agent.counted import counted
 from edge_agent.errors import ConfigError, DataFileError
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ def replay(
     if not as_json:
         for body in still_open:
             click.echo(f"{body['updated']}  still open at the end  {body['severity']:8}  {body['summary']}")
-    click.echo(f"{ticks} ticks, {len(incidents)} incidents, {len(still_open)} still open", err=as_json)
+    click.echo(
+        f"{counted(ticks, 'tick')}, {counted(len(incidents), 'incident')}, {len(still_open)} still open", err=as_json
+    )
     if judged < ticks:
         click.echo(f"{ticks - judged} ticks were warm-up and not judged", err=True)
     if fail_on_incident and incidents:

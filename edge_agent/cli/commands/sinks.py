@@ -12,6 +12,7 @@ import click
 from edge_agent.cli.connection import talks_to_daemon
 from edge_agent.cli.exit_codes import ExitCode
 from edge_agent.cli.output import config_option, json_option, print_json, print_table
+from edge_agent.counted import counted
 from edge_agent.errors import ConfigError
 from edge_agent.verdict import Severity
 
@@ -42,7 +43,7 @@ def list_sinks(client: ApiClient, as_json: bool) -> None:
 
 
 def _row(name: str, sink: dict[str, Any]) -> tuple[Any, ...]:
-    digest = f"{sink['digest']} ({sink['in_digest']} incidents)" if sink["digest"] else "-"
+    digest = f"{sink['digest']} ({counted(sink['in_digest'], 'incident')})" if sink["digest"] else "-"
     return name, sink["type"], sink["backlog"], sink["incidents"], sink["escalation"] or "-", digest, sink["state"]
 
 
