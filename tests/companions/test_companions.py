@@ -10,6 +10,7 @@ import pytest
 from plants import Rig, plant
 
 from edge_agent.companions import CompanionOptions
+from edge_agent.companions.admission import GROUP
 
 NORMAL = plant(1_500)
 
@@ -120,6 +121,22 @@ def test_sensors_may_change_place_leave_and_come() -> None:
     wide = plant(1_500, sensors=9)[1_150:]
     rig.feed(wide, names=tuple(f"s{i}" for i in range(9)))
     assert rig.companions.sensors == 9
+
+
+def test_groups_side_by_side_say_what_each_says_alone() -> None:
+    """Groups have nothing to do with each other, whatever comes and goes in the one beside."""
+    wide = plant(480, sensors=GROUP + 8)
+    both, alone = Rig(GROUP), Rig(GROUP)
+    wider = tuple(f"s{i}" for i in range(GROUP + 8))
+    for rig in (both, alone):
+        rig.feed(wide[:250, :GROUP])
+    for start, stop, more in ((250, 420, 8), (420, 450, 5), (450, 480, 5)):
+        found = both.feed(wide[start:stop, : GROUP + more], names=wider[: GROUP + more], delay=20)
+        expected = alone.feed(wide[start:stop, :GROUP], delay=20)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one.member_scores[:, :GROUP], other.member_scores, rtol=1e-9)
+    assert both.companions.status()["groups"] == 2
+    assert both.companions.sensors == GROUP + 5
 
 
 def test_more_sensors_than_allowed_leave_the_model_alone() -> None:
