@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,13 @@ def print_json(value: Any) -> None:
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Columns as wide as their longest value; the last one may be as long as it likes."""
-    texts = [[harmless(" ".join(str(cell).splitlines())) for cell in row] for row in (headings, *rows)]
-    widths = [max(len(row[column]) for row in texts) for column in range(len(headings))]
-    for index, row in enumerate(texts):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    for index, line in enumerate(table_lines(headings, rows)):
         click.echo(click.style(line, bold=True) if index == 0 else line)
+
+
+def table_lines(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    """What :func:`print_table` prints."""
+    texts = [[str(cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(headings))]
+    for row in texts:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -45,7 +45,9 @@ class SensorOptions(Options):
         default=None, max_length=100, description="Part of the plant it belongs to; sinks can be asked for areas."
     )
     monitor: bool = Field(
-        default=True, description="False: the sensor helps to judge its neighbours but raises no incident itself."
+        default=True,
+        description="False: the sensor helps to judge its neighbours, but what it does is no incident of the process. "
+        "That it is silent, stuck or impossible is told all the same.",
     )
     criticality: Criticality = Field(
         default=Criticality.NORMAL, description="How much an incident at this sensor matters; raises its severity."

@@ -96,7 +96,10 @@ class FakeAgent:
             "tick": np.int64(42),
             "p_value": float("nan"),
             "model": {"name": "universal", "version": "1.0.0"},
-            "sources": {"plc": "connected", "broker": "disconnected: refused"},
+            "sources": {
+                "plc": {"type": "modbus", "state": "connected", "waiting": 0},
+                "broker": {"type": "mqtt", "state": "disconnected: refused", "waiting": 0},
+            },
             "warming_up": False,
         }
 

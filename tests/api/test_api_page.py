@@ -45,7 +45,8 @@ async def test_browser_shows_the_state_follows_it_and_runs_no_foreign_script(
         assert page.count("<polyline") == 3  # what was seen has a gap
         assert "0.4 to 0.91</span>" in page
         assert ", 10:42:04 to 10:42:07 UTC" in page
-        assert "<dt>sources broker</dt><dd>disconnected: refused</dd>" in page
+        assert "<h3>sources</h3>" in page
+        assert "<td>disconnected: refused</td>" in page
         assert "&lt;/td&gt;&lt;script&gt;document.title='owned'&lt;/script&gt;" in page
         assert "<title>edge-agent</title>" in page
         agent.ready = (False, ["source plc: gone"])
