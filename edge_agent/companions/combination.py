@@ -44,6 +44,8 @@ class Combination:
         self._late: Floats = np.zeros(count)
         self._ticks: Floats = np.zeros(count)
         self._trust: Floats = np.ones(count)
+        self.weights: Floats = np.zeros(count)
+        """Weights [M]; 0 for a member that has no vote."""
 
     def levels(self, means: Floats) -> Floats:
         """Levels [M] of the members' mean squares ``means`` [M]; NaN where a member says nothing."""
@@ -72,14 +74,6 @@ class Combination:
             if there
         }
 
-    @property
-    def weights(self) -> Floats:
-        """Weights [M]; 0 for a member that has no vote."""
-        deviation = np.sqrt(self._variance)
-        steady = np.abs(self._late - self._mean) <= _MOVED * deviation
-        sound = (self._ticks >= _KNOWN) & (deviation > _FLAT) & steady
-        return np.where(sound, self._trust, 0.0)
-
     def learn(self, levels: Floats) -> None:
         """Take in the levels of a tick that turned out to be normal."""
         there = np.isfinite(levels)
@@ -95,16 +89,19 @@ class Combination:
         self._variance += rate * (limited - self._variance)
         self._late += there / np.minimum(self._ticks + 1.0, _FAST) * (level - self._late)
         self._ticks += there
+        self._vote()
 
     def settle(self) -> None:
         """The plant is another one now: what is usual is learned anew, and quickly."""
         self._ticks = np.minimum(self._ticks, _KNOWN)
+        self._vote()
 
     def forget(self, name: str) -> None:
         """What was usual of this member means nothing any more."""
         place = self.names.index(name)
         for quantity in (self._mean, self._variance, self._late, self._ticks):
             quantity[place] = 0.0
+        self._vote()
 
     def feedback(self, surprise: Mapping[str, float], *, false_alarm: bool) -> None:
         """An operator judged an incident at which the members were so surprised: trust goes to those who were right."""
@@ -114,6 +111,7 @@ class Combination:
         blame = loud / loud.sum() - 1.0 / len(loud)
         self._trust *= np.exp((-1.0 if false_alarm else 1.0) * _LEARNING_RATE * blame)
         self._trust = np.clip(self._trust * len(loud) / self._trust.sum(), _LEAST, _MOST)
+        self._vote()
 
     def export(self) -> dict[str, NDArray[Any]]:
         """What was learned, for saving: one row for each of five quantities."""
@@ -127,3 +125,11 @@ class Combination:
         if names != self.names or (table[[1, 3]] < 0).any() or (table[4] < _LEAST).any() or (table[4] > _MOST).any():
             raise ValueError(f"saved combination: got members {names} or numbers that do not belong to {self.names}")
         self._mean, self._variance, self._late, self._ticks, self._trust = table.copy()
+        self._vote()
+
+    def _vote(self) -> None:
+        """To be called whenever something has changed."""
+        deviation = np.sqrt(self._variance)
+        steady = np.abs(self._late - self._mean) <= _MOVED * deviation
+        sound = (self._ticks >= _KNOWN) & (deviation > _FLAT) & steady
+        self.weights = np.where(sound, self._trust, 0.0)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.companions.admission import GROUP, Waiting, grouped
+from edge_agent.companions.admission import Waiting, grouped
+from edge_agent.companions.columns import SQUARES
 from edge_agent.companions.combination import Combination
 from edge_agent.companions.experts import EXPERTS
-from edge_agent.companions.group import SQUARES, Group, GroupScore, Seen
+from edge_agent.companions.groups import Groups, Look, Seen
 from edge_agent.companions.options import CompanionOptions
 from edge_agent.companions.saved import numbers_in
 from edge_agent.graph.snapshot import Snapshot
@@ -25,7 +26,6 @@ _DISTANCE_FLOOR = 1e-4  # squared deviations; nearer than this is the same state
 _ACCEPT_AFTER = 5_000  # ticks of one alarm after which what is seen is learned as the new normal
 _ACCEPTED_WEIGHT = 2_000.0  # rows that the old normal then counts as at most
 _SUSPICION_TICKS, _TOO_MUCH = 30.0, 0.3  # ticks, and share of them that may be suspicious
-_OPEN_MINDED = 1_000.0  # rows known at which a tick that nobody vouches for counts half
 _MOST_WAITING = 200_000  # levels kept waiting, so that thousands of sensors do not need tens of megabytes
 
 Floats = NDArray[np.float64]
@@ -36,7 +36,7 @@ Bools = NDArray[np.bool_]
 class _Lesson:
     """What one tick may teach once it is known to have been normal."""
 
-    seen: tuple[tuple[Group, Seen], ...]
+    seen: Seen
     levels: Floats
     suspicious: bool = False
     trusted: bool = False
@@ -50,8 +50,8 @@ class Companions:
 
     def __init__(self, options: CompanionOptions) -> None:
         self._options = options
-        self._groups: list[Group] = []
-        self._rows: list[NDArray[np.int64]] = []
+        self._groups = Groups()
+        self._rows = np.zeros(0, np.int64)  # of the groups' sensors in the snapshot
         self._sensors: tuple[str, ...] = ()
         self._candidates = Waiting()
         self._candidate_rows = np.zeros(0, np.int64)
@@ -65,7 +65,7 @@ class Companions:
     @property
     def sensors(self) -> int:
         """How many sensors have been taken in."""
-        return sum(len(group.names) for group in self._groups)
+        return len(self._rows) or len(self._groups.names)
 
     @property
     def heard(self) -> bool:
@@ -77,7 +77,7 @@ class Companions:
         return {
             "sensors": self.sensors,
             "groups": len(self._groups),
-            "rows": round(min((group.rows for group in self._groups), default=0.0)),
+            "rows": round(self._groups.rows),
             "weights": self.weights(),
         }
 
@@ -97,13 +97,11 @@ class Companions:
         fresh = usable & (snapshot.age == 0)
         if self._candidates.sensors and self._alarm_ticks == 0:
             self._candidates.note(snapshot.value[self._candidate_rows], usable[self._candidate_rows])
-        found = [
-            self._look(group, rows, snapshot.value, usable, fresh)
-            for group, rows in zip(self._groups, self._rows, strict=True)
-        ]
-        squares, distance, forecasts = self._gather([score for score, _ in found], len(snapshot))
+        rows = self._rows
+        look, seen = self._groups.score(snapshot.value[rows], usable[rows], fresh[rows])
+        squares, distance, forecasts = self._spread_out(look, len(snapshot))
         levels = self._levels(squares, distance, scores, counts)
-        self._lesson = _Lesson(tuple(zip(self._groups, (seen for _, seen in found), strict=True)), levels)
+        self._lesson = _Lesson(seen, levels)
         if not self.heard:
             return scores
         return replace(
@@ -121,13 +119,12 @@ class Companions:
 
         With each its share of all weights, and by how much its reading moves what is expected, in the sensor's unit.
         """
-        for group, rows in zip(self._groups, self._rows, strict=True):
-            place = np.flatnonzero(rows == sensor)
-            if len(place):
-                weight, pull = group.relation(int(place[0]))
-                heaviest = [k for k in np.argsort(-weight, kind="stable")[:most].tolist() if rows[k] >= 0 < weight[k]]
-                return [(int(rows[k]), float(weight[k] / weight.sum()), float(pull[k])) for k in heaviest]
-        return []
+        place = np.flatnonzero(self._rows == sensor)
+        if not len(place):
+            return []
+        others, weight, pull = self._groups.relation(int(place[0]))
+        heaviest = [k for k in np.argsort(-weight, kind="stable")[:most].tolist() if weight[k] > 0]
+        return [(int(self._rows[others[k]]), float(weight[k] / weight.sum()), float(pull[k])) for k in heaviest]
 
     def settle(self, snapshot: Snapshot, *, alarm: bool, suspicious: bool, delay: int, trusted: bool = False) -> None:
         """What was decided on the tick just scored. Ticks teach ``delay`` ticks later, unless an alarm comes first.
@@ -149,28 +146,22 @@ class Companions:
             self._wait(replace(self._lesson, suspicious=doubtful, trusted=trusted), 0 if accepted else delay)
         self._lesson = None
         self._admit(snapshot)
-        for group in self._groups:
-            if group.wants_fit:
-                group.fit()
-                break  # the others have their turn on the next ticks
+        self._groups.fit_some()
 
     def consolidate(self) -> None:
         """A history known to be normal has ended: take in all of it now."""
         while self._waiting:
             self._learn(self._waiting.popleft())
-        for group in self._groups:
-            group.consolidate(self._options.remember)
+        self._groups.consolidate(self._options.remember)
 
     def plant_changed(self) -> None:
         """The plant runs differently from now on: learn it, but do not forget at once how it ran before."""
-        for group in self._groups:
-            group.fade(_ACCEPTED_WEIGHT)
+        self._groups.fade(_ACCEPTED_WEIGHT)
         self.combination.settle()
 
     def forget_recent(self) -> None:
         """The stream was interrupted: what carries over ticks begins anew, what was learned stays."""
-        for group in self._groups:
-            group.forget_recent()
+        self._groups.forget_recent()
         self._waiting.clear()
         self._lesson = None
         self._alarm_ticks, self._suspicion = 0, 0.0
@@ -185,8 +176,8 @@ class Companions:
         """Everything learned, for saving."""
         state = {f"combination.{name}": array for name, array in self.combination.export().items()}
         state["groups"] = np.array(len(self._groups))
-        for place, group in enumerate(self._groups):
-            state |= {f"group{place}.{name}": array for name, array in group.export().items()}
+        for place, group in enumerate(self._groups.export()):
+            state |= {f"group{place}.{name}": array for name, array in group.items()}
         return state
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -194,43 +185,31 @@ class Companions:
         combination = Combination(MEMBERS)
         combination.restore(_part(state, "combination."))
         count = int(numbers_in(state, "groups", (), least=0.0))
-        groups = [Group.restored(_part(state, f"group{place}."), place) for place in range(count)]
-        names = [name for group in groups for name in group.names]
-        if len(set(names)) != len(names):
-            raise ValueError("saved companions: a sensor is in two groups")
+        groups = Groups.restored(_part(state, f"group{place}.") for place in range(count))
         self._groups, self.combination = groups, combination
         self._heard = self._companion_votes()
-        self._sensors, self._rows = (), []
+        self._sensors, self._rows = (), np.zeros(0, np.int64)
         self._candidates = Waiting()
         self._waiting.clear()
         self._lesson = None
 
     # -- scoring -----------------------------------------------------------------------------------------------
 
-    def _look(
-        self, group: Group, rows: NDArray[np.int64], value: Floats, usable: Bools, fresh: Bools
-    ) -> tuple[GroupScore | None, Seen]:
-        there = rows >= 0
-        return group.score(value[rows], usable[rows] & there, fresh[rows] & there)
-
-    def _gather(self, found: list[GroupScore | None], count: int) -> tuple[Floats, Floats, Floats]:
+    def _spread_out(self, look: Look, count: int) -> tuple[Floats, Floats, Floats]:
         """Squares [4, N], distances [N] and forecasts [3, N] of all sensors; NaN where nothing is said."""
         squares, distance = np.full((len(SQUARES), count), np.nan), np.full(count, np.nan)
         forecasts = np.full((EXPERTS, count), np.nan)
-        for score, rows in zip(found, self._rows, strict=True):
-            if score is not None:
-                there = rows >= 0
-                squares[:, rows[there]] = score.squares[:, there]
-                forecasts[:, rows[there]] = score.forecasts[:, there]
-                if score.distance is not None:
-                    distance[rows[there]] = score.distance[there]
+        squares[:, self._rows], distance[self._rows] = look.squares, look.distance
+        forecasts[:, self._rows] = look.forecasts
         return squares, distance, forecasts
 
     def _levels(self, squares: Floats, distance: Floats, scores: Scores, counts: Bools) -> Floats:
-        means = [_mean(square, counts) for square in squares]
-        means.append(_mean(distance, counts) + _DISTANCE_FLOOR)
-        means.append(_mean(scores.score, counts & scores.valid))
-        return self.combination.levels(np.array(means))
+        model = np.where(scores.valid, scores.score, np.nan)
+        surprise = np.concatenate((squares, distance[None] + _DISTANCE_FLOOR, model[None]))
+        there = counts & np.isfinite(surprise)
+        count = there.sum(1)
+        total = np.where(there, surprise, 0.0).sum(1)
+        return self.combination.levels(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
     # -- learning ----------------------------------------------------------------------------------------------
 
@@ -241,49 +220,35 @@ class Companions:
 
     def _drop_waiting(self) -> None:
         self._waiting.clear()
-        for group in self._groups:
-            group.interrupted()
+        self._groups.interrupted()
 
     def _learn(self, lesson: _Lesson) -> None:
-        for group, seen in lesson.seen:  # a group that has been given up since may learn it, too
-            if lesson.suspicious:
-                group.pass_over(seen, self._options.remember)
-            else:
-                group.learn(seen, self._options.remember, self._weight(group, lesson))
-        if not lesson.suspicious:
-            self.combination.learn(lesson.levels)
-            self._heard = self._heard or self._companion_votes()
-
-    def _weight(self, group: Group, lesson: _Lesson) -> float:
-        return 1.0 if lesson.trusted else _OPEN_MINDED / (_OPEN_MINDED + group.rows)
+        if lesson.suspicious:
+            self._groups.pass_over(lesson.seen, self._options.remember)
+            return
+        self._groups.learn(lesson.seen, self._options.remember, trusted=lesson.trusted)
+        self.combination.learn(lesson.levels)
+        self._heard = self._heard or self._companion_votes()
 
     def _companion_votes(self) -> bool:
-        return any(weight > 0 for name, weight in self.weights().items() if name != MODEL)
+        return bool((self.combination.weights[: MEMBERS.index(MODEL)] > 0).any())
 
     # -- sensors -----------------------------------------------------------------------------------------------
 
     def _follow(self, sensors: tuple[str, ...]) -> None:
         """Sensors came, left or changed place."""
         self._sensors = sensors
-        place = {name: i for i, name in enumerate(sensors)}
-        if len(sensors) > self._options.max_sensors:
-            self._groups = []
-        self._groups = [group for group in self._groups if self._still_there(group, place)]
+        self._groups.keep(set(sensors) if len(sensors) <= self._options.max_sensors else ())
         self._regroup()
-
-    def _still_there(self, group: Group, place: Mapping[str, int]) -> bool:
-        left = np.array([i for i, name in enumerate(group.names) if name in place], np.int64)
-        if 0 < len(left) < len(group.names):
-            group.keep(left)
-        return len(left) > 0
 
     def _regroup(self) -> None:
         """Groups hold other sensors than before: find everybody again."""
         place = {name: i for i, name in enumerate(self._sensors)}
-        self._rows = [np.array([place.get(name, -1) for name in group.names], np.int64) for group in self._groups]
-        taken = {name for group in self._groups for name in group.names}
+        taken = self._groups.names
+        self._rows = np.array([place[name] for name in taken], np.int64)
         few = len(self._sensors) <= self._options.max_sensors
-        free = tuple(name for name in self._sensors if few and name not in taken)
+        grouped_already = set(taken)
+        free = tuple(name for name in self._sensors if few and name not in grouped_already)
         self._candidates.follow(free)
         self._candidate_rows = np.array([place[name] for name in free], np.int64)
         self._lesson = None
@@ -296,16 +261,11 @@ class Companions:
         if not len(ready):
             return
         names, history = self._candidates.sensors, self._candidates.history()
-        roomy = min(self._groups, key=lambda group: len(group.names), default=None)
-        if roomy is not None and len(roomy.names) + len(ready) <= GROUP:
-            roomy.admit(tuple(names[i] for i in ready), centre, spread)
-        else:
+        if not self._groups.admit(tuple(names[i] for i in ready), centre, spread):
             for members in grouped(history[:, ready], _among(snapshot.neighbour, self._candidate_rows[ready])):
                 chosen = ready[members]
                 named = tuple(names[i] for i in chosen)
-                group = Group(named, centre[members], spread[members], len(self._groups))
-                group.learn_history(history[:, chosen], self._options.remember)
-                self._groups.append(group)
+                self._groups.add(named, centre[members], spread[members], history[:, chosen], self._options.remember)
         self._regroup()
 
 
@@ -314,12 +274,6 @@ def _joined(scores: Scores, squares: Floats) -> NDArray[np.float32]:
     there = np.isfinite(squares)
     total = np.where(there, squares, 0.0).sum(0) + scores.score
     return np.where(scores.valid, total / (there.sum(0) + 1.0), 0.0).astype(np.float32)
-
-
-def _mean(square: NDArray[Any], counts: Bools) -> float:
-    there = counts & np.isfinite(square)
-    count = int(np.count_nonzero(there))
-    return float(square[there].mean(dtype=np.float64)) if count else float("nan")
 
 
 def _among(neighbour: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -44,30 +44,35 @@ class Weights:
             np.zeros((LAGS + 1, width)), np.zeros((LAGS * width + 1, width)), np.zeros((near * width + 1, width))
         )
 
-    def estimate(self, now: Floats, lags: Floats, limit: float) -> tuple[Floats, Floats]:
-        """Expected deviations [3, G] by each expert, from those ``now`` [G] and their ``lags`` [LAGS, G]; and ``now``.
+    def history(self, lags: Floats) -> Floats:
+        """Deviations [G] that the shared history expects after ``lags`` [LAGS, G]."""
+        return np.asarray(lags.ravel() @ self.shared[:-1] + self.shared[-1], np.float64)
 
-        Others' deviations are limited to ``limit`` in the relation: a broken sensor must not make its neighbours odd.
-        One that is missing (NaN) is filled in with what the experts expect of it, for the same reason.
+    def related(self, near: Floats) -> Floats:
+        """Deviations [G] that the relation expects beside ``near`` [3, G]: those now, one and two ticks ago.
+
+        They are to be limited: a broken sensor must not make its neighbours odd.
         """
-        own = np.einsum("lg,lg->g", self.own[:LAGS], lags) + self.own[LAGS]
-        shared = lags.ravel() @ self.shared[:-1] + self.shared[-1]
-        missing = np.isnan(now)
-        if missing.any():
-            now = np.where(missing, self._related(np.where(missing, shared, now), lags, limit), now)
-        return np.stack((own, shared, self._related(now, lags, limit))), now
+        return np.asarray(near.ravel() @ self.relation[:-1] + self.relation[-1], np.float64)
 
-    def _related(self, now: Floats, lags: Floats, limit: float) -> Floats:
-        near = np.clip(np.concatenate((now, lags[:RELATED_LAGS].ravel())), -limit, limit)
-        return np.asarray(near @ self.relation[:-1] + self.relation[-1], np.float64)
+    def restated(self, shift: Floats, factor: Floats) -> Weights:
+        """The weights that expect the same where all levels have become ``(level - shift) / factor``."""
+
+        def moved(weights: Floats, shifts: Floats, factors: Floats) -> Floats:
+            constant = weights[-1] + (shifts * weights[:-1]).sum(0) - shift
+            return np.asarray(np.concatenate((factors * weights[:-1], constant[None])) / factor, np.float64)
+
+        shifts, factors = np.tile(shift, LAGS)[:, None], np.tile(factor, LAGS)[:, None]
+        near = (RELATED_LAGS + 1) * len(shift)
+        return Weights(
+            moved(self.own, shift, factor),
+            moved(self.shared, shifts, factors),
+            moved(self.relation, shifts[:near], factors[:near]),
+        )
 
 
-def fit(moments: Moments) -> Weights:
-    """The weights of all three experts."""
-    return Weights(_own_history(moments), _shared_history(moments), _relation(moments))
-
-
-def _own_history(moments: Moments) -> Floats:
+def own_history(moments: Moments) -> Floats:
+    """Weights ``own`` [LAGS + 1, G]."""
     width, gram = moments.width, moments.gram
     sensors = np.arange(width)
     places = np.concatenate(
@@ -77,14 +82,18 @@ def _own_history(moments: Moments) -> Floats:
     return np.asarray(np.linalg.solve(square, gram[places, sensors[:, None]][:, :, None])[:, :, 0].T, np.float64)
 
 
-def _shared_history(moments: Moments) -> Floats:
+def shared_history(moments: Moments) -> Floats:
+    """Weights ``shared`` [LAGS G + 1, G]."""
     width, gram = moments.width, moments.gram
     past = gram[width:, width:] + _RIDGE * np.eye(len(gram) - width)
     return np.asarray(np.linalg.solve(past, gram[width:, :width]), np.float64)
 
 
-def _relation(moments: Moments) -> Floats:
-    """Leave-one-out for all sensors from one inverse, by the inverse of a matrix from which rows are removed."""
+def relation(moments: Moments) -> Floats:
+    """Weights ``relation`` [3 G + 1, G].
+
+    Leave-one-out for all sensors from one inverse, by the inverse of a matrix from which rows are removed.
+    """
     width, gram = moments.width, moments.gram
     near = np.append(np.arange((RELATED_LAGS + 1) * width), len(gram) - 1)
     inverse = np.linalg.inv(gram[np.ix_(near, near)] + _RIDGE * np.eye(len(near)))

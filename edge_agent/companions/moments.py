@@ -35,7 +35,8 @@ class Moments:
         rows, weight = np.concatenate((*parts, np.ones((ticks, 1))), axis=1)[counts], weight[counts]
         total = float(weight.sum())
         kept = 1.0 if self.rows < remember else max(0.0, 1.0 - total / remember)
-        self.gram *= kept
+        if kept < 1.0:
+            self.gram *= kept
         self.gram += rows.T @ (weight[:, None] * rows)
         self.rows = kept * self.rows + total
 

@@ -8,9 +8,9 @@ from plants import plant
 
 from edge_agent.companions.admission import GROUP, Waiting, grouped
 from edge_agent.companions.combination import Combination
-from edge_agent.companions.experts import fit
+from edge_agent.companions.experts import Weights, own_history, relation, shared_history
 from edge_agent.companions.moments import LAGS, Moments
-from edge_agent.companions.prototypes import Prototypes
+from edge_agent.companions.prototypes import LONG, SHORT, Prototypes
 
 
 def levels(ticks: int = 400, width: int = 4, seed: int = 0) -> np.ndarray:
@@ -27,6 +27,17 @@ def learned(z: np.ndarray, remember: float = 1e9) -> Moments:
     moments = Moments(z.shape[1])
     moments.learn(z, np.ones(len(z) - LAGS, np.bool_), remember)
     return moments
+
+
+def fit(moments: Moments) -> Weights:
+    return Weights(own_history(moments), shared_history(moments), relation(moments))
+
+
+def states(level: np.ndarray) -> np.ndarray:
+    """States [T, 3 G] of levels [T, G], from the first tick on that has all means."""
+    ticks = range(LONG, len(level) + 1)
+    found = [np.stack((level[t - 1], level[t - SHORT : t].mean(0), level[t - LONG : t].mean(0))).ravel() for t in ticks]
+    return np.array(found, np.float32)
 
 
 def test_moments_are_the_sum_of_outer_products_however_they_are_cut() -> None:
@@ -104,41 +115,45 @@ def test_estimates_are_the_weights_applied() -> None:
     weights = fit(learned(z))
     row = rows_of(z)[-1]
     lags = row[3:-1].reshape(LAGS, 3)
-    estimate, now = weights.estimate(row[:3], lags, 5.0)
-    np.testing.assert_array_equal(now, row[:3])
-    np.testing.assert_allclose(estimate[0, 1], np.append(lags[:, 1], 1.0) @ weights.own[:, 1])
-    np.testing.assert_allclose(estimate[1], row[3:] @ weights.shared)
-    np.testing.assert_allclose(estimate[2], np.append(row[:9], 1.0) @ weights.relation)
-    wild = row[:3] * np.array((1.0, 1e3, 1.0))
-    near = np.append(np.clip(np.append(wild, lags[:2].ravel()), -5.0, 5.0), 1.0)
-    np.testing.assert_allclose(weights.estimate(wild, lags, 5.0)[0][2], near @ weights.relation)
+    np.testing.assert_allclose(weights.history(lags), row[3:] @ weights.shared)
+    np.testing.assert_allclose(weights.related(row[:9].reshape(3, 3)), np.append(row[:9], 1.0) @ weights.relation)
+
+
+def test_restated_weights_expect_the_same() -> None:
+    z = levels(width=4)
+    shift, factor = np.array([1.0, -0.5, 0.0, 2.0]), np.array([2.0, 1.0, 0.25, 3.0])
+    weights = fit(learned(z))
+    other = weights.restated(shift, factor)
+    recent = z[-6:][::-1]
+    moved = (recent - shift) / factor
+    np.testing.assert_allclose(other.history(moved[1:]), (weights.history(recent[1:]) - shift) / factor)
+    np.testing.assert_allclose(other.related(moved[:3]), (weights.related(recent[:3]) - shift) / factor)
+    before = (weights.own[:-1] * recent[1:]).sum(0) + weights.own[-1]
+    np.testing.assert_allclose((other.own[:-1] * moved[1:]).sum(0) + other.own[-1], (before - shift) / factor)
 
 
 def test_a_combination_that_never_was_is_far_from_all_prototypes() -> None:
     random = np.random.default_rng(3)
-    prototypes, usual = Prototypes(2), []
-    for _ in range(600):
-        value = float(random.choice((-2.0, 2.0)))
-        level = np.array((value, value), np.float32) + random.normal(0, 0.1, 2).astype(np.float32)
-        for _ in range(4):
-            distance = prototypes.distance(level)
-            if prototypes.state is not None:
-                prototypes.learn(prototypes.state, 20_000)
-            if distance is not None:
-                usual.append(float(distance.mean()))
-    for _ in range(20):
-        odd = prototypes.distance(np.array((2.0, -2.0), np.float32))
-    assert odd is not None
-    assert float(odd.mean()) > 5 * np.quantile(usual, 0.99)
+    both = np.repeat(random.choice((-2.0, 2.0), 600), 4)[:, None]
+    usual = states(np.repeat(both, 2, axis=1) + random.normal(0, 0.1, (2_400, 2)))
+    prototypes = Prototypes(2)
+    for state in usual[:2_000]:
+        prototypes.learn(state, 20_000)
+
+    def distance(state: np.ndarray) -> float:
+        nearest = prototypes.nearest(state)
+        assert nearest is not None
+        return float(((nearest - state) ** 2).mean())
+
+    odd = states(np.tile((2.0, -2.0), (LONG, 1)))[-1]
+    assert distance(odd) > 5 * np.quantile([distance(state) for state in usual[2_000:]], 0.99)
 
 
 def test_prototypes_stay_within_their_sample() -> None:
     prototypes = Prototypes(3)
     random = np.random.default_rng(0)
-    for _ in range(2_000):
-        prototypes.distance(random.normal(0, 1, 3).astype(np.float32))
-        if prototypes.state is not None:
-            prototypes.learn(prototypes.state, 1_000)
+    for state in random.normal(0, 1, (2_000, 9)).astype(np.float32):
+        prototypes.learn(state, 1_000)
     assert prototypes.export()["sample"].shape == (512, 9)
 
 
@@ -234,10 +249,8 @@ def test_a_combination_is_saved_and_restored() -> None:
 
 def test_sensors_come_and_go_in_the_prototypes() -> None:
     prototypes, random = Prototypes(3), np.random.default_rng(0)
-    for _ in range(400):
-        prototypes.distance(random.normal(0, 1, 3).astype(np.float32))
-        if prototypes.state is not None:
-            prototypes.learn(prototypes.state, 1_000)
+    for state in random.normal(0, 1, (400, 9)).astype(np.float32):
+        prototypes.learn(state, 1_000)
     before = prototypes.export()["sample"].reshape(-1, 3, 3)
     prototypes.extend(1)
     prototypes.keep(np.array([3, 2, 0]))
