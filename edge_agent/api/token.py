@@ -30,7 +30,7 @@ def load_or_create_token(path: Path) -> Secret:
     except FileNotFoundError:
         found = None
     except OSError as error:
-        raise StoreError(f"api token {path}: cannot be read: {error.strerror}") from error
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
     return found if found is not None else _create(path)
 
 
@@ -48,10 +48,10 @@ def _read(path: Path) -> Secret | None:
         mode = os.fstat(file.fileno()).st_mode
         text = file.read(_MAX_BYTES).decode("ascii", "replace").strip()
     if mode & (stat.S_IRWXO | stat.S_IWGRP):
-        _log.warning("api token %s: mode %04o lets others at it; making a new token", path, stat.S_IMODE(mode))
+        _log.warning("%s has mode %04o, which lets others at it; making a new token", path, stat.S_IMODE(mode))
         return None
     if not is_token(text):
-        _log.warning("api token %s: holds no token of 16 characters or more; making a new one", path)
+        _log.warning("%s holds no token of 16 characters or more; making a new one", path)
         return None
     return Secret(text)
 
@@ -68,5 +68,5 @@ def _create(path: Path) -> Secret:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise StoreError(f"api token {path}: cannot be written: {error.strerror}") from error
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from error
     return Secret(token)

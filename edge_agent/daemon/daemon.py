@@ -375,7 +375,11 @@ class Daemon:
         from edge_agent.api.token import load_or_create_token
         from edge_agent.export.prometheus import PrometheusRenderer
 
-        token = await asyncio.to_thread(load_or_create_token, data_dir / "api-token")
+        token = None
+        try:
+            token = await asyncio.to_thread(load_or_create_token, data_dir / "api-token")
+        except StoreError as error:  # no reason not to watch
+            _log.error("%s; until the next start changes by the API need the token of option api.token", error)
         server = ApiServer(
             options,
             self.control,

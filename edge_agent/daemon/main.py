@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge_agent.config import load_config
 from edge_agent.daemon.daemon import Daemon
+from edge_agent.daemon.sole_use import sole_use
 from edge_agent.errors import EdgeAgentError
 
 _log = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ _log = logging.getLogger(__name__)
 def run_daemon(path: Path) -> int:
     """Run the daemon configured at ``path`` until it is told to stop; returns the exit code.
 
-    :raises ConfigError: the configuration has mistakes; nothing was started.
+    :raises ConfigError: the configuration has mistakes, or another agent has its data folder; nothing was started.
     """
     import uvloop
 
@@ -28,7 +29,7 @@ def run_daemon(path: Path) -> int:
         handle_signals(daemon)
         return await daemon.run()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with sole_use(config.agent.data_dir), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main())
 
 

@@ -133,7 +133,7 @@ class Models:
         """The self-test is about a bundle on a runtime and machine: what has passed need not pass at each start."""
         mark = f"{bundle.sha256} {metadata.version('onnxruntime')} {platform.machine()}"
         passed = self._data_dir / "models" / "self-tested"
-        if passed.is_file() and passed.read_text() == mark:
+        if _says(passed, mark):
             return Model(OnnxDetector(bundle), bundle)
         model = _tested(bundle)
         with contextlib.suppress(OSError):  # only a saving of time
@@ -154,7 +154,7 @@ class Models:
         """Install the bundle named in the configuration once: a model swapped in later is newer than that line."""
         try:
             bundle = read_bundle(configured)
-            if not marker.is_file() or marker.read_text() != bundle.sha256:
+            if not _says(marker, bundle.sha256):
                 _tested(bundle)
                 slots.install(bundle)
                 marker.parent.mkdir(parents=True, exist_ok=True)
@@ -177,6 +177,14 @@ class Models:
     def _tell(self, message: str) -> None:
         self.problems.append(message)
         _log.error("model: %s", message)
+
+
+def _says(path: Path, text: str) -> bool:
+    """Whether that is what the file holds; one that is damaged or cannot be read does not."""
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
 
 
 def _tested(bundle: Bundle) -> Model:

@@ -59,6 +59,7 @@ class Telling:
         self._router = Router(options, metrics, derived_ulid, self._now())
         self._saved_changes = -1  # what begins with the first start, such as the period of a digest, is kept too
         self._disk = threading.Lock()
+        self._failing = False
 
     def tell(self, event: Event) -> None:
         """Hand ``event`` to the sinks that are to be told now."""
@@ -100,9 +101,9 @@ class Telling:
             body = await history.incident(incident_id)
             if body is None:
                 self._router.forget(incident_id)
-            elif body["state"] == IncidentState.CLOSED or body["acknowledged"] != known["acknowledged"]:
+            elif body["state"] == IncidentState.CLOSED or body.get("acknowledged") != known["acknowledged"]:
                 now_ns = self._clock.wall_ns()
-                body = {**body, "agent": self._agent}
+                body = {**known, **body, "agent": self._agent}
                 event_id = derived_ulid(now_ns, f"{incident_id} {body['updated']}")
                 self.tell(Event(event_id, EventKind.INCIDENT, now_ns, body))
 
@@ -132,7 +133,11 @@ class Telling:
             self._bytes.inc(await asyncio.to_thread(self._write, changes, payload))
         except StoreError as error:
             self._failures.inc()
-            _log.error("%s", error)
+            if not self._failing:
+                _log.error("%s; tried again", error)
+            self._failing = True
+        else:
+            self._failing = False
 
     def _write(self, changes: int, payload: bytes) -> int:
         """In a thread, which goes on when who waits for it is cancelled: an older state never replaces a newer one."""

@@ -33,7 +33,7 @@ def test_token_that_others_can_get_at_is_replaced(tmp_path: Path, mode: int, cap
     path.chmod(mode)
     assert load_or_create_token(path) != old
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert f"mode {mode:04o} lets others at it" in caplog.text
+    assert f"mode {mode:04o}, which lets others at it" in caplog.text
     assert old.reveal() not in caplog.text
 
 

@@ -302,6 +302,22 @@ async def test_a_model_swapped_in_outlives_a_configured_one_that_is_gone(bench: 
         assert daemon.control.model()["version"] == "2.0.0"
 
 
+@pytest.mark.parametrize("mark", ["self-tested", "configured"])
+async def test_a_damaged_mark_of_the_model_costs_a_test_and_no_start(
+    bench: Bench, caplog: pytest.LogCaptureFixture, mark: str
+) -> None:
+    await bench.make().open()
+    marked = bench.folder / "data" / "models" / mark
+    content = marked.read_bytes()
+    marked.write_bytes(b"\xb5" + content[1:])
+    daemon = bench.make()
+    await daemon.open()
+    assert daemon.model is not None
+    assert daemon.model.bundle is not None
+    assert marked.read_bytes() == content
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_nothing_can_be_changed_before_the_start(bench: Bench) -> None:
     daemon = bench.make()
     with pytest.raises(ControlError, match="still starting"):

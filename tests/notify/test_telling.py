@@ -245,3 +245,18 @@ async def test_a_sink_that_is_gone_meanwhile_takes_nothing_with_it(gateway: Gate
         del gateway.inboxes["mail"]
         await gateway.incident(telling)
         assert gateway.inboxes["desk"].told == ["open"]
+
+
+async def test_disk_that_refuses_is_told_once_and_tried_again(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    (gateway.folder / "notify.json.new").mkdir()
+    async with gateway.started(CHAIN) as telling:
+        for _ in range(3):
+            await gateway.incident(telling)
+            await telling.save()
+        assert len([record for record in caplog.records if "tried again" in record.message]) == 1
+        (gateway.folder / "notify.json.new").rmdir()
+        await telling.save()
+    assert (gateway.folder / "notify.json").exists()
+    assert gateway.metrics.store_failures.labels("notify").value >= 3

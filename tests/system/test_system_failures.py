@@ -179,6 +179,25 @@ def test_a_port_that_is_taken_is_named(daemon: Make) -> None:
     assert "Traceback" not in agent.log()
 
 
+def test_a_second_agent_on_the_same_data_is_refused_and_a_kill_leaves_no_lock(daemon: Make, tmp_path: Path) -> None:
+    shared = mqtt(free_port(), f"agent: {{name: x, data_dir: {tmp_path}/data}}")
+    first = daemon(shared).start()
+    second = daemon(shared).start(ready=False)
+    until(second.exited, "the second to give up")
+    assert f"data is in use by the agent that is process {first.process.pid}, expected" in second.log()  # type: ignore[union-attr]
+    assert first.status() is not None
+    first.kill()
+    second.start()
+    assert second.stop() == 0
+
+
+def test_a_token_that_cannot_be_kept_is_no_reason_not_to_watch(daemon: Make, tmp_path: Path) -> None:
+    (tmp_path / "data" / "api-token").mkdir(parents=True)
+    agent = daemon(mqtt(free_port(), f"agent: {{name: x, data_dir: {tmp_path}/data}}")).start()
+    assert "api-token cannot be read: Is a directory; until the next start" in agent.log()
+    assert agent.stop() == 0
+
+
 def test_a_damaged_history_is_put_aside_and_the_agent_runs(broker: MosquittoProcess, daemon: Make) -> None:
     agent = daemon(mqtt(broker.port))
     data = agent.folder / "data"
