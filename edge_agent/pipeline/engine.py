@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edge_agent.bundle import Calibration
 from edge_agent.clock import Clock, Timeline
-from edge_agent.companions import MEMBERS, CompanionOptions, Companions
+from edge_agent.companions import CompanionOptions, Companions
 from edge_agent.contract import SourceOptions
 from edge_agent.decision.decider import Decider, Decision
 from edge_agent.decision.explain import Evidence
@@ -38,6 +38,7 @@ from edge_agent.patterns.library import Library
 from edge_agent.pipeline.options import TickOptions
 from edge_agent.pipeline.pattern_watch import PatternWatch
 from edge_agent.pipeline.rule_watch import RuleWatch
+from edge_agent.pipeline.tick_metrics import TickMetrics
 from edge_agent.pipeline.transition import Transition
 from edge_agent.rules.options import RuleOptions
 from edge_agent.sample import Batch
@@ -47,7 +48,6 @@ _log = logging.getLogger(__name__)
 
 _FAILURES_TO_FALL_BACK = 3
 _SUSPICIOUS = 0.2  # companions do not learn from ticks less likely than this
-_ACCOUNT_EVERY = 60  # ticks between two looks at the account of false alarms
 _FORGET_LOOKS = 100  # looks for silent sensors in the time after which they are removed
 
 _WEIGHTS = {Criticality.LOW: -1, Criticality.NORMAL: 0, Criticality.HIGH: 1}
@@ -128,17 +128,10 @@ class Pipeline:
         self._fallback = fallback
         self._failures = 0
         self._warm = False
-        self._topology = 0
         self._notices: list[tuple[str, str, dict[str, Any]]] = []
         self._look_every_ns = round(options.intake.forget_after * 1e9) // _FORGET_LOOKS
         self._next_look_ns = self.timeline.now_ns() + self._look_every_ns
-        self._stage_seconds = [metrics.tick_seconds.labels(stage) for stage in (*STAGES, "all")]
-        self._member_weights = {name: metrics.member_weight.labels(name) for name in MEMBERS}
-        self._open_gauges = {kind: metrics.incidents_open.labels(kind.value) for kind in IncidentKind}
-        self._gauges = {
-            name: getattr(metrics, name).labels()
-            for name in ("plant_score", "p_value", "warming_up", "degraded", "sensors", "sensors_missing")
-        }
+        self._tick_metrics = TickMetrics(metrics, STAGES)
 
     def _new_decider(self) -> Decider:
         return Decider(self.options.decision, self.options.tick.period, self.new_id)
@@ -184,7 +177,7 @@ class Pipeline:
         )
         self.ticks += 1
         self.last_report = report
-        self._measure(report)
+        self._tick_metrics.ticked(report, self.lifecycle, self.decider, self.companions)
         return report
 
     def new_run(self) -> tuple[Event, ...]:
@@ -398,38 +391,6 @@ class Pipeline:
         if incident.state is IncidentState.OPEN and not incident.reopened:
             self.metrics.incidents.labels(incident.kind.value, incident.severity.value).inc()
         return Event(self.new_id(incident.updated_ns), EventKind.INCIDENT, incident.updated_ns, incident.to_dict())
-
-    def _measure(self, report: TickReport) -> None:
-        decision, snapshot, gauges = report.decision, report.snapshot, self._gauges
-        self.metrics.ticks.labels().inc()
-        for histogram, spent_ns in zip(self._stage_seconds, (*report.stages_ns, sum(report.stages_ns)), strict=True):
-            histogram.observe(spent_ns / 1e9)
-        gauges["plant_score"].set(float("nan") if decision.plant_score is None else decision.plant_score)
-        gauges["p_value"].set(float("nan") if decision.p_value is None else decision.p_value)
-        gauges["warming_up"].set(float(decision.warming_up))
-        gauges["degraded"].set(float(report.degraded))
-        gauges["sensors"].set(len(snapshot))
-        gauges["sensors_missing"].set(len(snapshot) - int(np.count_nonzero(snapshot.usable)))
-        for kind, gauge in self._open_gauges.items():
-            gauge.set(self.lifecycle.open_count(kind))
-        if report.tick % _ACCOUNT_EVERY == 0 or decision.changed:
-            self._account()
-        if self.companions is not None:
-            for name, weight in self.companions.weights().items():
-                self._member_weights[name].set(weight)
-        if snapshot.topology != self._topology:
-            self.metrics.topology_changes.labels().inc(snapshot.topology - self._topology)
-            self._topology = snapshot.topology
-
-    def _account(self) -> None:
-        account, metrics = self.decider.budget.status(), self.metrics
-        metrics.budget_allowed.labels().set(account["allowed_per_day"] or 0.0)
-        for bound, name in (("rate", "achieved"), ("low", "achieved_low"), ("high", "achieved_high")):
-            rate = account[f"{name}_per_day"]
-            metrics.budget_achieved.labels(bound).set(float("nan") if rate is None else rate)
-        metrics.budget_alarms.labels().set(account["alarms"] or 0.0)
-        metrics.budget_margin.labels().set(account["margin"] or 0.0)
-        metrics.budget_stretch.labels().set(self.decider.stretch)
 
 
 def nothing_scored(snapshot: Snapshot) -> Scores:
