@@ -84,6 +84,7 @@ class Daemon:
         self._rng = random.Random(seed)
         self._new_id = UlidMaker(self._rng)
         self._learned_file = StateFile(data_dir / "learned.npz")
+        self._learned_failing = False
         self._outboxes = data_dir / "outbox"
         file = StateFile(data_dir / "notify.json")
         self.telling = Telling(config.sinks, self.sinks, self.clock, self.metrics, file, config.agent.name)
@@ -492,7 +493,11 @@ class Daemon:
             self.metrics.store_bytes.labels("learned").inc(written)
         except StoreError as error:
             self.metrics.store_failures.labels("learned").inc()
-            _log.error("%s", error)
+            if not self._learned_failing:
+                _log.error("%s; tried again", error)
+            self._learned_failing = True
+        else:
+            self._learned_failing = False
 
 
 def _declared_edges(config: AgentConfig) -> tuple[tuple[str, str], ...]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_MOST_ORDERS = 1_000
+_MOST_PATTERNS = 2_000  # of all orders in force: each incident is compared with all of them
 
 
 class Operators:
@@ -62,9 +62,12 @@ class Operators:
 
         ``matches`` in it says how many sensors that are known now it concerns.
         """
-        if len(pipeline.lifecycle.orders) >= _MOST_ORDERS:
+        in_force = sum(len(order.sensors) + len(order.areas) for order in pipeline.lifecycle.orders)
+        if in_force + len(sensors) + len(areas) > _MOST_PATTERNS:
             raise ControlError(
-                f"{_MOST_ORDERS} orders are in force: lift some first, or use wider patterns", status=409
+                f"orders with {in_force} patterns are in force, expected at most {_MOST_PATTERNS} with this one: lift "
+                "some first, or use wider patterns",
+                status=409,
             )
         wall_ns = self._daemon.clock.wall_ns()
         order_id = pipeline.new_id(wall_ns)

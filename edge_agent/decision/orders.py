@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 from typing import Any
 
 from edge_agent.verdict import rfc3339
@@ -86,10 +88,13 @@ def covers(
     """
     if not sensors and not areas:
         return True
+    named, placed = _matcher(tuple(sensors)), _matcher(tuple(areas))
     return bool(involved) and all(
-        any(fnmatchcase(name, pattern) for pattern in sensors) or _within(area_of(name), areas) for name in involved
+        named(name) or ((area := area_of(name)) is not None and placed(area)) for name in involved
     )
 
 
-def _within(area: str | None, patterns: Collection[str]) -> bool:
-    return area is not None and any(fnmatchcase(area, pattern) for pattern in patterns)
+@lru_cache(maxsize=4_096)
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], Any]:
+    """One test for all of them: with 1,000 orders and 300 open incidents every pattern on its own takes seconds."""
+    return re.compile("|".join(map(translate, patterns)) or r"(?!)").match

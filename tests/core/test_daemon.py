@@ -318,6 +318,18 @@ async def test_a_damaged_mark_of_the_model_costs_a_test_and_no_start(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
+async def test_orders_beyond_what_incidents_can_be_compared_with_in_time_are_refused(bench: Bench) -> None:
+    async with running(bench.make()) as daemon:
+        await bench.tick(daemon)
+        many = tuple(f"pump.{number}.*" for number in range(1_000))
+        first = await daemon.control.suppress(many, (), 60.0, "", "kim")
+        await daemon.control.suppress(many[1:], ("hall",), 60.0, "", "kim")
+        with pytest.raises(ControlError, match="orders with 2000 patterns are in force, expected at most 2000 with"):
+            await daemon.control.suppress((), ("hall",), 60.0, "", "kim")
+        await daemon.control.lift_order(first["id"], "kim")
+        await daemon.control.suppress((), ("hall",), 60.0, "", "kim")
+
+
 async def test_nothing_can_be_changed_before_the_start(bench: Bench) -> None:
     daemon = bench.make()
     with pytest.raises(ControlError, match="still starting"):
