@@ -8,7 +8,7 @@ from typing import Any
 
 from edge_agent.demo.board import Attacked, Board
 from edge_agent.demo.tags import BY_NAME
-from edge_agent.verdict import Contribution, Incident, IncidentState
+from edge_agent.verdict import Contribution, Incident, IncidentState, PatternMatch
 
 
 class Tone(StrEnum):
@@ -73,6 +73,7 @@ def _explained(incident: Incident, attack: Attacked | None) -> tuple[str, ...]:
     if incident.broken_edges:
         edges = [f"{edge.neighbour}→{edge.sensor}" for edge in incident.broken_edges[:5]]
         lines.append(f"no longer fit together: {', '.join(edges)}")
+    lines += [_likeness(match) for match in incident.patterns[:1]]
     if attack is not None:
         named = {part.sensor for part in incident.contributions}
         hit = [name for name in attack.affected if name in named]
@@ -85,6 +86,11 @@ def _part(part: Contribution) -> str:
     tag = BY_NAME.get(part.sensor)
     what = f" ({tag.description})" if tag is not None else ""
     return f"{part.share:4.0%} {part.sensor}{what}: {part.reason}"
+
+
+def _likeness(match: PatternMatch) -> str:
+    techniques = f" [{', '.join(match.techniques)}]" if match.techniques else ""
+    return f"looks like: {match.title}{techniques} ({match.confidence:.0%})"
 
 
 def _short(incident: Incident) -> str:

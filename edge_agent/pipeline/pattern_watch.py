@@ -16,7 +16,8 @@ from edge_agent.pipeline.copies import Copies
 from edge_agent.pipeline.sights import WORST, Areas, Look, Surroundings, scene_of, scene_of_flag
 from edge_agent.verdict import Incident, IncidentKind, IncidentState, PatternMatch, Scores
 
-_LOOK_EVERY = 5  # ticks between two looks at one incident
+_LOOK_EVERY, _LATER_EVERY, _FIRST_LOOKS = 5, 15, 12  # ticks between two looks at one incident, at first and later
+_THOROUGH_EVERY = 4  # looks, of which one looks for delays, too
 _TELL_AFTER = 10  # ticks after which an incident may be told again because it looks like something else now
 _CLEAR = 0.5  # confidence from which on what it looks like is worth telling at once
 _ABOUT = {IncidentKind.PROCESS: About.PROCESS, IncidentKind.DATA_QUALITY: About.DATA_QUALITY}
@@ -29,7 +30,8 @@ class _Watched:
     matcher: Matcher
     told: Incident
     told_tick: int
-    looked_tick: int
+    due_tick: int
+    looks: int = 0
     matches: tuple[PatternMatch, ...] = ()
 
 
@@ -76,11 +78,12 @@ class PatternWatch:
                 self._follow(incident, snapshot)
         if not self._watched:
             return found
-        due = min(self._watched, key=lambda key: self._watched[key].looked_tick)
+        due = min(self._watched, key=lambda key: self._watched[key].due_tick)
         opened = [incident.id for incident in found if incident.id in self._watched]
-        if opened or snapshot.tick - self._watched[due].looked_tick >= _LOOK_EVERY:
-            look = Look(snapshot, scores, around, self._copies, self._period_s)
-            self._look(opened[0] if opened else due, look, standing)
+        due = opened[0] if opened else due
+        if opened or snapshot.tick >= self._watched[due].due_tick:
+            thorough = self._watched[due].looks % _THOROUGH_EVERY == 0
+            self._look(due, Look(snapshot, scores, around, self._copies, self._period_s, thorough), standing)
         told = [self._with_patterns(incident, snapshot) for incident in found]
         return [*told, *self._news({incident.id for incident in found}, snapshot)]
 
@@ -98,13 +101,14 @@ class PatternWatch:
         if one is None:
             self._areas = None  # the user may have changed them since the last incident
             matcher = Matcher(self.library.about(_ABOUT[incident.kind]), self._period_s)
-            self._watched[incident.id] = _Watched(matcher, incident, snapshot.tick, snapshot.tick - _LOOK_EVERY)
+            self._watched[incident.id] = _Watched(matcher, incident, snapshot.tick, snapshot.tick)
         else:
             one.told, one.told_tick = incident, snapshot.tick
 
     def _look(self, key: str, look: Look, standing: Callable[[str], Standing | None]) -> None:
         one = self._watched[key]
-        one.looked_tick = look.snapshot.tick
+        one.looks += 1
+        one.due_tick = look.snapshot.tick + (_LOOK_EVERY if one.looks < _FIRST_LOOKS else _LATER_EVERY)
         if self._areas is None or self._areas.sensors is not look.snapshot.sensors:
             self._areas = Areas.of(look.snapshot, look.around)
         scene = self._scene(one, look, self._areas, standing(key))

@@ -69,13 +69,14 @@ class Surroundings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One tick, as far as it is needed to see patterns in it."""
+    """One tick, as far as patterns need it. ``thorough``: delays are looked for, too, which takes time."""
 
     snapshot: Snapshot
     scores: Scores
     around: Surroundings
     copies: Copies
     period_s: float
+    thorough: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,8 @@ class _Watcher:
         low, high = self._look.around.limits(i)
         low = 0.0 if low is None else low
         value, before = float(self._look.snapshot.value[i]), values[max(0, since - _LATELY) : since]
+        if not len(before):
+            return False
         if value <= low:
             return bool(np.mean(before <= low) < _SELDOM)
         return high is not None and value >= high and bool(np.mean(before >= high) < _SELDOM)
@@ -245,7 +248,8 @@ class _Watcher:
                 signs.setdefault(i, set()).add(Sign.STANDS_STILL)
                 since[i] = tick - int(run[i]) + 1
         moving = [i for i in sensors if lively[i] and not still[i]]
-        for i, lag in zip(moving, copies.lags(np.array(moving, np.int64)).tolist(), strict=True):
+        lags = copies.lags(np.array(moving, np.int64)).tolist() if self._look.thorough else [0] * len(moving)
+        for i, lag in zip(moving, lags, strict=True):
             if lag:
                 signs.setdefault(i, set()).add(Sign.LAGS)
                 since.setdefault(i, tick)

@@ -56,6 +56,14 @@ def test_a_users_pattern_replaces_the_agents_of_the_same_id(tmp_path: Path) -> N
     assert len(found.patterns) == len(own_patterns().patterns)
 
 
+def test_the_page_lists_every_pattern_and_its_example_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "patterns.md").read_text()
+    for pattern in own_patterns().patterns:
+        assert f"| `{pattern.id}` | {pattern.title} | {pattern.kind} | {', '.join(pattern.techniques)} |" in page
+    (example,) = re.findall(r"```yaml\n(version: 1\n.*?)```", page, re.DOTALL)
+    assert parse_patterns(example, Path("my-patterns.yaml")).patterns
+
+
 def test_patterns_can_be_left_out_and_turned_off() -> None:
     assert "leak" not in [one.id for one in load_library(PatternOptions(disabled=("leak",))).patterns]
     assert load_library(PatternOptions(enabled=False)).patterns == ()
