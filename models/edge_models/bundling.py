@@ -110,7 +110,7 @@ def write_exported(out: Path, exported: Exported, origin: Origin, card: str, sit
     return write_bundle(out, _manifest(origin, site), files)
 
 
-def pack_weights(network: HybridNetwork) -> dict[str, NDArray[Any]]:
+def pack_weights(network: torch.nn.Module) -> dict[str, NDArray[Any]]:
     """All parameters by name."""
     return {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
 

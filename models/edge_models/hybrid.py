@@ -1,28 +1,29 @@
-"""One tick of the detector, as it is exported: normalise, estimate twice, compare, score, learn.
+"""One tick of the detector, as it is exported: normalise, estimate twice, judge, score, learn.
 
 ::
 
-    value ─► level ─► z ─┬─► own past + neighbours' past ──► forecast ─┐   linear experts, learned on the gateway
-                         ├─► neighbours now ───────────────► relation ─┤   (the sensor's own reading is left out)
-                         └─► LSTM-GNN ─► corrections of both ──────────┤
-                                                                       ▼
-                              residuals / their usual spread ─► squares ─► score, expected, scale
-                                                                       └─► suspicion ─► pace of all learning
+    value ─► level ─► z ─┬─► own past + neighbours' past ─► forecast ─┐  linear experts, learned on the gateway
+                         └─► neighbours now ──────────────► relation ─┤  (the sensor's own reading is left out)
+                                                                      ▼
+                                residuals / their usual spread = surprises ─┬─► squares ───────────────┬─► score
+                                                                            ├─► LSTM-GNN ─► likelihood │
+                                                                            │   ratio of a fault ──────┘
+                                                                            └─► suspicion ─► pace of all learning
 
 Values may be 1e6 with small variation: everything is computed on the difference from ``anchor``, the first value seen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from edge_models.network import HybridNetwork, Observation
+from edge_models.network import INPUT_LIMIT, HybridNetwork, NoOpinion, Observation
 from edge_models.online import (
-    INPUT_LIMIT,
     MOST_SUSPICIOUS,
     OUTLIER,
     Experts,
@@ -33,7 +34,7 @@ from edge_models.online import (
     learn_spread,
     pace_under,
 )
-from edge_models.state import CONTEXT, FEATURES, NEIGHBOURS, OWN_LAGS, VIEWS, Memory, State
+from edge_models.state import CONTEXT, EXPERTS, FEATURES, NEIGHBOURS, OWN_LAGS, VIEWS, Memory, State
 
 WARMUP_TICKS = 120
 _LARGEST = 2e15
@@ -41,6 +42,9 @@ _KNOWN_TICKS = 2000.0
 _KNOWN_PRIOR = 1e-3
 _SPREAD_FLOOR = 1e-3
 _LEAST_RESIDUAL = 1e-3
+_MOST_EVIDENCE = 11.0
+_LEAST_EVIDENCE = -8.0
+_DOUBTFUL_TICKS = 50.0
 _OVERFLOW = 1e6
 _FREE_TICKS = 40.0
 _FREE = 1e12
@@ -59,31 +63,32 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What training needs of one tick: what the network saw, and the linear surprise [N, 2] it should explain.
+    """What training needs of one tick: what the network saw, and where [N, 1] it counts (``warm``, ``fresh``: 1 or 0).
 
-    ``warm`` [N, 1] is 1 where the surprise counts. ``residual`` [N, 2] is the surprise in the sensor's deviations,
-    ``corrected`` [N, 2] what the network leaves of it, both where ``fresh`` [N, 1].
+    ``residual`` [N, 2] is what the experts leave, in the sensor's deviations; ``view`` [N, 3] what each view says
+    before it is divided by its usual spread: both residuals in rough spreads, and the root of the likelihood ratio.
     """
 
     seen: Observation
-    surprise: Tensor
     warm: Tensor
     residual: Tensor
-    corrected: Tensor
+    view: Tensor
     fresh: Tensor
 
 
 class HybridStep(nn.Module):
     """``(inputs, state) -> (Verdict, next State)``: the module that is exported.
 
-    ``only``: 0 to judge by the forecast alone, 1 by the relation alone; None: by both, as it should be.
+    Without a ``network`` the two experts judge alone. ``only``: the place of the one view that judges (forecast,
+    relation, network); None: all of them, as it should be.
     """
 
     def __init__(self, network: HybridNetwork | None = None, pace: Pace | None = None, only: int | None = None) -> None:
         super().__init__()
-        self.network = network or HybridNetwork()
+        self.network: nn.Module = network or NoOpinion()
         self.pace = pace or Pace()
-        self.only = only
+        heard = EXPERTS if network is None else VIEWS
+        self.shares = [1.0 / heard if only is None and view < heard else float(only == view) for view in range(VIEWS)]
 
     def forward(
         self, value: Tensor, age: Tensor, quality: Tensor, neighbour: Tensor, context: Tensor, state: State
@@ -104,43 +109,51 @@ class HybridStep(nn.Module):
 
         feature = _features(level, past, reading)
         residual = z - experts.estimate(feature)
-        linear = torch.cat((m.linear_forecast, m.linear_relation), -1)
+        rough = torch.cat((m.rough_forecast, m.rough_relation), -1)
         own = _is_young(m) * residual * residual / (m.learned + 1.0)
-        linear_spread = torch.sqrt(linear + own) + _SPREAD_FLOOR
-        surprise = reading.fresh * torch.clamp(residual / linear_spread, -_OVERFLOW, _OVERFLOW)
+        rough_spread = torch.sqrt(rough + own) + _SPREAD_FLOOR
+        surprise = reading.fresh * torch.clamp(residual / rough_spread, -_OVERFLOW, _OVERFLOW)
+        usual = torch.cat((m.usual_forecast, m.usual_relation), -1)
+        usual_spread = torch.sqrt(usual) + _LEAST_RESIDUAL / rough_spread
+        normal = torch.clamp(surprise / usual_spread, -_OVERFLOW, _OVERFLOW)
 
-        seen = _observe(reading, level, past, surprise, experts)
+        seen = _observe(reading, z, normal, experts)
         opinion = self.network(seen, state.h, state.c)
-        correction = torch.cat((opinion.forecast, opinion.relation), -1)
-        corrected = surprise - reading.fresh * correction
-        final = torch.cat((m.final_forecast, m.final_relation), -1)
-        final_spread = torch.sqrt(final) + _LEAST_RESIDUAL / linear_spread
+        doubt = torch.exp(0.5 * torch.clamp(opinion.evidence, _LEAST_EVIDENCE, _MOST_EVIDENCE))
+        squares = torch.cat((normal, doubt / (torch.sqrt(m.usual_evidence) + _SPREAD_FLOOR)), -1) ** 2
         warm = (m.heard >= WARMUP_TICKS).to(z.dtype)
-        normal = torch.clamp(corrected / final_spread, -_OVERFLOW, _OVERFLOW)
-        now = warm * torch.minimum(compress(self._joint(normal * normal)), _evidence(m))
+        now = warm * torch.minimum(compress(_weighted(squares, self.shares)), _evidence(m))
         score = warm * reading.usable * torch.where(reading.fresh > 0.5, now, m.score)
 
-        # Suspicion listens to the experts alone as well: a network may learn to explain a fault away.
-        alone = warm * compress(self._joint((surprise / final_spread) ** 2))
-        lesson = _judge(m, reading, torch.maximum(now, alone), warm * (1.0 - _is_young(m)), pace)
+        # Suspicion listens to the experts alone: a network that is wrong must not stop them from learning.
+        alone = warm * compress(_weighted(squares, _experts_of(self.shares)))
+        lesson = _judge(m, reading, alone, warm * (1.0 - _is_young(m)), pace)
         experts = _teach(experts, feature, residual, surprise, reading, m, lesson, begin, pace)
         m = m._replace(changes=m.changes + _changed(m, reading, state.lags), score=score)
-        memory = _remember(m, reading, lesson, (residual, linear), (corrected, final), pace)
+        memory = _remember(m, reading, lesson, (residual, rough), (surprise, usual), doubt, pace)
         newest = torch.cat((reading.value - m.anchor, state.lags[:, :-1]), -1)
         lags = torch.where(reading.fresh > 0.5, newest, state.lags)
         slot = neighbour.to(z.dtype) + 1.0
         after = State(memory, lags, slot, experts.weight, experts.inverse, opinion.h, opinion.c)
 
-        usual = linear_spread * final_spread * deviation
-        estimate = z - residual + correction * linear_spread
-        expected, scale = _blend(m.anchor + m.mean + estimate * deviation, usual)
+        estimate = m.anchor + m.mean + (z - residual) * deviation
+        expected, scale = _blend(estimate, rough_spread * usual_spread * deviation)
         expected = torch.where(m.heard > 0.5, expected, reading.value)
         verdict = Verdict(expected.squeeze(-1), scale.squeeze(-1), score.squeeze(-1), opinion.attention)
-        return verdict, after, Tick(seen, surprise, warm * reading.fresh, residual, corrected, reading.fresh)
+        view = torch.cat((surprise, doubt), -1)
+        return verdict, after, Tick(seen, warm, residual, view, reading.fresh)
 
-    def _joint(self, squares: Tensor) -> Tensor:
-        """Squares of both residuals [N, 2] as one [N, 1]."""
-        return squares.mean(-1, keepdim=True) if self.only is None else squares[:, self.only].unsqueeze(-1)
+
+def _weighted(squares: Tensor, shares: Sequence[float]) -> Tensor:
+    """Squares of the views [N, 3] as one [N, 1]."""
+    return (squares * torch.tensor(shares)).sum(-1, keepdim=True)
+
+
+def _experts_of(shares: Sequence[float]) -> list[float]:
+    """The shares without the network, of 1 in all; equal ones where the network judges alone."""
+    experts = shares[:EXPERTS]
+    total = sum(experts)
+    return [*((share / total for share in experts) if total else [1.0 / EXPERTS] * EXPERTS), 0.0]
 
 
 class _Reading(NamedTuple):
@@ -201,7 +214,8 @@ def _begin(state: State, reading: _Reading, context: Tensor, pace: Pace) -> tupl
             known,
             one,
             zero,
-            known * spreads * spreads,
+            known * spreads[:, :-1] ** 2,
+            torch.where(known > 0.5, spreads[:, -1:] ** 2, one),
         ),
         -1,
     )
@@ -213,7 +227,7 @@ def _begin(state: State, reading: _Reading, context: Tensor, pace: Pace) -> tupl
     before = torch.where(known > 0.5, context[:, CONTEXT.peers], before)
     weight = torch.where(
         (known > 0.5).unsqueeze(-1),
-        context[:, CONTEXT.weights].reshape(-1, VIEWS, FEATURES),
+        context[:, CONTEXT.weights].reshape(-1, EXPERTS, FEATURES),
         state.weight,
     )
     moved = (now != before).to(level.dtype).amax(-1, keepdim=True)
@@ -279,14 +293,12 @@ def _features(level: Tensor, past: Tensor, reading: _Reading) -> Tensor:
     return torch.stack((forecast, relation), 1)
 
 
-def _observe(reading: _Reading, level: Tensor, past: Tensor, surprise: Tensor, experts: Experts) -> Observation:
+def _observe(reading: _Reading, z: Tensor, surprise: Tensor, experts: Experts) -> Observation:
     return Observation(
-        level=level,
-        change=reading.fresh * torch.clamp(level - past[:, :1], -INPUT_LIMIT, INPUT_LIMIT),
-        surprise=torch.clamp(surprise, -INPUT_LIMIT, INPUT_LIMIT),
+        level=z,
+        surprise=surprise,
         fresh=reading.fresh,
         usable=reading.usable,
-        age=reading.age,
         neighbour=reading.neighbour,
         edge=torch.clamp(experts.weight[:, 1, OWN_LAGS : OWN_LAGS + NEIGHBOURS], -2.0, 2.0),
     )
@@ -335,11 +347,12 @@ def _remember(
     m: Memory,
     reading: _Reading,
     lesson: _Lesson,
-    linear: tuple[Tensor, Tensor],
-    final: tuple[Tensor, Tensor],
+    rough: tuple[Tensor, Tensor],
+    usual: tuple[Tensor, Tensor],
+    doubt: Tensor,
     pace: Pace,
 ) -> Tensor:
-    """The scalars after the tick. ``linear`` and ``final`` are residuals [N, 2] with their variances so far."""
+    """The scalars after the tick. ``rough`` and ``usual`` are residuals [N, 2] with their variances so far."""
     free, strict = torch.full_like(m.heard, _FREE), torch.full_like(m.heard, INPUT_LIMIT)
     pull = reading.fresh * lesson.calm
     rate = pull * torch.clamp(1.0 / (m.learned + 1.0), min=1.0 / pace.horizon)
@@ -353,7 +366,7 @@ def _remember(
     )
     spreads = [
         _learn_spread_from(begin, residual, variance, m, pull, pace)
-        for begin, (residual, variance) in ((pace.open_ticks, linear), (pace.settle_ticks, final))
+        for begin, (residual, variance) in ((pace.open_ticks, rough), (pace.settle_ticks, usual))
     ]
     return torch.cat(
         (
@@ -367,6 +380,7 @@ def _remember(
             lesson.typical,
             m.score,
             *spreads,
+            _learn_evidence(m, doubt, pull, pace),
         ),
         -1,
     )
@@ -382,6 +396,13 @@ def _learn_spread_from(begin: float, residual: Tensor, variance: Tensor, m: Memo
         torch.full_like(m.heard, INPUT_LIMIT),
     )
     return learn_spread(torch.clamp(residual, -1e3, 1e3), variance, rate, limit)
+
+
+def _learn_evidence(m: Memory, doubt: Tensor, pull: Tensor, pace: Pace) -> Tensor:
+    """The usual likelihood ratio: 1 in theory, and so it counts as if it had been 1 for a while before."""
+    since = torch.clamp(m.learned - WARMUP_TICKS, min=0.0) + _DOUBTFUL_TICKS
+    rate = pull * (m.heard >= WARMUP_TICKS).to(pull.dtype) * torch.clamp(1.0 / since, min=1.0 / pace.horizon)
+    return learn_spread(doubt, m.usual_evidence, rate, torch.full_like(doubt, INPUT_LIMIT))
 
 
 def _blend(estimate: Tensor, usual: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,10 @@
 """The learned part: an LSTM cell shared by all sensors and graph attention over neighbours.
 
-It corrects the linear experts.
+It judges what the linear experts leave: from the surprises of a sensor and of its neighbours, now and before, it says
+how much more likely they are under a fault of this sensor than without one.
 
-Units: everything that goes in or out is in deviations of the sensor or of its linear residuals, so one set of weights
-serves any sensor of any plant.
+Units: everything that goes in is in deviations of the sensor or in usual spreads of its surprises, so one set of
+weights serves any sensor of any plant.
 """
 
 from __future__ import annotations
@@ -14,40 +15,43 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv
 
-HIDDEN = 32
+HIDDEN = 24
 MESSAGE = 16
-_OWN = 7
-_SENT = 5
+INPUT_LIMIT = 5.0
+"""Standard deviations beyond which a level is clipped where it is an *input*. Residuals are never clipped."""
+_JUDGE = 24
+_OWN = 9
+_SENT = 6
+_ASKING = 3
 _EDGE = 2
-_REACH = 1.0
-"""Largest correction in spreads of the linear residual: the network refines, it cannot excuse a large deviation."""
+_TOLD = 4
+_STEEPNESS = 3.0
+_FURTHEST = 3e4
+_CROSS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One tick as the network sees it; columns [N, 1] unless said, clipped, 0 where missing.
+    """One tick as the network sees it; columns [N, 1] unless said, 0 where missing.
 
-    ``level``: the value in deviations from its mean; ``change`` since the tick before; ``surprise`` [N, 2]: residuals
-    of the two linear experts in units of their spread; ``fresh`` and ``usable``: 1 or 0; ``age`` in ticks;
-    ``neighbour`` [N, K] indices (-1 = none); ``edge`` [N, K]: weight of each neighbour in the linear relation.
+    ``level``: the value in deviations from its mean, not clipped; ``surprise`` [N, 2]: residuals of the linear experts
+    (forecast, relation) in units of their usual spread; ``fresh`` and ``usable``: 1 or 0; ``neighbour`` [N, K] indices
+    (-1 = none); ``edge`` [N, K]: weight of each neighbour in the linear relation.
     """
 
     level: Tensor
-    change: Tensor
     surprise: Tensor
     fresh: Tensor
     usable: Tensor
-    age: Tensor
     neighbour: Tensor
     edge: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """Corrections [N, 1] to the linear forecast and relation, attention [N, K], and the state after the tick."""
+    """Log likelihood ratio of a fault [N, 1], attention [N, K], and the state after the tick."""
 
-    forecast: Tensor
-    relation: Tensor
+    evidence: Tensor
     attention: Tensor
     h: Tensor
     c: Tensor
@@ -88,45 +92,50 @@ class NeighbourAttention(nn.Module):
 
 
 class HybridNetwork(nn.Module):
-    """One tick of the LSTM-GNN. Starts as a correction of exactly 0, so untrained it *is* the linear experts."""
+    """One tick of the LSTM-GNN. Untrained it finds a fault exactly as likely as none, whatever it sees."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.attention = NeighbourAttention(HIDDEN + _SENT, HIDDEN, _EDGE, MESSAGE)
+        self.attention = NeighbourAttention(HIDDEN + _SENT, HIDDEN + _ASKING, _EDGE, MESSAGE)
         self.gate_in = nn.Linear(_OWN + MESSAGE, 4 * HIDDEN)
         self.gate_state = nn.Linear(HIDDEN, 4 * HIDDEN, bias=False)
-        self.forecast = nn.Linear(HIDDEN, 1)
-        self.relation_hidden = nn.Linear(HIDDEN + MESSAGE, HIDDEN)
-        self.relation = nn.Linear(HIDDEN, 1)
+        self.joint = nn.Linear(HIDDEN + MESSAGE + _TOLD, _JUDGE)
+        self.evidence = nn.Linear(_JUDGE, 1)
         with torch.no_grad():
             self.gate_in.bias[HIDDEN : 2 * HIDDEN] = 1.0  # remember at first (Jozefowicz et al., 2015)
-            for head in (self.forecast, self.relation):
-                head.weight.zero_()
-                head.bias.zero_()
+            self.evidence.weight.zero_()
+            self.evidence.bias.zero_()
 
     def forward(self, seen: Observation, h: Tensor, c: Tensor) -> Opinion:
-        """Correct both estimates from the state of a tick ago and the neighbours now; then take the tick in."""
-        sent, edge, present = self._sent(seen, h)
-        message, attention = self.attention(sent, h, edge, seen.neighbour, present)
-        forecast = _REACH * torch.tanh(self.forecast(h))
-        joint = torch.tanh(self.relation_hidden(torch.cat((h, message), -1)))
-        relation = _REACH * torch.tanh(self.relation(joint))
-        h_next, c_next = self._cell(seen, message, h, c)
-        return Opinion(forecast, relation, attention, h_next, c_next)
-
-    def _sent(self, seen: Observation, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # Only the *forecast* surprise is sent on: the relation surprise of a neighbour was computed from this very
-        # sensor's reading and would leak it into its own leave-one-out estimate.
-        surprise = seen.surprise[:, :1]
-        sent = torch.cat((h, seen.level, seen.change, surprise, seen.fresh, seen.usable), -1)
+        """Hear the neighbours, take the tick in, and judge."""
+        level = torch.clamp(seen.level, -INPUT_LIMIT, INPUT_LIMIT)
+        surprise = _squashed(seen.surprise)
+        told = torch.cat((surprise, surprise.abs()), -1)
+        sent = torch.cat((h, level, told, seen.usable), -1)
         edge = torch.stack((seen.edge, seen.edge.abs()), -1)
         usable = seen.usable.squeeze(-1)[torch.clamp(seen.neighbour, min=0)]
         present = torch.where(seen.neighbour >= 0, usable, torch.zeros_like(usable))
-        return sent, edge, present
+        message, attention = self.attention(sent, torch.cat((h, level, surprise), -1), edge, seen.neighbour, present)
+        both = _CROSS * surprise.prod(-1, keepdim=True)
+        own = torch.cat((level, told, both, seen.fresh, seen.usable, _squashed(seen.level)), -1)
+        h, c = self._cell(torch.cat((own, message), -1), h, c)
+        joint = torch.tanh(self.joint(torch.cat((h, message, told), -1)))
+        return Opinion(_STEEPNESS * self.evidence(joint), attention, h, c)
 
-    def _cell(self, seen: Observation, message: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        age = torch.log1p(seen.age)
-        own = torch.cat((seen.level, seen.change, seen.surprise, seen.fresh, seen.usable, age, message), -1)
-        i, f, g, o = torch.split(self.gate_in(own) + self.gate_state(h), HIDDEN, dim=-1)
+    def _cell(self, given: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        i, f, g, o = torch.split(self.gate_in(given) + self.gate_state(h), HIDDEN, dim=-1)
         c_next = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c_next), c_next
+
+
+class NoOpinion(nn.Module):
+    """In the place of a network: finds a fault as likely as none, and costs nothing."""
+
+    def forward(self, seen: Observation, h: Tensor, c: Tensor) -> Opinion:
+        """No evidence, no attention, and the state as it is."""
+        return Opinion(torch.zeros_like(seen.level), torch.zeros_like(seen.edge), h, c)
+
+
+def _squashed(value: Tensor) -> Tensor:
+    """Logarithmic, with its sign: a surprise of a thousand spreads tells little more than one of a hundred."""
+    return torch.sign(value) * torch.log1p(torch.clamp(value.abs(), max=_FURTHEST))

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-INPUT_LIMIT = 5.0
-"""Standard deviations beyond which an *input* is clipped. Residuals are never clipped."""
 MOST_SUSPICIOUS = 10.0
 """Score above which a tick is not more suspicious."""
 OUTLIER = 3.0

@@ -12,21 +12,22 @@ from edge_models.network import HIDDEN
 NEIGHBOURS = 8
 OWN_LAGS = 5
 FEATURES = OWN_LAGS + NEIGHBOURS + 1
-VIEWS = 2
+EXPERTS = 2
+VIEWS = EXPERTS + 1
 
 MEMORY = (
     "heard", "learned", "changes", "anchor", "mean", "variance", "suspicion", "typical", "score",
-    "linear_forecast", "linear_relation", "final_forecast", "final_relation",
+    "rough_forecast", "rough_relation", "usual_forecast", "usual_relation", "usual_evidence",
 )  # fmt: skip
-"""Scalars carried per sensor. The last four are variances: of the linear residuals in the sensor's deviations, and of
-the corrected ones in units of the linear ones."""
+"""Scalars carried per sensor. The last five are variances: of the experts' residuals in the sensor's deviations, of the
+same residuals in units of that spread (measured later, when levels have settled), and of the network's view."""
 
 STATES: dict[str, tuple[int, ...]] = {
     "memory": (len(MEMORY),),
     "lags": (OWN_LAGS,),
     "slot": (NEIGHBOURS,),
-    "weight": (VIEWS, FEATURES),
-    "inverse": (VIEWS, FEATURES, FEATURES),
+    "weight": (EXPERTS, FEATURES),
+    "inverse": (EXPERTS, FEATURES, FEATURES),
     "h": (HIDDEN,),
     "c": (HIDDEN,),
 }
@@ -44,10 +45,10 @@ class Context(NamedTuple):
     known: int = 0
     level: int = 1
     deviation: int = 2
-    spreads: slice = slice(3, 7)
-    identity: int = 7
-    peers: slice = slice(8, 8 + NEIGHBOURS)
-    weights: slice = slice(8 + NEIGHBOURS, 8 + NEIGHBOURS + VIEWS * FEATURES)
+    spreads: slice = slice(3, 8)
+    identity: int = 8
+    peers: slice = slice(9, 9 + NEIGHBOURS)
+    weights: slice = slice(9 + NEIGHBOURS, 9 + NEIGHBOURS + EXPERTS * FEATURES)
 
 
 CONTEXT = Context()
@@ -83,7 +84,8 @@ class Memory(NamedTuple):
     suspicion: Tensor
     typical: Tensor
     score: Tensor
-    linear_forecast: Tensor
-    linear_relation: Tensor
-    final_forecast: Tensor
-    final_relation: Tensor
+    rough_forecast: Tensor
+    rough_relation: Tensor
+    usual_forecast: Tensor
+    usual_relation: Tensor
+    usual_evidence: Tensor

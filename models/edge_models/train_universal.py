@@ -1,12 +1,13 @@
 """Train the universal model: ``python -m edge_models.train_universal --data DIR --out DIR --seed 0``.
 
-Train parts of wsn_suthaharan, tep, asd and smd, and three hours of the simulated plant without attacks. Test parts are
-never read.
+Train parts of wsn_suthaharan, tep, asd and smd, three hours of the simulated plant without attacks, and random plants,
+with faults put into them. Test parts are never read.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,14 +18,21 @@ from edge_agent.errors import EdgeAgentError
 from edge_models.datasets import DATA_VARIABLE, data_folder, read_table, training_files
 from edge_models.neighbours import choose_neighbours, partial_correlations
 from edge_models.network import HybridNetwork
+from edge_models.random_plants import random_plant
 from edge_models.state import NEIGHBOURS
-from edge_models.training import History, Progress, fit, prepare
+from edge_models.training import History, Prepared, Progress, fit, prepare
 
-RECENT_TICKS = 12_000
+RECENT_TICKS = 8_000
 """Of a longer recording only the last part is used, so that no source outweighs the others by length."""
 PLANT_SECONDS = 10_800.0
-DEFAULT_STEPS = 300
-VERSION = "2026.11.20"
+DEFAULT_STEPS = 400
+RANDOM_PLANTS = 10
+"""In each of the copies."""
+COPIES = 3
+"""Times that each recording is used, with other faults."""
+HELD_OUT = ("asd/omi-6", "smd/machine-2-8", "wsn_suthaharan/multihop", "random plant 0")
+"""Plants that only decide which weights are kept."""
+VERSION = "2026.11.21"
 CARD = Path(__file__).parent / "universal-card.md"
 
 
@@ -45,19 +53,29 @@ def history(name: str, values: np.ndarray[tuple[int, int], np.dtype[np.float64]]
     return History(name, values, choose_neighbours(partial_correlations(values), NEIGHBOURS))
 
 
+def prepared(sources: Sequence[History], seed: int, copies: int = COPIES) -> list[Prepared]:
+    """``sources`` and random plants with faults, several times; every second time damaged as well."""
+    generator = np.random.default_rng(seed + 2)
+    found = []
+    for copy in range(copies):
+        plants = [history(f"random plant {n}", random_plant(generator)) for n in range(RANDOM_PLANTS)]
+        found += prepare([*sources, *plants], generator, damaged=copy % 2 == 1)
+    return found
+
+
 def train(
-    sources: Sequence[History],
+    plants: Sequence[Prepared],
     seed: int,
     most_steps: int,
-    budget_s: float,
+    budget_s: float = math.inf,
     report: Callable[[Progress], None] | None = None,
 ) -> tuple[HybridNetwork, float]:
-    """A trained network, and its validation loss relative to the linear experts alone."""
+    """A trained network, and its loss on the plants of ``HELD_OUT`` relative to knowing nothing."""
     torch.manual_seed(seed)
     network = HybridNetwork()
-    clean = prepare(sources)
-    damaged = prepare(sources, np.random.default_rng(seed + 2))
-    best = fit(network, [*clean, *damaged], seed=seed, most_steps=most_steps, budget_s=budget_s, report=report)
+    learned = [plant for plant in plants if plant.name not in HELD_OUT]
+    held_out = [plant for plant in plants if plant.name in HELD_OUT]
+    best = fit(network, learned, held_out=held_out, seed=seed, most_steps=most_steps, budget_s=budget_s, report=report)
     return network, best
 
 
@@ -93,13 +111,15 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     try:
         folder = data_folder(options.data)
-        console.print("Running the recordings through the linear experts …")
-        sources = histories(folder, options.seed)
+        console.print("Putting faults into the recordings and running them through the linear experts …")
+        plants = prepared(histories(folder, options.seed), options.seed)
 
         def report(p: Progress) -> None:
-            console.print(f"step {p.step:5d}  held-out loss {p.relative_loss:.4f} of linear  ({p.elapsed_s:.0f} s)")
+            console.print(
+                f"step {p.step:5d}  held-out loss {p.relative_loss:.4f} of knowing nothing  ({p.elapsed_s:.0f} s)"
+            )
 
-        network, best = train(sources, options.seed, options.steps, float("inf"), report)
+        network, best = train(plants, options.seed, options.steps, report=report)
         write(network, options.out, folder, options.seed, best, CARD.read_text())
     except EdgeAgentError as error:
         console.print(f"[red]{error}[/red]")

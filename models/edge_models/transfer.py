@@ -25,8 +25,8 @@ from edge_models.evaluation.agent import TrainedAgent
 from edge_models.evaluation.suites import Case, cases
 from edge_models.network import HybridNetwork
 from edge_models.recipes.build import HYBRID
-from edge_models.train_universal import CARD, DEFAULT_STEPS, histories, write
-from edge_models.training import History, Prepared, fit, prepare
+from edge_models.train_universal import CARD, DEFAULT_STEPS, histories, prepared, train, write
+from edge_models.training import Prepared
 
 SETS = ("wsn_suthaharan", "tep", "asd", "smd")
 SHIPPED, LEFT_OUT, SITE = "shipped", "left out", "site"
@@ -55,8 +55,7 @@ class LeaveOneOut:
 
     def __init__(self, folder: Path, seed: int, most_steps: int) -> None:
         self._folder, self._seed, self._most_steps = folder, seed, most_steps
-        sources: Sequence[History] = histories(folder, seed)
-        self._prepared = [*prepare(sources), *prepare(sources, np.random.default_rng(seed + 2))]
+        self._prepared = prepared(histories(folder, seed), seed)
 
     def bundle(self, name: str, out: Path) -> float:
         """Train without the set ``name`` and write the bundle to ``out``; held-out loss relative to the experts'."""
@@ -65,13 +64,9 @@ class LeaveOneOut:
         return best
 
 
-def trained_without(prepared: Sequence[Prepared], name: str, seed: int, most_steps: int) -> tuple[HybridNetwork, float]:
+def trained_without(plants: Sequence[Prepared], name: str, seed: int, most_steps: int) -> tuple[HybridNetwork, float]:
     """As the shipped network is trained, without recordings of the set ``name``; network and held-out loss."""
-    torch.manual_seed(seed)
-    network = HybridNetwork()
-    others = [one for one in prepared if one.name.partition("/")[0] != name]
-    best = fit(network, others, seed=seed, most_steps=most_steps, budget_s=float("inf"))
-    return network, best
+    return train([one for one in plants if one.name.partition("/")[0] != name], seed, most_steps)
 
 
 def quality(case: Case, bundle: Path | None, cache: Path | None, model: str) -> Quality:

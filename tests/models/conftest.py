@@ -25,11 +25,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "inference"))
 
 
 def awake_network(seed=0):
-    """A network whose heads are not zero, so that every path of it counts."""
+    """A network whose head is not zero, so that every path of it counts."""
     torch.manual_seed(seed)
     network = HybridNetwork()
-    for head in (network.forecast, network.relation):
-        torch.nn.init.normal_(head.weight, std=0.3)
+    torch.nn.init.normal_(network.evidence.weight, std=0.3)
     return network.eval()
 
 

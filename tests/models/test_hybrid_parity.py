@@ -70,8 +70,8 @@ def test_bundle_passes_its_self_test(bundle):
 def test_gathered_attention_is_that_of_torch_geometric():
     torch.manual_seed(3)
     sensors = 20
-    attention = NeighbourAttention(HIDDEN + 5, HIDDEN, 2, 16)
-    sent, asking = torch.randn(sensors, HIDDEN + 5), torch.randn(sensors, HIDDEN)
+    attention = NeighbourAttention(HIDDEN + 6, HIDDEN + 3, 2, 16)
+    sent, asking = torch.randn(sensors, HIDDEN + 6), torch.randn(sensors, HIDDEN + 3)
     edge = torch.randn(sensors, NEIGHBOURS, 2)
     neighbour = torch.stack([torch.randperm(sensors)[:NEIGHBOURS] for _ in range(sensors)])
     neighbour[4] = -1
@@ -101,12 +101,12 @@ def test_own_reading_does_not_reach_own_relation(step):
             now = torch.from_numpy(value[199].copy())
             now[2] += spoof
             _, _, tick_view = step.advance(now, torch.zeros(6), good, table, context, state)
-            spread = torch.sqrt(state.memory[2, MEMORY.index("linear_relation")]) + 1e-3
+            spread = torch.sqrt(state.memory[2, MEMORY.index("rough_relation")]) + 1e-3
             deviation = (
                 torch.sqrt(state.memory[2, MEMORY.index("variance")])
                 + state.memory[2, MEMORY.index("anchor")].abs() * 3e-7
                 + 1e-6
             )
-            left = tick_view.corrected[2, 1] * spread * deviation
+            left = tick_view.view[2, 1] * spread * deviation
             seen.append(float(now[2] - left))
     assert abs(seen[0] - seen[1]) < 1e-3

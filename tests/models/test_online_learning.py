@@ -92,7 +92,7 @@ def test_attack_is_not_learned_quickly():
     attacked = values.copy()
     attacked[800:, 2] += 15.0 * values[:, 2].std()
     scores, after = run(attacked, ring(6))
-    spread = MEMORY.index("linear_relation")
+    spread = MEMORY.index("rough_relation")
     assert float(after.memory[2, spread]) < 1.5 * float(before.memory[2, spread])
     assert scores[1_150:, 2].mean() > 20
 

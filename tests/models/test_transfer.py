@@ -18,7 +18,8 @@ from edge_models.transfer import LEFT_OUT, SHIPPED, SITE, Judged, Quality, markd
 def prepared():
     rng = np.random.default_rng(0)
     values = np.cumsum(rng.normal(size=(600, 3)), axis=0)
-    return prepare([history("asd/omi-1", values[:, :2]), history("tep", values), history("simulated plant", -values)])
+    sources = [history("asd/omi-1", values[:, :2]), history("tep", values), history("simulated plant", -values)]
+    return prepare(sources, np.random.default_rng(1))
 
 
 def weights(network):

@@ -27,9 +27,10 @@ _FLOOR = 1e-9
 
 PARTS: dict[str, Callable[[], HybridStep]] = {
     "whole": lambda: HybridStep(unpack_weights(universal_bundle())),
-    "linear experts, no network": HybridStep,  # an untrained network corrects by exactly nothing
+    "linear experts, no network": HybridStep,
     "forecast only": lambda: HybridStep(unpack_weights(universal_bundle()), only=0),
     "relation only": lambda: HybridStep(unpack_weights(universal_bundle()), only=1),
+    "network only": lambda: HybridStep(unpack_weights(universal_bundle()), only=2),
 }
 """How each variant of the universal model is made."""
 

@@ -80,7 +80,7 @@ def lines(report: AnyReport) -> Iterator[str]:
     done = report.trained
     yield f"Wrote {report.out}: {done.sensors} sensors, {done.edges} edges, from {done.used_rows} rows."
     if isinstance(done, TrainReport):
-        yield f"Held-out loss {done.held_out_loss:.3f} of the linear experts alone; {done.elapsed_s:.0f} s."
+        yield f"Held-out loss {done.held_out_loss:.3f} of knowing nothing; {done.elapsed_s:.0f} s."
     else:
         faults = "-" if done.fault_auroc is None else f"{done.fault_auroc:.3f}"
         yield (

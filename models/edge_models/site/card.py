@@ -13,8 +13,8 @@ often enough to have constants). Seed {seed}.
 ## Measured
 
 On held-out readings ({ticks} ticks), which nothing was fitted on, the score of a sensor and tick has median
-{median:.2f} and 99th percentile {p99:.2f}. Loss after fine-tuning: {loss:.3f} of what the linear experts
-leave. Nothing is known about detection: the history holds no labelled faults.
+{median:.2f} and 99th percentile {p99:.2f}. Telling faults that were put into the history from none: loss {loss:.3f} of
+what knowing nothing gives. Nothing is known about real faults: the history holds no labelled ones.
 
 ## The history
 

@@ -1,4 +1,4 @@
-"""What is learned from the training part: the linear experts, then the network that corrects them."""
+"""What is learned from the training part: the linear experts, then the network that judges what they leave."""
 
 from __future__ import annotations
 
@@ -43,16 +43,17 @@ def fine_tuned(
     begun: float,
     say: Say,
 ) -> float:
-    """Train ``network`` in place within the time budget; its held-out loss relative to the experts alone."""
+    """Train ``network`` in place within the time budget; its held-out loss relative to knowing nothing."""
     say("fine-tuning", 0.2)
     # A window is too short for the experts to find their level in it, so they begin with what is known.
     known = None if sample.whole else context
-    prepared = prepare([History(options.name, part, plant.neighbour, known) for part in sample.training])
+    histories = [History(options.name, part, plant.neighbour, known) for part in sample.training]
+    prepared = prepare(histories, np.random.default_rng(options.seed))
     left_s = max(1.0, _BUDGET_SHARE * options.time_budget_s - (time.monotonic() - begun))
 
     def report(p: Progress) -> None:
         done = min(1.0, max(p.step / MOST_STEPS, p.elapsed_s / left_s))
-        say(f"fine-tuning: held-out loss {p.relative_loss:.3f} of linear", 0.3 + 0.4 * done)
+        say(f"fine-tuning: held-out loss {p.relative_loss:.3f} of knowing nothing", 0.3 + 0.4 * done)
 
     return fit(
         network,

@@ -32,7 +32,7 @@ class SiteOptions:
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """What training did. ``held_out_loss``: loss after fine-tuning relative to the linear experts alone (1 = no gain).
+    """What training did. ``held_out_loss``: of telling synthetic faults, relative to knowing nothing (1 = no gain).
 
     ``used_rows`` of the ``rows`` were learned from or held out. ``constant`` and ``empty``: sensors that never changed,
     and that never had a value; both are part of the bundle. ``warnings``: what is odd about the history.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_models.neighbours import choose_neighbours, partial_correlations
 from edge_models.site.sample import Values
-from edge_models.state import CONTEXT, CONTEXT_WIDTH, MEMORY, NEIGHBOURS, VIEWS, State
+from edge_models.state import CONTEXT, CONTEXT_WIDTH, EXPERTS, MEMORY, NEIGHBOURS, VIEWS, State
 
 _LEAST_HEARD = 32
 _WINSOR = 4.0
@@ -38,7 +38,7 @@ class Plant:
         rows[:, CONTEXT.known] = 1.0
         rows[:, CONTEXT.level] = memory["anchor"] + memory["mean"]
         rows[:, CONTEXT.deviation] = np.sqrt(memory["variance"])
-        rows[:, CONTEXT.spreads] = np.sqrt(state.memory[:, -2 * VIEWS :].numpy())
+        rows[:, CONTEXT.spreads] = np.sqrt(state.memory[:, -(EXPERTS + VIEWS) :].numpy())
         rows[:, CONTEXT.identity] = np.arange(1, len(rows) + 1)
         rows[:, CONTEXT.peers] = self.neighbour + 1
         rows[:, CONTEXT.weights] = state.weight.numpy().reshape(len(rows), -1)

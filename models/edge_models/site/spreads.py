@@ -12,7 +12,7 @@ from edge_models.hybrid import HybridStep, Tick
 from edge_models.site.plant import Plant
 from edge_models.site.running import ticks
 from edge_models.site.sample import SKIPPED_TICKS, Values
-from edge_models.state import CONTEXT, VIEWS, State
+from edge_models.state import CONTEXT, EXPERTS, State
 
 _WINSOR = 5.0
 _LEAST_HELD_OUT = 8
@@ -26,12 +26,13 @@ _LEAST_SHARE = 0.1
 def with_spreads(
     step: HybridStep, parts: Sequence[Values], plant: Plant, context: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Context with spreads from held-out parts: of the linear residuals first, then of what the network leaves."""
+    """Context with spreads from held-out parts: of the experts' residuals first, then, in these, of all views."""
     context = context.copy()
-    for first, pick in ((CONTEXT.spreads.start, _residual), (CONTEXT.spreads.start + VIEWS, _corrected)):
+    begin = CONTEXT.spreads.start
+    for first, last, pick in ((begin, begin + EXPERTS, _residual), (begin + EXPERTS, CONTEXT.spreads.stop, _view)):
         left, fresh = _measured(step, parts, plant, context, pick)
         enough = (context[:, CONTEXT.known] > 0.5) & (fresh.sum(0)[:, 0] >= _LEAST_HELD_OUT)
-        context[enough, first : first + VIEWS] = robust_rms(left, fresh)[enough]
+        context[enough, first:last] = robust_rms(left, fresh)[enough]
     return context
 
 
@@ -39,8 +40,8 @@ def _residual(tick: Tick) -> NDArray[np.float32]:
     return np.asarray(tick.residual.numpy(), np.float32)
 
 
-def _corrected(tick: Tick) -> NDArray[np.float32]:
-    return np.asarray(tick.corrected.numpy(), np.float32)
+def _view(tick: Tick) -> NDArray[np.float32]:
+    return np.asarray(tick.view.numpy(), np.float32)
 
 
 def _measured(
@@ -56,7 +57,7 @@ def _measured(
     start = State.start(sensors * len(parts))
     for count, (tick, _) in enumerate(ticks(step, parts, plant.neighbour, context, start)):
         if count >= SKIPPED_TICKS:
-            left.append(pick(tick).reshape(len(parts), sensors, VIEWS))
+            left.append(pick(tick).reshape(len(parts), sensors, -1))
             fresh.append(tick.fresh.numpy().reshape(len(parts), sensors, 1) > 0.5)
     return np.concatenate(left), np.concatenate(fresh)
 
