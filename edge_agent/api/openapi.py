@@ -142,6 +142,24 @@ _SCHEMAS: dict[str, Any] = {
             "series_step_s": {**_NUMBER_OR_NULL, "description": "Seconds from one value to the next."},
             "areas": {"type": "array", "items": {"type": "string"}},
             "rules": {"type": "array", "items": {"type": "string"}, "description": "The user's rules that hold."},
+            "patterns": {
+                "type": "array",
+                "description": "Known attacks and faults that it looks like, the likeliest first.",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "pattern": {"type": "string"},
+                        "title": {"type": "string"},
+                        "techniques": {
+                            "type": "array",
+                            "items": {"type": "string"},
+                            "description": "Ids of MITRE ATT&CK for ICS.",
+                        },
+                        "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+                        "stages": {"type": "array", "items": {"type": "string"}},
+                    },
+                },
+            },
             "acknowledged": {
                 "type": ["object", "null"],
                 "properties": {"actor": {"type": "string"}, "time": _TIME, "note": {"type": "string"}},

@@ -126,7 +126,7 @@ def test_examples_of_configuration_are_valid(page: Path, tmp_path: Path) -> None
         sections = yaml.safe_load(block)
         if isinstance(sections, dict) and set(sections) <= set(SECTION_NAMES) and "acme" not in block:
             without_files = re.sub(r"\$\{file:[^}]*\}", "a-secret-of-16-chars", block)
-            for beside in page.parent.glob("*.csv"):
+            for beside in (*page.parent.glob("*.csv"), *page.parent.glob("*.yaml")):
                 (tmp_path / beside.name).write_text(beside.read_text())
             parse_config(without_files, tmp_path / "agent.yaml", {}, sources_required=False)
 

@@ -62,6 +62,7 @@ def test_the_page_lists_every_pattern_and_its_example_is_one() -> None:
         assert f"| `{pattern.id}` | {pattern.title} | {pattern.kind} | {', '.join(pattern.techniques)} |" in page
     (example,) = re.findall(r"```yaml\n(version: 1\n.*?)```", page, re.DOTALL)
     assert parse_patterns(example, Path("my-patterns.yaml")).patterns
+    assert (Path(__file__).parents[2] / "docs" / "my-patterns.yaml").read_text() == example
 
 
 def test_patterns_can_be_left_out_and_turned_off() -> None:
