@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import asyncpg
+from asyncpg.pgproto import pgproto
 
 from edge_adapters.postgres.layout import Table, prepare
 from edge_adapters.postgres.options import PostgresOptions
@@ -27,6 +28,12 @@ from edge_agent.verdict import Event
 _MOST_ROWS: Final = 10_000
 _CLOSE_S: Final = 2.0
 _Failures = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+_Garbled = (
+    AttributeError,
+    pgproto.BufferError,
+    LookupError,
+    ValueError,
+)  # what asyncpg stumbles over in other protocols
 
 
 class PostgresSink:
@@ -61,6 +68,10 @@ class PostgresSink:
             raise AdapterError(f"{options.address}: {error}") from error
         except _Failures as error:
             raise self._failure(error) from error
+        except _Garbled as error:
+            raise RetryableAdapterError(
+                f"{options.address}: what it answers is not of PostgreSQL ({error!r})"
+            ) from error
         self._context.connected(options.address)
 
     async def deliver(self, events: Sequence[Event]) -> None:

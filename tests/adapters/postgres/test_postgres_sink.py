@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
@@ -14,7 +15,10 @@ from postgres_rig import NOW_NS, Postgres, S, incident, opened, options, reading
 from pydantic import ValidationError
 
 from edge_adapters.postgres import SINK
+from edge_agent.clock import VirtualClock
+from edge_agent.contract import AdapterContext
 from edge_agent.errors import AdapterError, RetryableAdapterError
+from edge_agent.metrics import Metrics
 from edge_agent.verdict import Event, EventKind
 
 pytestmark = [pytest.mark.counterpart, pytest.mark.timeout(60)]
@@ -179,6 +183,32 @@ async def test_a_session_that_is_cut_off_can_be_tried_again(server: Postgres, re
             await sink.deliver([status()])
         with pytest.raises(RetryableAdapterError, match="the connection was closed"):
             await sink.deliver([status()])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I",  # accepted and ready, without saying which version it is
+        b"R\0\0\0\x08\0\0\0\0K\0\0\0\x04Z\0\0\0\x05I",
+    ],
+)
+async def test_a_server_that_speaks_nonsense_is_told_and_tried_again(answer: bytes) -> None:
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(nonsense, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        given = {"type": "postgres", "host": "127.0.0.1", "port": port, "database": "d", "user": "u", "timeout": "2s"}
+        sink = SINK.build(
+            SINK.options.model_validate(given), AdapterContext("x", VirtualClock(NOW_NS), random.Random(1), Metrics())
+        )
+        with pytest.raises(RetryableAdapterError, match=f"127.0.0.1:{port}"):
+            await sink.open()
+        await sink.close()
 
 
 async def test_a_database_that_does_not_answer_is_left(server: Postgres, reader: Any) -> None:
