@@ -2,13 +2,13 @@
 
 ==========================================================  ==================================================
 2xx                                                         delivered
-401, 403, 407, 408, 425, 429, 5xx, no connection, no        ``RetryableAdapterError``: delivered again later
-answer in time, a certificate that is not trusted
-3xx and every other 4xx                                     ``AdapterError``: refused
+what says nothing of the event (:mod:`.status`), no         ``RetryableAdapterError``: delivered again later
+connection, no answer in time, an untrusted certificate
+every other 4xx                                             ``AdapterError``: refused
 ==========================================================  ==================================================
 
-Tokens expire and are mended, so 401 and 403 are no reason to lose events. Redirects are not followed: they would take
-secrets elsewhere. Of an answer at most 300 bytes are shown when it is a refusal, without what the request carried.
+Redirects are not followed: they would take secrets elsewhere. Of an answer at most 300 bytes are shown when it is a
+refusal, without what the request carried.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from edge_adapters.http.echo import Mask
+from edge_adapters.http.status import may_pass
 from edge_adapters.http.url import origin
 from edge_agent.clock import NS_PER_S, Clock
 from edge_agent.errors import AdapterError, RetryableAdapterError
 from edge_agent.tls import TlsOptions, client_context
 
-_RETRYABLE: Final = frozenset({401, 403, 407, 408, 425, 429})
 _SHOWN: Final = 300
 _READ_BYTES: Final = 4_000  # more than is shown: a secret that is cut off would not be known again
 
@@ -137,12 +137,13 @@ class HttpClient:
         shown = self._mask(text.decode(errors="replace"))[:_SHOWN]
         said = f": {shown!r}" if shown else ""
         reason = self._mask(response.reason or "")[:60]
-        if status in _RETRYABLE or status >= 500:
+        if status // 100 == 3:
+            where = f"{self.origin}: HTTP {status} {reason}"
+            return RetryableAdapterError(f"{where}: redirects are not followed; correct the URL")
+        if may_pass(status):
             after = self._mask(response.headers.get("Retry-After", ""))
             wait = f" (Retry-After: {after!r:.40})" if after else ""
             return RetryableAdapterError(f"{self.origin}: HTTP {status} {reason}{wait}{said}")
-        if status // 100 == 3:
-            return AdapterError(f"{self.origin}: HTTP {status} {reason}: redirects are not followed; correct the URL")
         return AdapterError(f"{self.origin}: HTTP {status} {reason}{said}")
 
     def _note_time(self, date: str | None) -> None:
