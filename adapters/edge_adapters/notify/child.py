@@ -1,11 +1,12 @@
-"""Sends notifications by Apprise, as a process of its own: reads one JSON document, writes a line for each message.
+"""Sends notifications by Apprise, as a process of its own: reads a line of JSON, writes one for each message.
 
 Why not in the agent: Apprise loads every service it knows (27 MB), keeps threads, and blocks as long as a server likes.
 A process gives the memory back, leaves nothing behind, and can be ended. It imports nothing of the agent.
 
 in:   ``{"url": "...", "format": "text", "messages": [{"title": "...", "body": "...", "type": "warning"}]}``
 out:  ``{"ready": true}``, or ``{"unusable": "why"}``, then for each message ``{"sent": true}`` or
-      ``{"sent": false, "said": "why"}``
+      ``{"sent": false, "said": "why"}``, after which it goes on when an empty line comes in: whether the next message
+      may overtake this one is not decided here
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Said(logging.Handler):
 
 def main() -> None:
     """Do what the document on standard input says."""
-    order = json.load(sys.stdin)
+    order = json.loads(sys.stdin.readline())
     said = Said(order["url"])
     logger = logging.getLogger("apprise")
     logger.addHandler(said)
@@ -77,6 +78,8 @@ def main() -> None:
             title=message["title"], body=message["body"], notify_type=message["type"], body_format=order["format"]
         )
         answer({"sent": True} if sent else {"sent": False, "said": said.take()})
+        if not sent and not sys.stdin.readline():
+            return
 
 
 def answer(document: dict[str, Any]) -> None:

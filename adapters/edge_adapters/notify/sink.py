@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from edge_adapters.http.status import may_pass
 from edge_adapters.notify.options import NotifyOptions
 from edge_agent.contract import AdapterContext
 from edge_agent.errors import AdapterError, RetryableAdapterError
@@ -24,12 +25,12 @@ _CHILD: Final = Path(__file__).with_name("child.py")
 _START_S: Final = 30.0
 """Longest time until Apprise has loaded: a second on a server, several on a small gateway that is busy."""
 _STATUS: Final = re.compile(r"\berror=([34]\d\d)\b")
-_RETRYABLE: Final = frozenset({401, 403, 407, 408, 425, 429})
 _REMEMBERED: Final = 10_000
 _BATCH: Final = 5
 """Apprise waits some seconds between two notifications; what is urgent must not wait behind a hundred of them."""
 _TYPES: Final = {"low": "info", "medium": "warning", "high": "failure", "critical": "failure"}
 _LINE_LIMIT: Final = 2**16
+_GO_ON: Final = b"\n"
 
 
 class NotifySink:
@@ -75,7 +76,7 @@ class NotifySink:
     async def _send(self, events: Sequence[Event]) -> AdapterError | None:
         """Send one by one; the last refusal, if any."""
         refused: AdapterError | None = None
-        async with self._sender(events) as answers:
+        async with self._sender(events) as (answers, stdin):
             for event in events:
                 answer = await self._answer(answers, self._options.timeout)
                 if answer.get("sent") is True:
@@ -86,11 +87,14 @@ class NotifySink:
                     self._context.disconnected(str(failure))
                     raise failure
                 refused = failure
+                stdin.write(_GO_ON)
         return refused
 
     @asynccontextmanager
-    async def _sender(self, events: Sequence[Event]) -> AsyncIterator[asyncio.StreamReader]:
-        """The process, with everything it is to send; it has ended when this has."""
+    async def _sender(
+        self, events: Sequence[Event]
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """The process, with everything it is to send: its answers and its input. It has ended when this has."""
         order = {
             "url": self._options.url.reveal(),
             "format": self._options.format.value,
@@ -113,7 +117,7 @@ class NotifySink:
                 first = await self._answer(process.stdout, _START_S)
                 if "unusable" in first:
                     raise AdapterError(f"url: not usable for {self._options.service}://: {first['unusable']}")
-                yield process.stdout
+                yield process.stdout, process.stdin
             finally:
                 writing.cancel()
                 await asyncio.wait([writing])
@@ -138,7 +142,7 @@ class NotifySink:
     def _failure(self, event: Event, said: str) -> AdapterError:
         """A refusal is final when the service says so by an HTTP status; anything else may pass."""
         status = _STATUS.search(said)
-        if status is not None and int(status[1]) not in _RETRYABLE:
+        if status is not None and not may_pass(int(status[1])):
             return AdapterError(f"event {event.id}: {self._options.service}: {said}")
         return RetryableAdapterError(f"{self._options.service}: {said}")
 
@@ -157,15 +161,15 @@ def _type(event: Event) -> str:
 
 async def _hand_over(stdin: asyncio.StreamWriter, order: bytes) -> None:
     try:
-        stdin.write(order)
+        stdin.write(order + _GO_ON)
         await stdin.drain()
-        stdin.close()
-        await stdin.wait_closed()
     except OSError:
         return  # it has ended; reading its answer says so
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
     if process.returncode is None:
         with suppress(ProcessLookupError):
             process.kill()

@@ -168,6 +168,7 @@ async def test_what_failed_half_way_goes_on_where_it_failed() -> None:
         async with opened(f"json://127.0.0.1:{server.port}/", given) as sink:
             with pytest.raises(RetryableAdapterError, match=r"json: .*error=503"):
                 await sink.deliver(events)
+            assert len(server.requests) == 2
         async with opened(f"json://127.0.0.1:{server.port}/", given) as sink:  # as the agent does after a failure
             await sink.deliver(events)
     sent = [next(name for name in "abc" if f"summary of {name}" in text) for _, _, text in server.requests]
@@ -185,7 +186,7 @@ async def test_refused_event_does_not_hold_up_the_others() -> None:
         assert len(server.requests) == sent == 3
 
 
-@pytest.mark.parametrize("status", [401, 429, 500])
+@pytest.mark.parametrize("status", [401, 404, 429, 500])
 async def test_service_in_trouble_is_tried_again(status: int) -> None:
     given = context()
     async with receiver(answers=[status]) as server, opened(f"json://127.0.0.1:{server.port}/", given) as sink:
@@ -199,9 +200,8 @@ async def test_service_in_trouble_is_tried_again(status: int) -> None:
 
 async def test_redirect_is_not_followed() -> None:
     async with receiver(answers=[302]) as server, opened(f"json://127.0.0.1:{server.port}/") as sink:
-        with pytest.raises(AdapterError, match="error=302") as caught:
+        with pytest.raises(RetryableAdapterError, match="error=302"):
             await sink.deliver([event("a")])
-    assert not isinstance(caught.value, RetryableAdapterError)
     assert [path for path, _, _ in server.requests] == ["/"]
 
 
