@@ -67,6 +67,7 @@ class Outbox:
         self._live: deque[Waiting] = deque()
         self._unwritten: deque[Record] = deque()
         self._unwritten_bytes = 0
+        self._unwritten_since_ns = 0
         self._writing_seq = 0
         self._taken_seq = 0
         self._done: list[int] = []
@@ -119,6 +120,8 @@ class Outbox:
     def age_s(self) -> float:
         """How long the oldest event has been waiting; 0 when there is none."""
         oldest_ns = [self._live[0].since_ns] if self._live else []
+        if self._unwritten:
+            oldest_ns.append(self._unwritten_since_ns)
         stored_ns = self._store.oldest_ns
         if stored_ns is not None:
             oldest_ns.append(stored_ns)
@@ -164,6 +167,8 @@ class Outbox:
     def gather(self) -> None:
         """Move the live lane to the end of the replay lane, where :meth:`write` finds it."""
         with self._memory:
+            if self._live and not self._unwritten:
+                self._unwritten_since_ns = self._live[0].since_ns
             for item in self._live:
                 record = self._record(item.event)
                 if record is None:

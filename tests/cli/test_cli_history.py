@@ -313,6 +313,7 @@ async def test_damage_in_the_middle_leaves_no_half_table(history: History, tmp_p
     [
         (["--since", "yesterday"], "--since: got 'yesterday', expected a time such as 2026-11-20"),
         (["--what", "secrets"], "'secrets' is not one of"),
+        (["-o", "out.xlsx"], "out.xlsx: got '.xlsx', expected .csv, .parquet or .jsonl; or say --format"),
         (["-o", "/nowhere/out.csv"], "/nowhere/out.csv: cannot be written: No such file or directory"),
     ],
 )

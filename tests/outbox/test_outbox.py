@@ -185,6 +185,16 @@ def blocked(memory: Path) -> Box:
     return box
 
 
+def test_what_the_disk_does_not_take_has_an_age(blocked: Box) -> None:
+    offer(blocked.outbox, 1, 1)
+    blocked.outbox.gather()
+    assert not blocked.outbox.write()
+    blocked.clock.advance(60 * NS_PER_S)
+    assert blocked.outbox.age_s() == 60.0
+    assert not blocked.keep(event(2))
+    assert blocked.outbox.age_s() == 60.0
+
+
 def test_without_a_disk_events_are_kept_in_memory_and_told_once(blocked: Box, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     for number in range(3):

@@ -80,7 +80,7 @@ def export(
     from edge_agent.recording.stream import Format
 
     target = None if str(out) == "-" else out
-    kind = Format(form or _SUFFIXES.get(out.suffix.lower(), "csv"))
+    kind = Format(form or _format_of(target))
     between = Between(
         ALWAYS.since_ns if since is None else _wall_ns("--since", since),
         ALWAYS.until_ns if until is None else _wall_ns("--until", until),
@@ -89,6 +89,14 @@ def export(
         rows = _write(archive, PARTS[What(what)], between, kind, target)
     if target is not None or not rows:
         click.echo(f"{rows} rows of {what}" + ("" if target is None else f" written to {target}"), err=True)
+
+
+def _format_of(target: Path | None) -> str:
+    """:raises ConfigError: the name of the file says something else."""
+    suffix = "" if target is None else target.suffix.lower()
+    if suffix and suffix not in _SUFFIXES:
+        raise ConfigError(f"{target}: got {suffix!r}, expected .csv, .parquet or .jsonl; or say --format")
+    return _SUFFIXES.get(suffix, "csv")
 
 
 def _write(archive: Archive, part: Part, between: Between, kind: Format, target: Path | None) -> int:
