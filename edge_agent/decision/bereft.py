@@ -28,15 +28,18 @@ class Bereft:
     def allowance(self, snapshot: Snapshot, scores: Scores) -> NDArray[np.float32]:
         """Take one tick in; the factor [N] of each score, 1 where no neighbour is missing."""
         neighbour = scores.neighbour
-        if snapshot.sensors is not self._sensors or not np.array_equal(neighbour, self._neighbour):
+        same = neighbour is self._neighbour or np.array_equal(neighbour, self._neighbour)
+        if snapshot.sensors is not self._sensors or not same:
             # Indices mean others now. Who has just lost a neighbour is judged sharply until that comes back.
             self._sensors, self._neighbour = snapshot.sensors, neighbour
             self._attention = np.zeros(neighbour.shape, np.float32)
-        missing = (neighbour >= 0) & ~snapshot.usable[neighbour]
-        complete = ~missing.any(axis=1)
-        known = complete & scores.valid
-        self._attention[known] = scores.attention[known]
-        if complete.all():
+        if snapshot.usable.all():
+            self._remember(scores.attention, scores.valid)
             return np.ones(len(snapshot), np.float32)
+        missing = (neighbour >= 0) & ~snapshot.usable[neighbour]
+        self._remember(scores.attention, ~missing.any(axis=1) & scores.valid)
         lost = np.where(missing, self._attention, 0.0).sum(axis=1)
         return np.asarray(1.0 - (1.0 - _FLOOR) * np.minimum(lost, 1.0), dtype=np.float32)
+
+    def _remember(self, attention: NDArray[np.float32], known: NDArray[np.bool_]) -> None:
+        np.copyto(self._attention, attention, where=known[:, None])

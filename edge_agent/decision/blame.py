@@ -23,5 +23,5 @@ def blame(scores: Scores) -> NDArray[np.float64]:
     together = np.minimum(np.where(scores.valid, scores.score, 0.0), _LARGEST).astype(np.float64)
     if scores.member_scores is None:
         return together
-    own = np.minimum(np.nan_to_num(scores.member_scores[_OWN], nan=0.0), _LARGEST)
+    own = np.minimum(np.fmax(scores.member_scores[_OWN], 0.0), _LARGEST)  # 0 where it is no number
     return np.where(scores.valid, own + _ALL * together, 0.0)

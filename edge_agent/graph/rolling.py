@@ -169,8 +169,8 @@ class RollingGraph:
     def flag(self, flag: Quality, where: NDArray[np.bool_]) -> None:
         """Set ``flag`` exactly where ``where`` (N) is True."""
         quality = self.quality[: len(self.sensors)]
+        quality &= ~np.int32(flag)
         quality[where] |= np.int32(flag)
-        quality[~where] &= ~np.int32(flag)
 
     def snapshot(self, tick: int, at_ns: int, wall_ns: int) -> Snapshot:
         """The state at pipeline time ``at_ns``, also remembered in the window."""
