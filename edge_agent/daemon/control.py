@@ -175,7 +175,25 @@ class Control:
         sources = list(daemon.sources.values())
         if sources and not any(runner.ended or runner.context.state == "connected" for runner in sources):
             reasons += [f"source {runner.name}: {runner.context.state}" for runner in sources]
+        reasons += self._unwritten()
         return not reasons, reasons
+
+    def _unwritten(self) -> list[str]:
+        """What the disk does not take: it is watched on, but power loss would cost something."""
+        daemon = self._daemon
+        reasons = [
+            f"sink {name}: its outbox cannot be written: {runner.outbox.failing}"
+            for name, runner in daemon.sinks.items()
+            if runner.outbox.failing is not None
+        ]
+        for what, kept in (
+            ("history", daemon.history),
+            ("open incidents", daemon.open_incidents),
+            ("who was told what", daemon.telling),
+        ):
+            if kept is not None and kept.failing:
+                reasons.append(f"the disk does not take: {what}")
+        return reasons
 
     # -- changing ----------------------------------------------------------------------------------------------
 

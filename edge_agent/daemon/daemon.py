@@ -90,7 +90,7 @@ class Daemon:
         self.telling = Telling(config.sinks, self.sinks, self.clock, self.metrics, file, config.agent.name)
         self.measurements = Measurements(self.sinks, self._new_id)
         self.operators = Operators(self)
-        self._open_incidents: OpenIncidents | None = None
+        self.open_incidents: OpenIncidents | None = None
         self._listeners: list[Callable[[TickReport], None]] = []
         self._tracer = Tracer(self.otlp)
         self._publish: Callable[[Event], None] | None = None
@@ -165,8 +165,8 @@ class Daemon:
                 parts.start("old outboxes", self._tidy_outboxes())
                 parts.start("notifications", self.telling.run())
                 parts.start("notified state", self.telling.keep())
-                if self._open_incidents is not None:
-                    parts.start("open incidents", self._open_incidents.run())
+                if self.open_incidents is not None:
+                    parts.start("open incidents", self.open_incidents.run())
                 parts.start("learned state", self._save_learned())
                 parts.start("memory", _release_memory_soon())
                 self.notifier.ready(self.one_line())
@@ -298,8 +298,8 @@ class Daemon:
         report = pipeline.tick(tick_ns)
         for event in report.events:
             self._tell_with_similar(event)
-        if self._open_incidents is not None:
-            self._open_incidents.ticked()
+        if self.open_incidents is not None:
+            self.open_incidents.ticked()
         if self.history is not None:
             decision = report.decision
             alarm = decision.incident is not None
@@ -336,8 +336,8 @@ class Daemon:
         if self.history is not None:
             for incident in changed:
                 await self.history.record(incident)
-        if self._open_incidents is not None:
-            await self._open_incidents.save()
+        if self.open_incidents is not None:
+            await self.open_incidents.save()
 
     def _tell_with_similar(self, event: Event) -> None:
         if self.history is not None and event.kind is EventKind.INCIDENT:
@@ -459,15 +459,15 @@ class Daemon:
 
     async def _restore_incidents(self, pipeline: Pipeline) -> None:
         file = StateFile(self.config.agent.data_dir / "incidents.json")
-        self._open_incidents = OpenIncidents(pipeline.lifecycle, file, self.clock, self.metrics)
-        count = await self._open_incidents.restore()
+        self.open_incidents = OpenIncidents(pipeline.lifecycle, file, self.clock, self.metrics)
+        count = await self.open_incidents.restore()
         if count:
             _log.info("%d incidents were open before the restart and are watched on", count)
 
     async def _save_incidents(self) -> None:
-        if self._open_incidents is not None:
+        if self.open_incidents is not None:
             try:
-                await self._open_incidents.save()
+                await self.open_incidents.save()
             except StoreError as error:
                 _log.error("%s; open incidents are not known after the next start", error)
 

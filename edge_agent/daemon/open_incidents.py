@@ -40,7 +40,8 @@ class OpenIncidents:
         self._clock = clock
         self._bytes = metrics.store_bytes.labels("incidents")
         self._failures = metrics.store_failures.labels("incidents")
-        self._failing = False
+        self.failing = False
+        """True while the disk does not take it; tried again."""
         self._saved_version = lifecycle.version
         self._something = asyncio.Event()
         self._disk = threading.Lock()
@@ -74,9 +75,9 @@ class OpenIncidents:
             try:
                 await self.save()
             except StoreError as error:
-                if not self._failing:
+                if not self.failing:
                     _log.error("%s; tried again", error)
-                self._failing = True
+                self.failing = True
                 self._something.set()
             await self._clock.sleep_until(self._clock.monotonic_ns() + _PAUSE_NS)
 
@@ -91,7 +92,7 @@ class OpenIncidents:
         except StoreError:
             self._failures.inc()
             raise
-        self._failing = False
+        self.failing = False
 
     def _write(self, version: int, saved: SavedLifecycle) -> int:
         """In a thread, which goes on when who waits for it is cancelled: an older state never replaces a newer one."""

@@ -59,7 +59,8 @@ class Telling:
         self._router = Router(options, metrics, derived_ulid, self._now())
         self._saved_changes = -1  # what begins with the first start, such as the period of a digest, is kept too
         self._disk = threading.Lock()
-        self._failing = False
+        self.failing = False
+        """True while the disk does not take it; tried again."""
 
     def tell(self, event: Event) -> None:
         """Hand ``event`` to the sinks that are to be told now."""
@@ -133,11 +134,11 @@ class Telling:
             self._bytes.inc(await asyncio.to_thread(self._write, changes, payload))
         except StoreError as error:
             self._failures.inc()
-            if not self._failing:
+            if not self.failing:
                 _log.error("%s; tried again", error)
-            self._failing = True
+            self.failing = True
         else:
-            self._failing = False
+            self.failing = False
 
     def _write(self, changes: int, payload: bytes) -> int:
         """In a thread, which goes on when who waits for it is cancelled: an older state never replaces a newer one."""

@@ -91,7 +91,8 @@ class History:
         self._blocks: list[ReadingRows | ScoreRows] = []
         self._feedback: dict[str, FeedbackRow] | None = None
         self._similar = SimilarIncidents()
-        self._failing = False
+        self.failing = False
+        """True while the disk does not take it; tried again."""
         self._flusher: asyncio.Task[None] | None = None
 
     @classmethod
@@ -316,11 +317,11 @@ class History:
         self._bytes.inc(written)
         if failure is not None:
             self._failures.inc()
-            if not self._failing:
+            if not self.failing:
                 self._log.error("%s: %s; kept in memory and tried again", self._path, failure)
-        elif self._failing:
+        elif self.failing:
             self._log.info("%s: can be used again", self._path)
-        self._failing = failure is not None
+        self.failing = failure is not None
         return result
 
     def _attempt(self, work: Callable[[RingStore], T], again: bool = True) -> tuple[T | None, int, str | None]:

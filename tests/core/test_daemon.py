@@ -101,6 +101,22 @@ async def running(daemon: Daemon, exit_code: int = 0) -> AsyncIterator[Daemon]:
         assert await task == exit_code
 
 
+# -- health ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_disk_that_takes_nothing_is_told_until_it_does(bench: Bench) -> None:
+    blocked = bench.folder / "data/notify.json"
+    (blocked / "in the way").mkdir(parents=True)  # no file can be put there
+    async with running(bench.make()) as daemon:
+        await bench.tick(daemon, 3)
+        await until(lambda: "the disk does not take: who was told what" in daemon.control.readiness()[1])
+        assert daemon.control.liveness() == (True, [])
+        (blocked / "in the way").rmdir()
+        blocked.rmdir()
+        await bench.tick(daemon, 3)
+        await until(lambda: not any("disk" in reason for reason in daemon.control.readiness()[1]))
+
+
 # -- start and stop --------------------------------------------------------------------------------------------
 
 
