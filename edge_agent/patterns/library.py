@@ -33,7 +33,8 @@ class Library:
 
     def about(self, what: About) -> tuple[Pattern, ...]:
         """Those that are matched against ``what``."""
-        return tuple(pattern for pattern in self.patterns if pattern.about is what)
+        also = About.INCIDENTS if what is About.INCIDENTS else About.ANY
+        return tuple(pattern for pattern in self.patterns if pattern.about in (what, also))
 
 
 def library_of(own: PatternFile, options: PatternOptions, users: PatternFile | None = None) -> Library:

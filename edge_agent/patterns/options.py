@@ -19,8 +19,9 @@ FORMAT = 1
 
 
 class About(StrEnum):
-    """What a pattern is matched against: one incident of the process or of data quality, or several incidents."""
+    """What a pattern is matched against: one incident, of any kind or of one of them, or several incidents."""
 
+    ANY = "any"
     PROCESS = "process"
     DATA_QUALITY = "data_quality"
     INCIDENTS = "incidents"

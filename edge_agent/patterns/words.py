@@ -9,12 +9,13 @@ class Sign(StrEnum):
     """What a sensor does, as a pattern may ask for it.
 
     The first ten are those of :class:`~edge_agent.verdict.Finding`. ``abrupt``: it went where it is at once, from one
-    reading to the next; ``gradual``: on the way there it was seen in between. ``lags``: since some moment it gives what
-    it would have given some time earlier, which shows as a stretch repeated once. ``swapped``: it went on where another
-    one was, and that one where it was. ``at_limit``: at the end of its range, where it usually is not. ``outlier``: off
-    what others say while its own past fits. Of commands (actuators) ``switched``: moved since the incident began;
-    ``commanded``: moved farther or faster than usual; ``toggles``: to and fro, far more often than usual; ``unmoved``:
-    neither. The last five are flags of data quality.
+    reading to the next; ``gradual``: on the way there it was seen in between; ``settled``: it is there now, and no
+    longer on its way. ``lags``: since some moment it gives what it would have given some time earlier, which shows as
+    a stretch repeated once. ``swapped``: it went on where another one was, and that one where it was. ``at_limit``:
+    at the end of its range, where it usually is not. ``outlier``: off what others say while its own past fits. Of
+    commands (actuators) ``switched``: moved since the incident began; ``commanded``: moved farther or faster than
+    usual; ``toggles``: to and fro, far more often than usual; ``unmoved``: neither. The last five are flags of data
+    quality.
     """
 
     RISES = "rises"
@@ -29,6 +30,7 @@ class Sign(StrEnum):
     BELOW = "below"
     ABRUPT = "abrupt"
     GRADUAL = "gradual"
+    SETTLED = "settled"
     LAGS = "lags"
     SWAPPED = "swapped"
     AT_LIMIT = "at_limit"

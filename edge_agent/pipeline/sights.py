@@ -37,6 +37,11 @@ _SAME_TIME = 3  # ticks
 _SELDOM, _LATELY = 0.02, 60  # share of the ticks before at which it was at that limit, and how many are looked at
 _USUAL, _JUMP_TIMES = 0.99, 3.0  # quantile of a command's steps, and how many times that a jump is
 _ONE_STEP, _WAY_TICKS, _LEAST_WAY = 0.7, 20, 6.0  # share of the way; usual steps that the way has to be
+_SETTLED_TICKS, _SETTLED, _SOON = (
+    8,
+    0.15,
+    60,
+)  # speed as a share of that on the way; a tank may be empty later
 _RESTLESS_TIMES, _LEAST_RESTLESS, _RESTLESS_TICKS, _TURNS = 3.0, 12, 30, 0.4
 _SWAP = 0.2  # share of the step by which two swapped sensors may miss each other's place
 _OWN, _RELATION = SENSOR_MEMBERS.index("own history"), SENSOR_MEMBERS.index("relation")
@@ -118,9 +123,14 @@ def scene_of_flag(look: Look, areas: Areas, sensors: Sequence[str], flag: str, s
     there = [name for name in sensors if name in index]
     if flag not in set(Sign) or not there:
         return None
-    watcher = _Watcher(look, areas, index)
-    sights = tuple(watcher.sight(index[name], {Sign(flag)}, since_tick) for name in there)
-    return Scene(look.snapshot.tick, there[0], sights, areas.counts(np.flatnonzero(look.around.monitored).tolist()))
+    watcher, tick = _Watcher(look, areas, index), look.snapshot.tick
+    run, lively = look.copies.still_since()
+    beside = watcher.beside([index[name] for name in there], look.copies.still(run, lively))
+    sights = (
+        *(watcher.sight(index[name], {Sign(flag)}, since_tick) for name in there),
+        *(watcher.sight(i, {Sign.STANDS_STILL}, tick - int(run[i]) + 1, out=False) for i in beside),
+    )
+    return Scene(tick, there[0], sights, areas.counts(np.flatnonzero(look.around.monitored).tolist()))
 
 
 class _Watcher:
@@ -150,6 +160,12 @@ class _Watcher:
             for i, found in signs.items()
         )
         return Scene(look.snapshot.tick, first.sensor, sights, self._areas.counts(np.flatnonzero(lively).tolist()))
+
+    def beside(self, sensors: Sequence[int], which: NDArray[np.bool_]) -> list[int]:
+        """Further sensors of the areas of ``sensors``, of those ``which``."""
+        areas = dict.fromkeys(self._areas.of_sensor[i] for i in sensors)
+        members = [i for area in areas for i in self._areas.members[area][:_NEAR] if which[i]]
+        return [i for i in members if i not in sensors]
 
     def sight(self, i: int, signs: set[Sign], since: int, *, out: bool = True, command: bool = False) -> Sight:
         snapshot, around = self._look.snapshot, self._look.around
@@ -269,7 +285,12 @@ def _way(values: NDArray[np.float64], since: int) -> set[Sign]:
     farthest = float(np.abs(way - way[0]).max())
     if farthest <= _LEAST_WAY * float(np.nanmedian(before)):
         return set()
-    return {Sign.ABRUPT if np.abs(np.diff(way)).max() >= _ONE_STEP * farthest else Sign.GRADUAL}
+    signs = {Sign.ABRUPT if np.abs(np.diff(way)).max() >= _ONE_STEP * farthest else Sign.GRADUAL}
+    late, there = values[-_SETTLED_TICKS:], max(1, int(np.abs(way - way[0]).argmax()))
+    if 2 * _SETTLED_TICKS <= len(values) - since <= _SOON and np.isfinite(late).all():
+        speed = abs(float(late[-1] - late[0])) / (len(late) - 1)
+        signs |= {Sign.SETTLED} if speed < _SETTLED * farthest / there else set()
+    return signs
 
 
 def _restless(values: NDArray[np.float64], since: int) -> bool:
