@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from edge_agent.clock import CLOCK_SET_NS, NS_PER_S
 from edge_agent.decision.maintenance import MaintenanceOptions
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.decision.orders import Order, Orders, covers
@@ -32,7 +33,6 @@ from edge_agent.options import format_duration
 from edge_agent.schedule import Windows
 from edge_agent.verdict import Acknowledgement, Incident, IncidentKind, IncidentState
 
-_NS_PER_S = 1_000_000_000
 _MOST_REMEMBERED = 1_000  # closed incidents kept in mind; beyond it the oldest are forgotten
 _ALIKE = 0.5  # share of the sensors of the smaller of two incidents that have to be in both
 
@@ -108,12 +108,12 @@ class Lifecycle:
         missing_after_s: float = 60.0,
     ) -> None:
         self._options = options
-        self._period_ns = round(period_s * _NS_PER_S)
+        self._period_ns = round(period_s * NS_PER_S)
         self._area_of = area_of
         self._missing_after_s = missing_after_s
-        self._cooldown_ns = round(options.cooldown * _NS_PER_S)
-        self._flap_ns = round(options.flap_within * _NS_PER_S)
-        self._least_ns = round(options.min_duration * _NS_PER_S)
+        self._cooldown_ns = round(options.cooldown * NS_PER_S)
+        self._flap_ns = round(options.flap_within * NS_PER_S)
+        self._least_ns = round(options.min_duration * NS_PER_S)
         self._lives: dict[str, _Life] = {}
         self._windows = Windows(options.maintenance)
         self._open_windows: tuple[MaintenanceOptions, ...] = ()
@@ -247,7 +247,8 @@ class Lifecycle:
 
     def restore(self, saved: SavedLifecycle, now_ns: int, wall_ns: int) -> None:
         """Take over what :meth:`export` gave before the restart. What was open waits to be found again."""
-        away_ns = max(0, wall_ns - saved.saved_ns)  # without a battery clock it looks like no time at all
+        # A clock that was not set yet, before or now, says nothing of how long: then it counts as no time at all.
+        away_ns = max(0, wall_ns - saved.saved_ns) if min(wall_ns, saved.saved_ns) >= CLOCK_SET_NS else 0
         for one in saved.incidents:
             told = one.incident
             life = _Life(
@@ -448,7 +449,7 @@ class Lifecycle:
         options = self._options
         missing_s = self._missing_after_s + options.quality_after
         to_find_s = missing_s if kind is IncidentKind.DATA_QUALITY else options.detect_within
-        return round((to_find_s + options.close_after) * _NS_PER_S)
+        return round((to_find_s + options.close_after) * NS_PER_S)
 
     def _forget(self, now_ns: int) -> None:
         memory_ns = max(self._cooldown_ns, self._flap_ns)

@@ -492,6 +492,14 @@ def test_a_clock_that_lost_its_time_over_the_restart_ends_no_order(away_s: int) 
     assert len(list(after.lifecycle.orders)) == 0
 
 
+def test_a_clock_that_is_set_only_after_the_restart_ends_no_order() -> None:
+    watch = Watch(1000 * S)
+    watch.lifecycle.suppress(order(watch, 100), watch.tick * S, watch.wall_ns)
+    after = watch.restarted(SUNDAY // S)
+    after.go(99)
+    assert len(list(after.lifecycle.orders)) == 1
+
+
 def test_a_flapping_incident_is_found_to_be_calm_after_a_restart() -> None:
     watch = Watch()
     for _ in range(4):
