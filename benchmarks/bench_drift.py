@@ -2,8 +2,9 @@
 
 Every case starts from the same plant: two and a half hours of normal operation behind it, two hours ahead, in which the
 case acts from the first minute on. Attacks are made as long as the case, and once as short as they are in the
-demonstration. Changes are of operation (water, season, demand; they come within half an hour), of equipment, or of an
-instrument. A change that stays under suspicion is called a false alarm in the end, as its operator would.
+demonstration. Changes are of operation (water, season, demand; they come within half an hour) or of equipment; a
+replaced instrument is no change of the plant. A change that stays under suspicion is called a false alarm in the end,
+as its operator would.
 """
 
 from __future__ import annotations
@@ -98,9 +99,9 @@ CASES = (
     Case("new ultrafiltration membrane", "changed", process=_constant("filtration", "CLEAN", 0.5)),
     Case("new osmosis membrane", "changed", process=_constant("osmosis", "PERMEABILITY", 1.3)),
     Case("stronger raw water pumps", "changed", process=_constant("raw", "HEAD", 1.4)),
-    Case("TIT101 replaced", "changed", report=_calibrated("TIT101", 1.0, 3.0)),
-    Case("AIT201 replaced", "changed", report=_calibrated("AIT201", 1.05, 0.0)),
-    Case("PIT501 replaced", "changed", report=_calibrated("PIT501", 1.03, 0.0)),
+    Case("TIT101 replaced", "replaced", report=_calibrated("TIT101", 1.0, 3.0)),
+    Case("AIT201 replaced", "replaced", report=_calibrated("AIT201", 1.05, 0.0)),
+    Case("PIT501 replaced", "replaced", report=_calibrated("PIT501", 1.03, 0.0)),
     Case("nothing", "normal"),
     *(Case(f"{name} (long)", "attack", attack=name, duration_s=CASE_S) for name in ATTACKS),
     *(Case(name, "attack", attack=name) for name in ATTACKS),
@@ -142,7 +143,7 @@ class Watch(Watched):
         drift = self.pipeline.drift
         assert drift is not None
         suspected = drift.status()["suspected"]
-        if case.truth != "changed" or suspected is None:
+        if case.truth == "attack" or suspected is None:
             return []
         drift.exonerate(suspected)
         return [what for second in range(CASE_S, CASE_S + JUDGED_S) for what in self.second(case, second)]
@@ -193,25 +194,25 @@ def run() -> Iterator[Result]:
     print(table(found), file=sys.stderr)
     attacks = [one for one in found if one.truth == "attack"]
     changes = [one for one in found if one.truth == "changed"]
-    wrong = float(sum(one.verdict in _ACCEPTED for one in attacks))
-    yield Result("attacks_taken_for_changes", wrong, "attacks", float(len(attacks)), "attacks made", "0", wrong == 0)
-    right = float(sum(bool(_ACCEPTED & {*one.said, *one.judged}) for one in changes))
+    wrong = float(sum(_PLANT in one.said for one in attacks))
+    yield Result("attacks_taken_for_changes", wrong, "attacks", float(len(attacks)), "attacks made", "<= 1", wrong <= 1)
+    right = float(sum(_PLANT in (*one.said, *one.judged) for one in changes))
     share = right / len(changes)
-    yield Result("changes_recognised", right, "changes", float(len(changes)), "changes made", "> half", share > 0.5)
+    yield Result("changes_recognised", right, "changes", float(len(changes)), "changes made", ">= half", share >= 0.5)
 
 
-_ACCEPTED = {"plant_changed", "sensor_drift"}
+_PLANT = DriftKind.PLANT_CHANGED.value
 
 
 def table(found: list[Outcome]) -> str:
     """Truth by verdict, and every case."""
     lines = []
     kinds = ("plant_changed", "sensor_drift", "suspected", "model_stale", "nothing said")
-    lines.append("| truth | cases | with an incident | " + " | ".join(kinds) + " | accepted once judged false |")
+    lines.append("| truth | cases | with an incident | " + " | ".join(kinds) + " | `plant_changed` once judged false |")
     for truth in dict.fromkeys(one.truth for one in found):
         rows = [one for one in found if one.truth == truth]
         counts = Counter(one.verdict for one in rows)
-        judged = sum(bool(_ACCEPTED & set(one.judged)) for one in rows)
+        judged = sum(_PLANT in one.judged for one in rows)
         cells = [len(rows), sum(one.incident for one in rows), *(counts[kind] for kind in kinds), judged]
         lines.append(f"| {truth} | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from edge_agent.drift.blocks import STATISTICS, BlockSums, Floats, in_units
 from edge_agent.drift.cusum import Bools, Cusum, Reference, limit
 from edge_agent.drift.findings import DriftFinding, DriftKind, SensorShift, Statistic
+from edge_agent.drift.groups import largest_group
 from edge_agent.drift.options import DriftOptions
 from edge_agent.drift.rule import Change, Verdict, judge
 from edge_agent.drift.staleness import Staleness
@@ -26,13 +28,16 @@ _STRAINED = 3.0  # deviations above the reference at which a sensor's residual i
 _ONSET_BLOCKS = 12  # a change that shows so long after an incident may have begun under it
 _WAITING_BLOCKS = 6
 _LEAST_TICKS = 10
+_FOLLOWING = 0.25  # of the furthest: what follows a spoofed sensor hardly moves beside it
+_STILL = -log(10.0)  # of the spread's logarithm: it hardly moves any more
 _WHAT = {
-    Verdict.PLANT: "the plant has settled at a new operating point, its relations hold and no incident is open",
+    Verdict.PLANT: "the plant has settled at a new operating point, its relations hold and no incident is open; "
+    "if it is to stay, train the model anew from history",
     Verdict.SENSOR: "sensors have settled at another level or spread than the plant around them",
     Verdict.SUSPECTED: "what changed under incident {incident} has not come back; judge it with "
     "`edge-agent incidents feedback {incident} false|true`",
 }
-_RESIDUAL = STATISTICS.index(Statistic.RESIDUAL)
+_LEVEL, _SPREAD, _RESIDUAL = (STATISTICS.index(one) for one in (Statistic.LEVEL, Statistic.SPREAD, Statistic.RESIDUAL))
 _SHAPE = len(STATISTICS)
 
 
@@ -52,6 +57,7 @@ class DriftMonitor:
         self._waiting: Floats
         self.shifted: Bools
         self._steady = self._moved_count = 0
+        self._neighbour: NDArray[np.int64] = np.zeros((0, 0), np.int64)
         self._start(0)
         self._told: dict[DriftKind, int] = {}
         self.blocks = 0
@@ -62,6 +68,7 @@ class DriftMonitor:
         self._suspected: str | None = None
         self._told_suspected: str | None = None
         self._exonerated: str | None = None
+        self._announced: int | None = None  # block after which maintenance ended
         self.verdict = Verdict.NONE
 
     # -- ticks -------------------------------------------------------------------------------------------------
@@ -73,9 +80,16 @@ class DriftMonitor:
         """
         if snapshot.sensors is not self._sensors:
             self._align(snapshot.sensors)
+        self._neighbour = snapshot.neighbour
         self._sums.add(snapshot, scores)
         self._incident = incident or self._incident
         return self._close_block() if self._sums.ticks >= self._block_ticks else ()
+
+    def maintained(self) -> None:
+        """This tick belongs to announced work on the plant: its block is not looked at, and what has changed by it is
+        no incident's doing. Call it instead of :meth:`observe`."""
+        self.new_run()
+        self._announced = self.blocks
 
     def new_run(self) -> None:
         """The stream starts anew: the block begun is dropped."""
@@ -199,7 +213,13 @@ class DriftMonitor:
         return bool(there.any()) and self._staleness.add(float(residual[there].mean()))
 
     def _suspect(self, incident: str | None) -> None:
-        """Lay a change at the door of an incident that was open shortly before it showed, or since."""
+        """Lay a change at the door of an incident that was open shortly before it showed, or since.
+
+        After announced work on the plant it is the work that has changed it.
+        """
+        if self._announced is not None and self.blocks - self._announced <= _ONSET_BLOCKS:
+            self._suspected = self._last_incident = None
+            return
         if incident is not None and incident != self._exonerated:
             self._last_incident, self._last_incident_block = incident, self.blocks
         if not self.shifted[:_RESIDUAL].any():
@@ -238,8 +258,13 @@ class DriftMonitor:
         spread_of_recent = np.ptp(self._recent, axis=0) / self._reference.usual
         settled = (spread_of_recent[:_RESIDUAL] < _AGREE).all(axis=0)
         watched = self._reference.count[0] >= self._options.reference_blocks
+        far = np.abs(away[:, :_RESIDUAL].mean(axis=0)).max(axis=0)
+        calmed = (self._recent[:, _SPREAD] - self._reference.mean[_SPREAD]).mean(axis=0) < _STILL
         return Change(
             moved=int(moved.sum()),
+            levels=int((moved & (np.abs(away[:, _LEVEL].mean(axis=0)) > _FAR)).sum()),
+            stilled=int((moved & calmed).sum()),
+            group=largest_group(moved & (far >= _FOLLOWING * far[moved].max(initial=0.0)), self._neighbour),
             watched=int(watched.sum()),
             settled=int((settled & moved).sum()),
             strained=int(((residual > _STRAINED) & watched).sum()),

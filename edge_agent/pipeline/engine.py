@@ -167,7 +167,9 @@ class Pipeline:
         decision = self._decide(tick_ns, snapshot, scores)
         if self.companions is not None:
             self._teach(self.companions, snapshot, ensemble, decision)
-        if self.drift is not None and not decision.maintenance:
+        if self.drift is not None and decision.maintenance:
+            self.drift.maintained()
+        elif self.drift is not None:
             self._watch_drift(self.drift, snapshot, scores, decision.incident)
         events = self._events(snapshot, decision)
         times.append(time.perf_counter_ns())

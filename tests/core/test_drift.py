@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge_agent.drift import DriftFinding, DriftMonitor, DriftOptions
 from edge_agent.drift.cusum import Cusum, Reference, limit
 from edge_agent.drift.findings import DriftKind, Statistic
+from edge_agent.drift.groups import largest_group
 from edge_agent.drift.rule import Change, Verdict, judge
 from edge_agent.drift.staleness import Staleness, bet
 from edge_agent.graph.snapshot import Snapshot
@@ -29,6 +30,7 @@ class Stream:
         self.names = tuple(f"S{i}" for i in range(count))
         self.level, self.spread, self.score = np.zeros(count), np.ones(count), np.ones(count)
         self.usable = np.ones(count, np.bool_)
+        self.neighbour = np.full((count, 1), -1, np.int64)
         self.tick = 0
 
     def blocks(self, count: int, incident: str | None = None) -> list[DriftFinding]:
@@ -37,7 +39,7 @@ class Stream:
     def step(self, incident: str | None = None) -> tuple[DriftFinding, ...]:
         n = len(self.names)
         value = self.level + self.spread * self.rng.normal(size=n)
-        neighbour = np.full((n, 1), -1, np.int64)
+        neighbour = self.neighbour[:n]
         zeros = np.zeros(n, np.float32)
         snapshot = Snapshot(self.tick, 0, 0, self.names, value, zeros, np.zeros(n, np.int32), self.usable, neighbour)
         score = (self.score * self.rng.exponential(size=n)).astype(np.float32)
@@ -71,6 +73,47 @@ def test_one_sensor_that_settles_elsewhere_is_a_matter_of_the_sensor() -> None:
     stream.level[3] -= 3.0
     (finding,) = stream.blocks(15)
     assert (finding.kind, finding.count, finding.shifts[0].sensor) == (DriftKind.SENSOR_DRIFT, 1, "S3")
+
+
+def test_two_sensors_that_hang_together_and_have_moved_are_the_plants() -> None:
+    stream = warmed(40)
+    stream.level[3:5] += 3.0
+    stream.neighbour[4] = 3
+    (finding,) = stream.blocks(15)
+    assert (finding.kind, finding.count) == (DriftKind.PLANT_CHANGED, 2)
+    assert "train the model anew" in finding.message
+
+
+def test_two_sensors_that_have_nothing_to_do_with_each_other_are_matters_of_the_sensors() -> None:
+    stream = warmed(40)
+    stream.level[3:5] += 3.0
+    (finding,) = stream.blocks(15)
+    assert (finding.kind, finding.count) == (DriftKind.SENSOR_DRIFT, 2)
+
+
+def test_what_hardly_follows_a_sensor_that_has_gone_far_does_not_bear_it_out() -> None:
+    stream = warmed(40)
+    stream.level[3] += 30.0
+    stream.level[4] += 3.0
+    stream.neighbour[4] = 3
+    (finding,) = stream.blocks(15)
+    assert (finding.kind, finding.count) == (DriftKind.SENSOR_DRIFT, 2)
+
+
+def test_sensors_that_stand_still_are_no_new_operating_point() -> None:
+    stream = warmed()
+    stream.level[:8] += 3.0
+    stream.spread[2] = 0.01
+    assert DriftKind.PLANT_CHANGED not in {finding.kind for finding in stream.blocks(15)}
+
+
+def test_a_change_after_announced_work_is_laid_at_no_incidents_door() -> None:
+    stream = warmed()
+    stream.blocks(1, incident="INC")
+    stream.monitor.maintained()
+    stream.level[:8] += 3.0
+    (finding,) = stream.blocks(15)
+    assert (finding.kind, finding.incident) == (DriftKind.PLANT_CHANGED, None)
 
 
 def test_a_noisier_sensor_is_found_by_its_spread() -> None:
@@ -221,9 +264,39 @@ def test_a_block_begun_is_dropped_with_its_run() -> None:
     assert stream.blocks(20) == []
 
 
+@pytest.mark.parametrize(
+    ("which", "edges", "size"),
+    [
+        ([], {}, 0),
+        ([0, 4], {}, 1),
+        ([0, 4], {0: 4}, 2),
+        ([0, 4], {4: 0}, 2),
+        ([0, 4], {0: 2, 2: 4}, 1),  # over a sensor that has not moved
+        ([0, 1, 2, 4, 5], {0: 1, 2: 1, 4: 5}, 3),
+    ],
+)
+def test_the_largest_group(which: list[int], edges: dict[int, int], size: int) -> None:
+    moved, neighbour = np.zeros(6, np.bool_), np.full((6, 2), -1)
+    moved[which] = True
+    for sensor, other in edges.items():
+        neighbour[sensor, 0] = other
+    assert largest_group(moved, neighbour) == size
+
+
 # -- parts ---------------------------------------------------------------------------------------------------------
 
-USUAL = Change(moved=8, watched=20, settled=8, strained=0, strained_moved=0, quiet_blocks=9, steady_blocks=9)
+USUAL = Change(
+    moved=8,
+    levels=8,
+    stilled=0,
+    group=1,
+    watched=20,
+    settled=8,
+    strained=0,
+    strained_moved=0,
+    quiet_blocks=9,
+    steady_blocks=9,
+)
 
 
 def changed(**fields: int | bool) -> Change:
@@ -238,6 +311,9 @@ def changed(**fields: int | bool) -> Change:
         (changed(moved=2, settled=2), Verdict.PLANT),
         (changed(moved=1, settled=1), Verdict.SENSOR),
         (changed(moved=2, settled=2, watched=21), Verdict.SENSOR),
+        (changed(moved=2, settled=2, watched=21, group=2), Verdict.PLANT),
+        (changed(levels=0, group=8), Verdict.SENSOR),
+        (changed(stilled=1, group=8), Verdict.SENSOR),
         (changed(quiet_blocks=2), Verdict.HELD),
         (changed(strained=3), Verdict.HELD),
         (changed(strained=1, strained_moved=1), Verdict.HELD),
