@@ -22,7 +22,8 @@ CLIP = 5.0
 """Limit of deviations in all that is learned, of others' deviations, and in what is compared with prototypes."""
 _GROWTH = 0.2  # share of the rows known that is new at the next fit
 _LARGEST_STEP = 2_000.0  # rows between fits in the long run
-_BLOCK = 16  # rows that are learned at once
+_BLOCK, _LONG_BLOCK = 16, 64  # rows that are learned at once: in the beginning, in the long run
+_MANY = 1_000.0  # rows that are the long run
 
 Floats = NDArray[np.float64]
 
@@ -70,7 +71,7 @@ class Group:
         if len(self._run) > LAGS:
             self.learn_history(np.array(self._run), np.array(self._run_weights[LAGS:]), remember)
             self._run, self._run_weights = self._run[-LAGS:], self._run_weights[-LAGS:]
-            self._due = LAGS + _BLOCK
+            self._due = LAGS + (_BLOCK if self.rows < _MANY else _LONG_BLOCK)
 
     def learn_history(self, levels: Floats, weight: Floats, remember: float) -> None:
         """Take consecutive ``levels`` [LAGS + T, G] into the moments; ``weight`` [T]."""

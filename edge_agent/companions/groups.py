@@ -42,6 +42,7 @@ _WINSOR = 400.0  # largest square, in usual ones, that widens the usual spread
 _SHORT_MEMORY, _LONG_MEMORY = 50.0, 20_000.0  # ticks over which spreads are learned: after a fit, in the long run
 _SPREADS_KNOWN = 30  # learned ticks before scores count
 _OPEN_MINDED = 1_000.0  # rows known at which a tick that nobody vouches for counts half
+_SEARCHED_AT_ONCE = 4  # groups; of more, half look for their nearest prototype on every other tick
 _TINY = 1e-300  # smallest spread of a saved group
 _MOVED = 0.25  # deviations by which a mean, or share by which a deviation, may differ from what levels are stated in
 _STILL = 0.05  # a deviation below this is that of a sensor that stands still; it is not made usual
@@ -191,10 +192,11 @@ class Groups:
         state = np.stack((level, short.mean(0), ring.mean(0)))
         nearest = np.full(state.shape, np.nan, np.float32)
         states = {}
-        for group in self._groups:
+        many = len(self._groups) > _SEARCHED_AT_ONCE
+        for number, group in enumerate(self._groups, self._ticks):
             if heard[group.place.start] >= LONG:
                 states[group] = state[:, group.place].ravel()
-                prototype = group.prototypes.nearest(states[group])
+                prototype = group.prototypes.nearest(states[group], search=not many or number % 2 == 0)
                 if prototype is not None:
                     nearest[:, group.place] = prototype.reshape(3, -1)
         return np.asarray(((nearest - state) ** 2).mean(0), np.float32), states

@@ -36,12 +36,16 @@ class Prototypes:
         self._waiting: deque[Floats32] = deque()
         self._keep(np.zeros((0, 3 * width), np.float32))
 
-    def nearest(self, state: Floats32) -> Floats32 | None:
-        """The normal state that is nearest to ``state`` (both [3 G]); None while too few of them are known."""
+    def nearest(self, state: Floats32, *, search: bool = True) -> Floats32 | None:
+        """The normal state that is nearest to ``state`` (both [3 G]); None while too few of them are known.
+
+        Without ``search``: the one in the place that was found last, which is rarely much further away.
+        """
         if self._count < _FEWEST:
             return None
-        known = self._known
-        return np.asarray(known[np.argmin(self._halves[: self._count] - known @ state)], np.float32)
+        if search or self._nearest is None:
+            self._nearest = int(np.argmin(self._halves[: self._count] - self._known @ state))
+        return np.asarray(self._sample[self._nearest], np.float32)
 
     def learn(self, state: Floats32, remember: float, weight: float = 1.0) -> None:
         """Take a normal state into the sample, perhaps; the less likely, the lower its ``weight`` (up to 1)."""
@@ -101,6 +105,7 @@ class Prototypes:
         self._sample[: len(known)] = known
         self._halves: Floats32 = 0.5 * np.einsum("sf,sf->s", self._sample, self._sample)  # of the squared lengths
         self._count = len(known)
+        self._nearest: int | None = None
 
     def _put(self, place: int, state: Floats32) -> None:
         self._sample[place] = state
