@@ -12,15 +12,16 @@ class UlidMaker:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._latest_ms = 0
+        self._latest = -1
 
     def __call__(self, wall_ns: int) -> str:
-        """A new id of 26 characters for ``wall_ns``, never with an earlier time than the one before.
+        """A new id of 26 characters for ``wall_ns``, always after the one before.
 
-        A wall clock that is set back must not bring ids, and with them the order of events, into disorder.
+        Within a millisecond, and while the wall clock is set back, it is the next number (the specification's monotonic
+        ids): ids must not bring the order of events into disorder.
         """
-        self._latest_ms = max(self._latest_ms, wall_ns // 1_000_000)
-        number = (self._latest_ms % (1 << 48)) << 80 | self._rng.getrandbits(80)
+        number = wall_ns // 1_000_000 << 80 | self._rng.getrandbits(80)
+        self._latest = number = (number if number >> 80 > self._latest >> 80 else self._latest + 1) % (1 << 128)
         return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 

@@ -323,6 +323,15 @@ def test_a_small_deviation_that_lasts_is_found() -> None:
     assert bench.incidents[0].contributions[0].sensor == "s4"
 
 
+def test_ids_keep_the_order_of_events_within_a_millisecond_and_while_the_clock_is_set_back() -> None:
+    make = UlidMaker(random.Random(1))
+    times = [5_000_000_000] * 50 + [1_000_000_000, -1, 5_000_999_999] * 50 + [5_001_000_000]
+    ids = [make(wall_ns) for wall_ns in times]
+    assert ids == sorted(set(ids))
+    assert {one[:10] for one in ids[:-1]} == {ids[0][:10]}
+    assert ids[-1][:10] > ids[0][:10]
+
+
 def test_ids_are_ulids_that_sort_by_time() -> None:
     make = UlidMaker(random.Random(1))
     ids = [make(second * 10**9) for second in range(1, 50)]
