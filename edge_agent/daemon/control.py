@@ -190,6 +190,7 @@ class Control:
             ("history", daemon.history),
             ("open incidents", daemon.open_incidents),
             ("who was told what", daemon.telling),
+            ("what was learned", daemon.learned),
         ):
             if kept is not None and kept.failing:
                 reasons.append(f"the disk does not take: {what}")

@@ -18,14 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent import __version__
-from edge_agent.bundle.arrays import write_npz
 from edge_agent.clock import NS_PER_S, Clock, SystemClock
 from edge_agent.config.edges import read_edges
 from edge_agent.config.pattern_file import load_library
 from edge_agent.config.schema import AgentConfig
 from edge_agent.contract import AdapterContext, SourceOptions
+from edge_agent.counted import counted
+from edge_agent.daemon.beat import Beat
 from edge_agent.daemon.control import Control
-from edge_agent.daemon.learned import export_learned, import_learned
+from edge_agent.daemon.learned_state import LearnedState
 from edge_agent.daemon.measurements import Measurements
 from edge_agent.daemon.memory import release_memory
 from edge_agent.daemon.models import Model, Models
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _STATUS_EVERY_S = 5.0
-_CATCH_UP_NS = NS_PER_S  # ticks overdue by less are made up for: what the model carries should not miss one
 _LAST_S = 2.0
 _DAY_S = 86400.0
 _SETTLED_S = 5.0  # by then everything that is loaded late has been loaded
@@ -83,8 +83,8 @@ class Daemon:
         self.otlp = OtlpExporter(config.telemetry, self.metrics, config.agent.name, __version__)
         self._rng = random.Random(seed)
         self._new_id = UlidMaker(self._rng)
-        self._learned_file = StateFile(data_dir / "learned.npz")
-        self._learned_failing = False
+        self.learned = LearnedState(StateFile(data_dir / "learned.npz"), self.metrics)
+        self._beat = Beat(self.clock, config.tick.lateness, self.metrics)
         self._outboxes = data_dir / "outbox"
         file = StateFile(data_dir / "notify.json")
         self.telling = Telling(config.sinks, self.sinks, self.clock, self.metrics, file, config.agent.name)
@@ -94,8 +94,6 @@ class Daemon:
         self._listeners: list[Callable[[TickReport], None]] = []
         self._tracer = Tracer(self.otlp)
         self._publish: Callable[[Event], None] | None = None
-        self._next_tick_ns = 0
-        self._ticking = False
 
     # -- for the owner of the daemon ---------------------------------------------------------------------------
 
@@ -118,14 +116,16 @@ class Daemon:
             self.pipeline.notice("model", problem)
         self.pipeline.calibrate(self.model.calibration)
         self._use(self.model)
-        raw = await asyncio.to_thread(self._learned_file.load)
-        if raw is not None and import_learned(self.pipeline, raw):
-            _log.info("what was learned before the restart is in use again")
+        await self.learned.restore(self.pipeline)
         await self._restore_incidents(self.pipeline)
         options = self.config.history
         if options.enabled:
             path = self.config.agent.data_dir / options.path
             self.history = await History.open(path, options, self.metrics, self.clock)
+            watched = {incident.id for incident in self.pipeline.lifecycle.open_incidents()}
+            ended = await self.history.end_unwatched(watched)
+            if ended:
+                _log.warning("%d incidents were open before the restart and are not known any more: closed", ended)
 
     def warm_up(self, values: NDArray[np.floating], sensors: tuple[str, ...], period_s: float) -> None:
         """Run normal history [T, N] through the pipeline before going live; nothing of it is reported."""
@@ -153,7 +153,8 @@ class Daemon:
             if self.otlp.log_handler is not None:
                 logging.getLogger("edge_agent").addHandler(self.otlp.log_handler)
             server = await self._start_api()
-            self._begin_ticking()
+            assert self.pipeline is not None
+            self._beat.begin(self.pipeline.timeline)
             async with self.parts as parts:
                 for name in self.config.sinks:
                     self.start_sink(name)
@@ -249,11 +250,7 @@ class Daemon:
 
     def overdue_s(self) -> float:
         """How long ago the next tick should have been finished; negative while there is time."""
-        if self.pipeline is None or not self._ticking:
-            return -1.0
-        period_ns = self.pipeline.timeline.period_ns
-        grace_ns = max(2 * period_ns, 5 * NS_PER_S)
-        return (self.clock.monotonic_ns() - self._next_tick_ns - self._lateness_ns - grace_ns) / NS_PER_S
+        return self._beat.overdue_s()
 
     def use_model(self, model: Model) -> None:
         """Exchange the model between two ticks: one reference changes, no tick is lost."""
@@ -271,26 +268,12 @@ class Daemon:
         description = model.describe()
         self.metrics.model_info.labels(description["name"], description["version"], description["sha256"] or "").set(1)
 
-    @property
-    def _lateness_ns(self) -> int:
-        return round(self.config.tick.lateness * NS_PER_S)
-
-    def _begin_ticking(self) -> None:
-        assert self.pipeline is not None
-        self._next_tick_ns = self.pipeline.timeline.tick_after_ns(self.clock.monotonic_ns() - self._lateness_ns)
-        self._ticking = True
-
     async def _tick_loop(self) -> None:
         pipeline = self.pipeline
         assert pipeline is not None
         while not self.parts.stopping.is_set():
-            await self.clock.sleep_until(self._next_tick_ns + self._lateness_ns)
-            await self._tick(pipeline, self._next_tick_ns)
-            next_ns, period_ns = pipeline.timeline.following_tick_ns(self._next_tick_ns), pipeline.timeline.period_ns
-            behind_ns = self.clock.monotonic_ns() - self._lateness_ns - next_ns
-            missed = behind_ns // period_ns if behind_ns > max(period_ns, _CATCH_UP_NS) else 0
-            self.metrics.ticks_missed.labels().inc(missed)
-            self._next_tick_ns = next_ns + missed * period_ns
+            await self._tick(pipeline, await self._beat.next())
+            self._beat.done()
 
     async def _tick(self, pipeline: Pipeline, tick_ns: int) -> None:
         for runner in self.sources.values():
@@ -421,8 +404,8 @@ class Daemon:
         pipeline = self.pipeline
         assert pipeline is not None
         while pipeline.intake.pending and not self.parts.hurry.is_set():
-            await self._tick(pipeline, self._next_tick_ns)
-            self._next_tick_ns = pipeline.timeline.following_tick_ns(self._next_tick_ns)
+            await self._tick(pipeline, self._beat.tick_ns)
+            self._beat.done_at_once()
             await asyncio.sleep(0)  # a second signal is heard in between
 
     async def _watchdog(self) -> None:
@@ -453,8 +436,8 @@ class Daemon:
         open_count = len(pipeline.lifecycle.open_incidents())
         up = sum(runner.context.state == "connected" for runner in self.sources.values())
         return (
-            f"{state} {len(pipeline.graph)} sensors, {up} of {len(self.sources)} sources connected, "
-            f"{open_count} incidents open, tick {pipeline.ticks}"
+            f"{state} {counted(len(pipeline.graph), 'sensor')}, {up} of {counted(len(self.sources), 'source')} connected, "
+            f"{counted(open_count, 'incident')} open, tick {pipeline.ticks}"
         )
 
     async def _restore_incidents(self, pipeline: Pipeline) -> None:
@@ -462,7 +445,7 @@ class Daemon:
         self.open_incidents = OpenIncidents(pipeline.lifecycle, file, self.clock, self.metrics)
         count = await self.open_incidents.restore()
         if count:
-            _log.info("%d incidents were open before the restart and are watched on", count)
+            _log.info("open before the restart and watched on: %s", counted(count, "incident"))
 
     async def _save_incidents(self) -> None:
         if self.open_incidents is not None:
@@ -485,19 +468,8 @@ class Daemon:
         pipeline, model = self.pipeline, self.model
         if pipeline is None or model is None or pipeline.last_report is None:
             return
-        if pipeline.detector is not model.detector:
-            return
-        arrays = export_learned(pipeline)
-        try:
-            written = await asyncio.to_thread(lambda: self._learned_file.save(write_npz(arrays)))
-            self.metrics.store_bytes.labels("learned").inc(written)
-        except StoreError as error:
-            self.metrics.store_failures.labels("learned").inc()
-            if not self._learned_failing:
-                _log.error("%s; tried again", error)
-            self._learned_failing = True
-        else:
-            self._learned_failing = False
+        if pipeline.detector is model.detector:
+            await self.learned.save(pipeline)
 
 
 def _declared_edges(config: AgentConfig) -> tuple[tuple[str, str], ...]:

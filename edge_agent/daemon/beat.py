@@ -1,0 +1,54 @@
+"""When the next tick is, and which ones were missed."""
+
+from __future__ import annotations
+
+from edge_agent.clock import NS_PER_S, Clock, Timeline
+from edge_agent.metrics import Metrics
+
+_CATCH_UP_NS = NS_PER_S  # ticks overdue by less are made up for: what the model carries should not miss one
+_GRACE_PERIODS = 2
+_LEAST_GRACE_NS = 5 * NS_PER_S
+
+
+class Beat:
+    """Ticks in order, each ``lateness_s`` after its time. :meth:`begin` comes first."""
+
+    def __init__(self, clock: Clock, lateness_s: float, metrics: Metrics) -> None:
+        self.tick_ns = 0
+        """Pipeline time of the next tick."""
+        self._clock = clock
+        self._lateness_ns = round(lateness_s * NS_PER_S)
+        self._missed = metrics.ticks_missed.labels()
+        self._timeline: Timeline | None = None
+
+    def begin(self, timeline: Timeline) -> None:
+        """The next tick is the first of ``timeline`` from now on."""
+        self._timeline = timeline
+        self.tick_ns = timeline.tick_after_ns(self._clock.monotonic_ns() - self._lateness_ns)
+
+    def overdue_s(self) -> float:
+        """How long ago the next tick should have been finished; negative while there is time."""
+        if self._timeline is None:
+            return -1.0
+        grace_ns = max(_GRACE_PERIODS * self._timeline.period_ns, _LEAST_GRACE_NS)
+        return (self._clock.monotonic_ns() - self.tick_ns - self._lateness_ns - grace_ns) / NS_PER_S
+
+    async def next(self) -> int:
+        """Wait until the next tick is due; its pipeline time."""
+        await self._clock.sleep_until(self.tick_ns + self._lateness_ns)
+        return self.tick_ns
+
+    def done(self) -> None:
+        """Go on to the following tick; those that are overdue by much are left out and counted."""
+        assert self._timeline is not None
+        self.done_at_once()
+        period_ns = self._timeline.period_ns
+        behind_ns = self._clock.monotonic_ns() - self._lateness_ns - self.tick_ns
+        missed = behind_ns // period_ns if behind_ns > max(period_ns, _CATCH_UP_NS) else 0
+        self._missed.inc(missed)
+        self.tick_ns += missed * period_ns
+
+    def done_at_once(self) -> None:
+        """Go on to the very next tick."""
+        assert self._timeline is not None
+        self.tick_ns = self._timeline.following_tick_ns(self.tick_ns)
