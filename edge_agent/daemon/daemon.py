@@ -433,12 +433,10 @@ class Daemon:
             return "starting"
         decision = pipeline.last_report.decision
         state = "warming up" if decision.warming_up else "watching"
-        open_count = len(pipeline.lifecycle.open_incidents())
+        sensors, sources = counted(len(pipeline.graph), "sensor"), counted(len(self.sources), "source")
+        incidents = counted(len(pipeline.lifecycle.open_incidents()), "incident")
         up = sum(runner.context.state == "connected" for runner in self.sources.values())
-        return (
-            f"{state} {counted(len(pipeline.graph), 'sensor')}, {up} of {counted(len(self.sources), 'source')} connected, "
-            f"{counted(open_count, 'incident')} open, tick {pipeline.ticks}"
-        )
+        return f"{state} {sensors}, {up} of {sources} connected, {incidents} open, tick {pipeline.ticks}"
 
     async def _restore_incidents(self, pipeline: Pipeline) -> None:
         file = StateFile(self.config.agent.data_dir / "incidents.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -119,6 +119,23 @@ class History:
         self._incidents.pop(incident.id, None)
         self._incidents[incident.id] = row
         self._added(self._incidents)
+
+    async def end_unwatched(self, watched: Collection[str]) -> int:
+        """After a start: what is open here but not among ``watched`` ids has ended, and is told so; how many did.
+
+        The agent was killed before their end was on the disk, or has lost what it knew of them.
+        """
+        states = _states(IncidentState.OPEN)
+        found = await self._on_disk(lambda store: store.incidents(_WAITING, states, 0)) or []
+        now_ns = self._clock.wall_ns()
+        ended = {"state": IncidentState.CLOSED.value, "updated": rfc3339(now_ns), "closed": rfc3339(now_ns)}
+        left = [(opened_ns, body) for opened_ns, body in found if body["id"] not in watched]
+        for opened_ns, body in left:
+            content = _json({**body, **ended})
+            row = IncidentRow(body["id"], opened_ns, now_ns, True, IncidentState.CLOSED.value, content)
+            self._incidents[row.id] = row
+            self._added(self._incidents)
+        return len(left)
 
     def similar(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         """Closed incidents that looked like this one (as the API gives it), the most similar first.

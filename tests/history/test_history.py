@@ -166,6 +166,21 @@ async def test_damaged_file_is_put_aside_and_the_history_goes_on(
         assert "going on without it" in caplog.text
 
 
+async def test_what_is_watched_no_more_after_a_start_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "h.db"
+    async with opened(path) as (history, _):
+        for name, state in (("A", IncidentState.OPEN), ("B", IncidentState.UPDATED), ("C", IncidentState.CLOSED)):
+            await history.record(incident(name, state=state))
+    async with opened(path) as (history, _):
+        assert await history.end_unwatched({"A"}) == 1
+        assert [found["id"] for found in await history.incidents(state=IncidentState.OPEN)] == ["A"]
+    async with opened(path) as (history, _):
+        ended = await history.incident("B") or {}
+        assert (ended["state"], ended["opened"]) == ("closed", incident("B").to_dict()["opened"])
+        assert ended["closed"] == ended["updated"] != ended["opened"]
+        assert await history.end_unwatched({"A"}) == 0
+
+
 async def test_row_whose_bits_have_flipped_is_passed_over_and_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -151,3 +151,26 @@ def test_a_damaged_file_of_open_incidents_is_no_reason_not_to_start(
     agent.start()
     assert "incidents.json" in agent.log()
     assert agent.stop() == 0
+
+
+def test_an_incident_that_a_damaged_file_has_taken_does_not_stay_open_for_ever(
+    broker: MosquittoProcess, daemon: Make, tmp_path: Path
+) -> None:
+    agent = daemon(config(broker, tmp_path)).start()
+    values = {"pump.P1": 5.0, "tank.L1": 3.0}
+    with sending(broker, values):
+        until(lambda: agent.get("/api/v1/status")["sensors"]["usable"] == 2, "the sensors")
+        values["pump.P1"] = 500.0
+        until(lambda: states(agent) == ["open"], "the incident")
+        assert agent.stop() == 0
+        (agent.folder / "data" / "incidents.json").write_bytes(b"x")
+        agent.start()
+        until(lambda: len(told(agent)) == 3, "its end, and what is found anew")
+        assert [(one["id"] == told(agent)[0]["id"], one["state"]) for one in told(agent)[1:]] == [
+            (True, "closed"),
+            (False, "open"),
+        ]
+        assert agent.log().count("closed") == 1
+        (still_open,) = agent.get("/api/v1/incidents?state=open")["incidents"]
+        assert still_open["id"] == told(agent)[2]["id"]
+    assert agent.stop() == 0
