@@ -99,14 +99,17 @@ def _sensor_lines(sensors: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if sensors:
         yield "Sensors:"
     for part in sensors[:_SENSORS_SHOWN]:
-        unit = part.get("unit")
         share = f" ({percent_text(part['share'])})" if part.get("share") is not None else ""
-        line = f"  {part.get('sensor')}{share}: seen {quantity_text(part.get('seen'), unit)}"
-        if part.get("expected") is not None:
-            line += f", expected {quantity_text(part['expected'], unit)}"
-        yield line + (f", {part['reason']}" if part.get("reason") else "")
+        yield f"  {part.get('sensor')}{share}: {part.get('reason') or _compared(part)}"
     if len(sensors) > _SENSORS_SHOWN:
         yield f"  and {len(sensors) - _SENSORS_SHOWN} more"
+
+
+def _compared(part: Mapping[str, Any]) -> str:
+    """What a reason says too, in full sentences."""
+    unit = part.get("unit")
+    expected = "" if part.get("expected") is None else f", expected {quantity_text(part['expected'], unit)}"
+    return f"seen {quantity_text(part.get('seen'), unit)}{expected}"
 
 
 def _spread(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -41,7 +41,7 @@ def test_text_of_a_full_incident() -> None:
         "Area: tank farm",
         "Rules that hold: tank-high",
         "Sensors:",
-        "  LIT301 (62 %): seen 812.4 mm, expected 640.1 mm, above what its neighbours say",
+        "  LIT301 (62 %): above what its neighbours say",
         "  FIT201 (20 %): seen nothing",
         "Began with LIT301, then FIT201 after 3s",
         "Looks like: Spoofed reporting (T0856), 82 %",

@@ -53,7 +53,7 @@ def list_incidents(client: ApiClient, state: str | None, limit: int, since: str 
         click.echo("no incidents")
         return
     rows = [
-        (one["id"], one["opened"][:19], one["severity"], one["state"], _remarks(one), one["summary"]) for one in found
+        (one["id"], one["opened"][:19], one["severity"], _state(one), _remarks(one), one["summary"]) for one in found
     ]
     print_table(("id", "opened (UTC)", "severity", "state", "remarks", "summary"), rows)
 
@@ -82,9 +82,10 @@ def show(client: ApiClient, incident_id: str, as_json: bool) -> None:
         "rules",
         "first_mover",
     )
+    shown = {**found, "state": _state(found), "p_value": found["p_value"] if found["kind"] == "process" else None}
     for name in plain:
-        if found.get(name):
-            value = found[name]
+        if shown.get(name):
+            value = shown[name]
             click.echo(f"{name.replace('_', ' ')}: {', '.join(value) if isinstance(value, list) else value}")
     if remarks := _remarks(found):
         click.echo(f"remarks: {remarks}")
@@ -239,6 +240,11 @@ def _remarks(incident: Mapping[str, Any]) -> str:
         verdict["verdict"].replace("_", " ") if verdict else "",
     ]
     return ", ".join(part for part in found if part)
+
+
+def _state(incident: Mapping[str, Any]) -> str:
+    """``open`` or ``closed``, as option --state has it; an open one that has changed is still open."""
+    return "closed" if incident["state"] == "closed" else "open"
 
 
 def _concerns(order: Mapping[str, Any]) -> str:
