@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,19 @@ class Columns:
     def chosen(self, places: NDArray[np.int64]) -> Columns:
         """The sensors at ``places``, in that order."""
         return Columns(*(column[..., places] for column in self._all()))
+
+    def with_recent_of(self, other: Columns) -> Columns:
+        """What was learned here, and the last ticks of ``other``."""
+        return replace(
+            self,
+            changes=other.changes,
+            last=other.last,
+            lags=other.lags,
+            heard=other.heard,
+            late=other.late,
+            squares=other.squares,
+            levels=other.levels,
+        )
 
     def forget_recent(self, places: slice) -> None:
         """The stream was interrupted for the sensors at ``places``: what was learned stays."""

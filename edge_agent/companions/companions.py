@@ -17,6 +17,7 @@ from edge_agent.companions.experts import EXPERTS
 from edge_agent.companions.groups import Groups, Look, Seen
 from edge_agent.companions.options import CompanionOptions
 from edge_agent.companions.saved import numbers_in
+from edge_agent.companions.under_alarm import Moment, UnderAlarm
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.verdict import MODEL, Scores
 
@@ -51,12 +52,15 @@ class Companions:
     def __init__(self, options: CompanionOptions) -> None:
         self._options = options
         self._groups = Groups()
-        self._rows = np.zeros(0, np.int64)  # of the groups' sensors in the snapshot
+        self._names: tuple[str, ...] = ()  # of the groups' sensors, and where they are in the snapshot
+        self._rows = np.zeros(0, np.int64)
         self._sensors: tuple[str, ...] = ()
         self._candidates = Waiting()
         self._candidate_rows = np.zeros(0, np.int64)
         self._waiting: deque[_Lesson] = deque()
         self._lesson: _Lesson | None = None
+        self._moment: Moment | None = None
+        self._under_alarm = UnderAlarm()
         self._alarm_ticks = 0
         self._suspicion = 0.0
         self._heard = False
@@ -98,10 +102,12 @@ class Companions:
         if self._candidates.sensors and self._alarm_ticks == 0:
             self._candidates.note(snapshot.value[self._candidate_rows], usable[self._candidate_rows])
         rows = self._rows
-        look, seen = self._groups.score(snapshot.value[rows], usable[rows], fresh[rows])
+        readings = snapshot.value[rows], usable[rows], fresh[rows]
+        look, seen = self._groups.score(*readings)
         squares, distance, forecasts = self._spread_out(look, len(snapshot))
         levels = self._levels(squares, distance, scores, counts)
         self._lesson = _Lesson(seen, levels)
+        self._moment = Moment(snapshot.tick, self._names, *readings, levels)
         if not self.heard:
             return scores
         return replace(
@@ -126,13 +132,24 @@ class Companions:
         heaviest = [k for k in np.argsort(-weight, kind="stable")[:most].tolist() if weight[k] > 0]
         return [(int(self._rows[others[k]]), float(weight[k] / weight.sum()), float(pull[k])) for k in heaviest]
 
-    def settle(self, snapshot: Snapshot, *, alarm: bool, suspicious: bool, delay: int, trusted: bool = False) -> None:
+    def settle(
+        self,
+        snapshot: Snapshot,
+        *,
+        alarm: bool,
+        suspicious: bool,
+        delay: int,
+        trusted: bool = False,
+        incident: str | None = None,
+    ) -> None:
         """What was decided on the tick just scored. Ticks teach ``delay`` ticks later, unless an alarm comes first.
 
         ``suspicious`` ticks teach nothing, nor do those around them while there are many. ``trusted``: the tick is
         known to be normal; any other counts the less, the more is known: a fault that nobody notices must not become
-        normal as fast as a history has.
+        normal as fast as a history has. ``incident``: id of the one that the alarm is about, for :meth:`judged`.
         """
+        if self._moment is not None and not trusted:
+            self._under_alarm.note(self._moment, incident if alarm else None)
         self._alarm_ticks = self._alarm_ticks + 1 if alarm else 0
         accepted = self._alarm_ticks >= _ACCEPT_AFTER
         if self._alarm_ticks == _ACCEPT_AFTER:
@@ -147,6 +164,18 @@ class Companions:
         self._lesson = None
         self._admit(snapshot)
         self._groups.fit_some()
+
+    def judged(self, incident: str, members: Mapping[str, float], *, false_alarm: bool) -> None:
+        """An operator said what an incident was, at which members were so surprised.
+
+        What was seen under a false alarm is learned, as far as it is kept; under a true one it is given up.
+        """
+        self.combination.feedback(members, false_alarm=false_alarm)
+        moments = self._under_alarm.taken(incident)
+        if false_alarm and moments:
+            self._groups.live_again(moments, self._options.remember)
+            for moment in moments:
+                self.combination.learn(moment.levels)
 
     def consolidate(self) -> None:
         """A history known to be normal has ended: take in all of it now."""
@@ -164,11 +193,13 @@ class Companions:
         self._groups.forget_recent()
         self._waiting.clear()
         self._lesson = None
+        self._under_alarm.interrupted()
         self._alarm_ticks, self._suspicion = 0, 0.0
 
     def forget_model(self) -> None:
         """Another model scores from now on: what was usual of the last one means nothing."""
         self.combination.forget(MODEL)
+        self._under_alarm = UnderAlarm()  # levels of the last model
         self._drop_waiting()
         self._lesson = None
 
@@ -192,6 +223,7 @@ class Companions:
         self._candidates = Waiting()
         self._waiting.clear()
         self._lesson = None
+        self._under_alarm = UnderAlarm()
 
     # -- scoring -----------------------------------------------------------------------------------------------
 
@@ -244,10 +276,10 @@ class Companions:
     def _regroup(self) -> None:
         """Groups hold other sensors than before: find everybody again."""
         place = {name: i for i, name in enumerate(self._sensors)}
-        taken = self._groups.names
-        self._rows = np.array([place[name] for name in taken], np.int64)
+        self._names = self._groups.names
+        self._rows = np.array([place[name] for name in self._names], np.int64)
         few = len(self._sensors) <= self._options.max_sensors
-        grouped_already = set(taken)
+        grouped_already = set(self._names)
         free = tuple(name for name in self._sensors if few and name not in grouped_already)
         self._candidates.follow(free)
         self._candidate_rows = np.array([place[name] for name in free], np.int64)

@@ -94,6 +94,10 @@ class Group:
         """True when enough was learned since the last fit."""
         return self.unfitted >= max(1.0, min(_GROWTH * self._moments.rows, _LARGEST_STEP))
 
+    def hurry(self) -> None:
+        """Something was learned that should not wait for the next fit."""
+        self.unfitted = max(self.unfitted, _LARGEST_STEP)
+
     @property
     def fitting(self) -> bool:
         """True while experts are still to be fitted."""

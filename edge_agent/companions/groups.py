@@ -31,6 +31,7 @@ from edge_agent.companions.group import CLIP, Group
 from edge_agent.companions.moments import LAGS
 from edge_agent.companions.prototypes import LONG, SHORT
 from edge_agent.companions.saved import numbers_in
+from edge_agent.companions.under_alarm import Moment
 
 _LIMIT = 50.0  # of deviations in all that is scored
 _WILD = 1e4  # of deviations in what says how far a sensor usually moves
@@ -233,6 +234,25 @@ class Groups:
             else:
                 group.interrupted()
 
+    def live_again(self, moments: Iterable[Moment], remember: float) -> None:
+        """Learn ticks of the past that are known to be normal now. The stream goes on as if nothing had been."""
+        names, now, ticks = self.names, self._columns, self._ticks
+        self._columns = now.chosen(np.arange(len(names)))
+        self._learn_runs(remember)
+        last: int | None = None
+        for moment in moments:
+            if last is None or moment.tick != last + 1:
+                self._columns.forget_recent(slice(None))
+                self.interrupted()
+            last = moment.tick
+            _, seen = self.score(*moment.of(names))
+            self.learn(seen, remember, trusted=True)
+        self._learn_runs(remember)
+        self.interrupted()
+        self._columns, self._ticks = self._columns.with_recent_of(now), ticks
+        for group in self._groups:
+            group.hurry()
+
     def fit_some(self) -> None:
         """Fit one expert of one group, if any has learned enough; the others have their turn on the next ticks."""
         group = next((group for group in self._groups if group.fitting), None)
@@ -246,8 +266,8 @@ class Groups:
 
     def consolidate(self, remember: float) -> None:
         """Take in all that was learned, and fit."""
+        self._learn_runs(remember)
         for group in self._groups:
-            group.learn_run(remember)
             self._fit(group)
 
     def fade(self, rows: float) -> None:
@@ -268,6 +288,10 @@ class Groups:
         for group in self._groups:
             group.interrupted()
             group.prototypes.interrupted()
+
+    def _learn_runs(self, remember: float) -> None:
+        for group in self._groups:
+            group.learn_run(remember)
 
     def _as_now(self, seen: Seen) -> Seen:
         """``seen`` with the sensors where they are now; anything where its group was not there."""

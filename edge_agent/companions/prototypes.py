@@ -34,6 +34,7 @@ class Prototypes:
         self._seen = 0
         self._random = np.random.default_rng(0)
         self._waiting: deque[Floats32] = deque()
+        self._nearest: int | None = None  # place of the one found last
         self._keep(np.zeros((0, 3 * width), np.float32))
 
     def nearest(self, state: Floats32, *, search: bool = True) -> Floats32 | None:
@@ -105,7 +106,7 @@ class Prototypes:
         self._sample[: len(known)] = known
         self._halves: Floats32 = 0.5 * np.einsum("sf,sf->s", self._sample, self._sample)  # of the squared lengths
         self._count = len(known)
-        self._nearest: int | None = None
+        self._nearest = None
 
     def _put(self, place: int, state: Floats32) -> None:
         self._sample[place] = state

@@ -133,4 +133,4 @@ class SensorTails:
 def _bin(score: NDArray[np.float32]) -> NDArray[np.int64]:
     with np.errstate(divide="ignore"):
         position = (np.log(score) - _FIRST) / _WIDTH
-    return np.fmin(np.fmax(position, 0.0), _BINS - 1).astype(np.int64)  # no number: the lowest
+    return np.asarray(np.fmin(np.fmax(position, 0.0), _BINS - 1), np.int64)  # no number: the lowest

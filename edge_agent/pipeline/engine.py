@@ -234,7 +234,7 @@ class Pipeline:
             self.drift.exonerate(incident_id)
         self.decider.budget.judged(sensors, false_alarm=false_alarm)
         if self.companions is not None:
-            self.companions.combination.feedback(members, false_alarm=false_alarm)
+            self.companions.judged(incident_id, members, false_alarm=false_alarm)
 
     def check_clock(self) -> None:
         """Follow the wall clock. Each tick does it; with long ticks it is worth doing more often.
@@ -328,7 +328,7 @@ class Pipeline:
         delay = self.decider.delay if heard else 0
         # However long maintenance takes, it is not how the plant runs from now on.
         alarm = decision.alarm and not decision.maintenance
-        companions.settle(snapshot, alarm=alarm, suspicious=suspicious, delay=delay)
+        companions.settle(snapshot, alarm=alarm, suspicious=suspicious, delay=delay, incident=decision.incident)
 
     def _decide(self, tick_ns: int, snapshot: Snapshot, scores: Scores) -> Decision:
         """What the decision says, as people know it. Maintenance teaches nothing, as little as an alarm does; nor does

@@ -64,11 +64,12 @@ class Rig:
         suspicious: bool = False,
         delay: int = 0,
         names: tuple[str, ...] | None = None,
+        incident: str | None = None,
     ) -> list[Scores]:
         found = []
         for row in rows:
             view = snapshot(self._tick, row, names or self.names)
             found.append(self.companions.score(view, model_scores(view), np.ones(len(row), np.bool_)))
-            self.companions.settle(view, alarm=alarm, suspicious=suspicious, delay=delay)
+            self.companions.settle(view, alarm=alarm, suspicious=suspicious, delay=delay, incident=incident)
             self._tick += 1
         return found

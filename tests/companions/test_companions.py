@@ -11,6 +11,7 @@ from plants import Rig, plant
 
 from edge_agent.companions import CompanionOptions
 from edge_agent.companions.admission import GROUP
+from edge_agent.companions.under_alarm import Moment, UnderAlarm
 
 NORMAL = plant(1_500)
 
@@ -225,3 +226,65 @@ def test_a_hostile_saved_state_is_refused(name: str, value: np.ndarray) -> None:
     with pytest.raises((KeyError, ValueError)):
         rig.companions.restore(state | {name: value})
     assert rig.companions.status() == before
+
+
+def washing(rows: np.ndarray) -> np.ndarray:
+    """Once a day two filters are washed: what the sensors there read goes up together for a minute."""
+    found = rows.copy()
+    found[20:80, 3:5] += 10.0 ** np.arange(3, 5) * 8.0
+    return found
+
+
+@pytest.mark.parametrize("false_alarm", [True, False])
+def test_what_was_seen_under_a_false_alarm_is_no_alarm_the_next_time(false_alarm: bool) -> None:
+    rig = warmed()
+    first = washing(NORMAL[1_000:1_100])
+    rig.feed(first[:22], delay=60)
+    told = rig.feed(first[22:], alarm=True, incident="A")
+    rig.feed(NORMAL[1_100:1_150], delay=60)
+    rig.companions.judged("A", told[-1].members, false_alarm=false_alarm)
+    rig.feed(NORMAL[1_150:1_200], delay=60)
+    again = rig.feed(washing(NORMAL[1_200:1_300]), alarm=True, incident="B")[22:]
+    before, after = (float(np.mean([scores.plant for scores in found[:58]])) for found in (told, again))
+    assert before > 3.0
+    assert (after < 0.5 * before) == false_alarm
+
+
+def test_learning_a_false_alarm_does_not_disturb_the_stream() -> None:
+    judged, other = warmed(), warmed()
+    for rig in (judged, other):
+        rig.feed(NORMAL[1_000:1_050] * 1.1, alarm=True, incident="A")
+        rig.feed(NORMAL[1_050:1_060], suspicious=True)
+    judged.companions.judged("A", {}, false_alarm=True)
+    ours, theirs = (rig.feed(NORMAL[1_060:1_061], suspicious=True)[0] for rig in (judged, other))
+    np.testing.assert_allclose(ours.forecasts, theirs.forecasts)  # the same lags, and weights not yet fitted anew
+
+
+def test_a_false_alarm_is_learned_though_sensors_have_come_and_gone_since() -> None:
+    rig = warmed()
+    rig.feed(washing(NORMAL[1_000:1_100]), alarm=True, incident="A")
+    rig.feed(plant(1_500, sensors=9)[1_100:1_300, 1:], names=tuple(f"s{i}" for i in range(1, 9)))
+    rows = rig.companions.status()["rows"]
+    rig.companions.judged("A", {}, false_alarm=True)
+    assert rig.companions.status()["rows"] > rows
+
+
+def moment(tick: int, width: int = 1) -> Moment:
+    there = np.ones(width, np.bool_)
+    return Moment(tick, tuple(f"s{i}" for i in range(width)), np.zeros(width), there, there, np.zeros(6))
+
+
+@pytest.mark.parametrize(("width", "kept"), [(1, 300), (1_000, 100)])
+def test_of_an_alarm_its_beginning_is_kept_and_a_little_before(width: int, kept: int) -> None:
+    held = UnderAlarm()
+    for tick in range(500):
+        held.note(moment(tick, width), "A" if tick >= 50 else None)
+    assert [one.tick for one in held.taken("A")] == list(range(30, 30 + kept))
+    assert held.taken("A") == []
+
+
+def test_the_latest_alarms_are_kept() -> None:
+    held = UnderAlarm()
+    for tick, incident in enumerate("ABCDEF"):
+        held.note(moment(tick), incident)
+    assert [bool(held.taken(incident)) for incident in "ABCDEF"] == [False, False, True, True, True, True]
