@@ -96,8 +96,7 @@ class RuleIncidents:
         told = {incident.id: incident for incident in process}
         if not holding and not self._open and not self._process and not told:
             return []
-        for incident in told.values():
-            self._follow(incident)
+        told = {incident.id: self._followed(incident) for incident in told.values()}
         seen = _Seen(snapshot, units)
         changed = [self._closed(name, snapshot) for name in list(self._open) if name not in holding]
         touched: set[str] = set()
@@ -182,14 +181,18 @@ class RuleIncidents:
 
     # -- process incidents -------------------------------------------------------------------------------------
 
-    def _follow(self, incident: Incident) -> None:
+    def _followed(self, incident: Incident) -> Incident:
+        """``incident``; at its end as urgent as rules have made it."""
         known = self._process.get(incident.id)
         if incident.state is IncidentState.CLOSED:
             self._process.pop(incident.id, None)
-        elif known is None:
+            least = Severity.LOW if known is None else known.severity
+            return replace(incident, severity=max(incident.severity, least, key=_SEVERITIES.index))
+        if known is None:
             self._process[incident.id] = _Process(incident)
         else:
             known.incident = incident
+        return incident
 
     def _near(
         self, name: str, holding: Holding, seen: _Seen, involved: Callable[[str], Collection[str]]

@@ -161,6 +161,8 @@ def test_a_process_incident_names_the_rule_while_it_holds_and_does_not_become_le
     assert (told.rules, told.severity) == (("overflow",), Severity.HIGH)
     (told,) = plant.tick({"x": 1.0}, (update,))
     assert (told.rules, told.severity) == ((), Severity.HIGH)
+    (told,) = plant.tick({"x": 1.0}, (process("x", IncidentState.CLOSED),))
+    assert (told.state, told.severity) == (IncidentState.CLOSED, Severity.HIGH)
 
 
 def test_a_rule_that_goes_on_after_the_process_incident_opens_its_own() -> None:
