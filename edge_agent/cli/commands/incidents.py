@@ -162,7 +162,8 @@ def suppress(
 ) -> None:
     """Have incidents of some sensors disturb nobody for a while.
 
-    They are still found, kept and told, as suppressed. An incident that involves any other sensor is not suppressed.
+    They are still found and kept, as suppressed; only sinks with `suppressed: true` are told. An incident that
+    involves any other sensor is not suppressed.
     For work that comes again and again there are maintenance windows: option `decision.maintenance`.
 
     \b
