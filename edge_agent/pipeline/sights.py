@@ -164,6 +164,7 @@ class _Watcher:
     def beside(self, sensors: Sequence[int], which: NDArray[np.bool_]) -> list[int]:
         """Further sensors of the areas of ``sensors``, of those ``which``."""
         areas = dict.fromkeys(self._areas.of_sensor[i] for i in sensors)
+        which = which & self._look.around.monitored  # commands may rest for long
         members = [i for area in areas for i in self._areas.members[area][:_NEAR] if which[i]]
         return [i for i in members if i not in sensors]
 
