@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Protocol
 
 import orjson
@@ -103,10 +104,10 @@ class Telling:
             if body is None:
                 self._router.forget(incident_id)
             elif body["state"] == IncidentState.CLOSED or body.get("acknowledged") != known["acknowledged"]:
-                now_ns = self._clock.wall_ns()
                 body = {**known, **body, "agent": self._agent}
-                event_id = derived_ulid(now_ns, f"{incident_id} {body['updated']}")
-                self.tell(Event(event_id, EventKind.INCIDENT, now_ns, body))
+                time_ns = _wall_ns(body["updated"], self._clock.wall_ns())
+                event_id = derived_ulid(time_ns, f"{incident_id} {body['updated']}")
+                self.tell(Event(event_id, EventKind.INCIDENT, time_ns, body))
 
     async def run(self) -> None:
         """Look once a second whether something is due. A slow disk does not delay it."""
@@ -158,3 +159,11 @@ class Telling:
 
     def _now(self) -> Moment:
         return Moment(self._clock.monotonic_ns(), self._clock.wall_ns())
+
+
+def _wall_ns(text: str, otherwise_ns: int) -> int:
+    """When that was. By it, and not by now, what is told at two starts has the same id both times."""
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1_000) * 1_000_000
+    except (ValueError, OverflowError):
+        return otherwise_ns

@@ -260,3 +260,17 @@ async def test_disk_that_refuses_is_told_once_and_tried_again(
         await telling.save()
     assert (gateway.folder / "notify.json").exists()
     assert gateway.metrics.store_failures.labels("notify").value >= 3
+
+
+async def test_end_that_is_told_at_two_starts_has_one_id(gateway: Gateway) -> None:
+    async with gateway.started(CHAIN) as telling:
+        await gateway.incident(telling)
+    async with gateway.started(CHAIN, save=False):
+        await gateway.incident(None, CLOSED)
+    ids = []
+    for _ in range(2):
+        await gateway.wait(5)
+        async with gateway.started({"mail": {}, "pager": {}}, save=False):
+            ids += [event.id for event in gateway.inboxes["pager"].events]
+    assert len(ids) == 4  # it begins for this sink with its end
+    assert ids[:2] == ids[2:]
