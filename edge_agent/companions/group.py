@@ -23,7 +23,6 @@ CLIP = 5.0
 _GROWTH = 0.2  # share of the rows known that is new at the next fit
 _LARGEST_STEP = 2_000.0  # rows between fits in the long run
 _BLOCK, _LONG_BLOCK = 16, 64  # rows that are learned at once: in the beginning, in the long run
-_MANY = 1_000.0  # rows that are the long run
 
 Floats = NDArray[np.float64]
 
@@ -71,7 +70,8 @@ class Group:
         if len(self._run) > LAGS:
             self.learn_history(np.array(self._run), np.array(self._run_weights[LAGS:]), remember)
             self._run, self._run_weights = self._run[-LAGS:], self._run_weights[-LAGS:]
-            self._due = LAGS + (_BLOCK if self.rows < _MANY else _LONG_BLOCK)
+            # Sooner than half-way to the next fit nobody would notice.
+            self._due = LAGS + min(max(_BLOCK, int(0.5 * _GROWTH * self.rows)), _LONG_BLOCK)
 
     def learn_history(self, levels: Floats, weight: Floats, remember: float) -> None:
         """Take consecutive ``levels`` [LAGS + T, G] into the moments; ``weight`` [T]."""

@@ -182,7 +182,10 @@ class Groups:
         A pump that was switched twice so far has no usual movement that could make the third time a sensation.
         """
         columns = self._columns
-        return np.where(columns.changes < _FEW_CHANGES, 2.0 * np.log(columns.learned[0] + 2.0), _LARGEST)
+        few = columns.changes < _FEW_CHANGES
+        if not few.any():
+            return np.full(len(few), _LARGEST)
+        return np.where(few, 2.0 * np.log(columns.learned[0] + 2.0), _LARGEST)
 
     def _distance(self, level: Floats32) -> tuple[Floats32, dict[Group, Floats32]]:
         """Squared distance [S] to the nearest prototype of the group, NaN where there are too few, and the states."""
