@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from edge_agent.config.document import Path
 from edge_agent.config.edges import read_edges
 from edge_agent.config.pattern_file import PatternError, load_library
-from edge_agent.config.routing import routing_contradictions
+from edge_agent.config.routing import routing_contradictions, unknown_areas
 from edge_agent.config.rule_checks import wrong_rules
 from edge_agent.config.schema import AgentConfig
 from edge_agent.errors import ConfigError, DataFileError
@@ -23,6 +23,9 @@ def contradictions(config: AgentConfig) -> Iterator[tuple[Path, str]]:
     areas = {sensor.area for sensor in config.sensors.values() if sensor.area is not None}
     for path, message in routing_contradictions(config.sinks, areas):
         yield ("sinks", *path), message
+    for number, window in enumerate(config.decision.maintenance):
+        for path, message in unknown_areas(window.areas, areas):
+            yield ("decision", "maintenance", number, *path), message
 
 
 def _shorter_than_a_tick(config: AgentConfig) -> Iterator[tuple[Path, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from edge_agent.config.document import Path
@@ -21,7 +21,8 @@ def routing_contradictions(sinks: Mapping[str, SinkOptions], areas: Collection[s
         yield from _without_incidents(name, options)
         yield from _hours(name, options)
         yield from _digest(name, options)
-        yield from _areas(name, options, areas)
+        for path, message in unknown_areas(options.areas, areas):
+            yield (name, *path), message
         yield from _target(name, options, sinks)
     yield from _circles(sinks)
     yield from _never_told(sinks)
@@ -56,12 +57,13 @@ def _digest(name: str, options: SinkOptions) -> Iterator[tuple[Path, str]]:
         yield (name, "digest"), "has nothing to sum up; expected `incident` or `status` in `events`"
 
 
-def _areas(name: str, options: SinkOptions, known: Collection[str]) -> Iterator[tuple[Path, str]]:
-    for index, pattern in enumerate(options.areas):
+def unknown_areas(patterns: Sequence[str], known: Collection[str]) -> Iterator[tuple[Path, str]]:
+    """Path (below the options of whoever names them) and message of each pattern that no area matches."""
+    for index, pattern in enumerate(patterns):
         if not any(fnmatchcase(area, pattern) for area in known):
             listed = f"one of the areas {', '.join(sorted(known))}" if known else "an area, but no sensor has one"
             hint = nearest(pattern, sorted(known)) or "; `sensors.*.area` sets them"
-            yield (name, "areas", index), f"got {pattern!r}, expected {listed}{hint}"
+            yield ("areas", index), f"got {pattern!r}, expected {listed}{hint}"
 
 
 def _target(name: str, options: SinkOptions, sinks: Mapping[str, SinkOptions]) -> Iterator[tuple[Path, str]]:
