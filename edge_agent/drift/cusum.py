@@ -28,12 +28,16 @@ _LARGEST_CORRELATION = 0.95
 
 
 class Reference:
-    """Running mean, long-run deviation and first autocorrelation of streams of shape [S, N]."""
+    """Running mean, long-run deviation and first autocorrelation of streams of shape [S, N].
 
-    FIELDS = ("count", "mean", "square", "cross", "last")
+    The mean follows slowly, so what creeps takes it along. ``anchor`` does not: it is the mean as it was after the
+    first 300 numbers, ``anchored`` the long-run deviation then.
+    """
+
+    FIELDS = ("count", "mean", "square", "cross", "last", "anchor", "anchored")
 
     def __init__(self, shape: tuple[int, int]) -> None:
-        self.count, self.mean, self.square, self.cross, self.last = np.zeros((5, *shape))
+        self.count, self.mean, self.square, self.cross, self.last, self.anchor, self.anchored = np.zeros((7, *shape))
         self._usual: Floats | None = None
 
     @property
@@ -59,9 +63,21 @@ class Reference:
         mean = self.mean + away / count
         square = self.square * keep + away * (value - mean)
         cross = self.cross * keep + np.where(self.count > 0, away * (self.last - self.mean), 0.0)
-        for name, new in zip(self.FIELDS, (count, mean, square, cross, value), strict=True):
+        for name, new in zip(self.FIELDS[:5], (count, mean, square, cross, value), strict=True):
             np.copyto(getattr(self, name), new, where=which)
         self._usual = None
+        self.settle(which & (self.count < _MEMORY))
+
+    @property
+    def crept(self) -> Floats:
+        """How far the mean has come from its anchor, in the long-run deviations of then; 0 while that is not fixed."""
+        away = self.mean - self.anchor
+        return np.divide(away, self.anchored, out=np.zeros_like(away), where=self.anchored > 0)
+
+    def settle(self, which: Bools) -> None:
+        """Drop anchor where the mean is now, where ``which`` is True."""
+        np.copyto(self.anchor, self.mean, where=which)
+        np.copyto(self.anchored, self.usual, where=which)
 
     def forget(self, which: Bools) -> None:
         """Begin anew where ``which`` is True."""

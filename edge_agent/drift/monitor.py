@@ -23,9 +23,11 @@ _APART_BLOCKS = 12  # between two events of one kind
 _BACK = 1.2  # deviations from the reference within which the mean of recent blocks has come back
 _FAR = 2.0  # and beyond which it is worth telling
 _JOINING = 0.75  # of the bound: a sensor on its way when others have moved
+_CREPT = 1.0  # deviations that the reference itself has been taken along: of a mean over a day, no chance
 _AGREE = 4.0  # deviations within which recent blocks agree with each other
 _STRAINED = 3.0  # deviations above the reference at which a sensor's residual is not normal
 _ONSET_BLOCKS = 12  # a change that shows so long after an incident may have begun under it
+_BROKEN_BLOCKS = 12  # without an incident, after which broken relations are told
 _WAITING_BLOCKS = 6
 _LEAST_TICKS = 10
 _FOLLOWING = 0.25  # of the furthest: what follows a spoofed sensor hardly moves beside it
@@ -34,6 +36,8 @@ _WHAT = {
     Verdict.PLANT: "the plant has settled at a new operating point, its relations hold and no incident is open; "
     "if it is to stay, train the model anew from history",
     Verdict.SENSOR: "sensors have settled at another level or spread than the plant around them",
+    Verdict.HELD: "sensors have moved and no longer agree with the others, although no incident is open; "
+    "compare them with another instrument",
     Verdict.SUSPECTED: "what changed under incident {incident} has not come back; judge it with "
     "`edge-agent incidents feedback {incident} false|true`",
 }
@@ -68,6 +72,7 @@ class DriftMonitor:
         self._suspected: str | None = None
         self._told_suspected: str | None = None
         self._exonerated: str | None = None
+        self._broken = 0  # blocks in which relations were broken and no incident was open
         self._announced: int | None = None  # block after which maintenance ended
         self.verdict = Verdict.NONE
 
@@ -179,7 +184,13 @@ class DriftMonitor:
         findings = self._judge()
         if became_stale:
             findings.append(self._stale_finding())
-        return tuple(finding for finding in findings if self._may_tell(finding.kind))
+        told = [finding for finding in findings if self._may_tell(finding.kind)]
+        crept = np.abs(self._reference.crept) > _CREPT
+        crept[_RESIDUAL] = False
+        if crept.any() and self._may_tell(DriftKind.SENSOR_DRIFT):
+            told.append(self._crept_finding(crept))
+            self._reference.settle(crept)
+        return tuple(told)
 
     def _follow(self, found: Floats, *, normal: bool) -> None:
         """Sums, latches, then the reference: judged before learned from."""
@@ -235,6 +246,9 @@ class DriftMonitor:
         self._steady = self._steady + 1 if count <= self._moved_count else 0
         self._moved_count = count
         self.verdict = judge(self._change(moved), self._options) if count else Verdict.NONE
+        self._broken = self._broken + (self.verdict is Verdict.HELD and self._quiet > 0) if count else 0
+        if self.verdict is Verdict.HELD and self._broken == _BROKEN_BLOCKS:
+            return [self._finding(moved)]
         if self.verdict is Verdict.SUSPECTED and self._told_suspected != self._suspected:
             self._told_suspected = self._suspected
             return [self._finding(moved)]
@@ -299,6 +313,17 @@ class DriftMonitor:
         message = f"{what}: {int(moved.sum())} of {len(self._sensors)} sensors, most of all {names}"
         return DriftFinding(kind, message, int(moved.sum()), tuple(shifts[:_NAMED]), self._suspected)
 
+    def _crept_finding(self, crept: Bools) -> DriftFinding:
+        before, now, away = self._reference.anchor, self._reference.mean, self._reference.crept
+        shifts = self._sorted_shifts(crept, before, now, away)
+        names = ", ".join(list(dict.fromkeys(shift.sensor for shift in shifts))[:5])
+        count = int(crept.any(axis=0).sum())
+        message = (
+            f"sensors have crept away, too slowly for anything else to notice: {count} of {len(self._sensors)}, "
+            f"most of all {names}; compare them with another instrument"
+        )
+        return DriftFinding(DriftKind.SENSOR_DRIFT, message, count, tuple(shifts[:_NAMED]))
+
     def _stale_finding(self) -> DriftFinding:
         residuals = np.zeros(self.shifted.shape, np.bool_)
         residuals[_RESIDUAL] = np.isfinite(self._recent[-1, _RESIDUAL])
@@ -308,8 +333,9 @@ class DriftMonitor:
 
     def _shifts(self, which: Bools) -> list[SensorShift]:
         """The changes in ``which`` [3, N], largest first."""
-        now, before = self._recent.mean(axis=0), self._reference.mean
-        away = self._away().mean(axis=0)
+        return self._sorted_shifts(which, self._reference.mean, self._recent.mean(axis=0), self._away().mean(axis=0))
+
+    def _sorted_shifts(self, which: Bools, before: Floats, now: Floats, away: Floats) -> list[SensorShift]:
         rows, columns = np.nonzero(which)
         order = np.argsort(-np.abs(away[rows, columns]), kind="stable")
         return [

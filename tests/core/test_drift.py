@@ -168,12 +168,16 @@ def test_what_comes_back_after_an_incident_was_no_change() -> None:
     assert stream.monitor.counts() == {"level": 0, "spread": 0, "residual": 0}
 
 
-def test_residuals_that_stay_high_hold_a_change_back() -> None:
+def test_residuals_that_stay_high_hold_a_change_back_until_that_itself_is_told() -> None:
     stream = warmed()
     stream.level[:8] += 3.0
     stream.score[:8] = 30.0
-    assert not {finding.kind for finding in stream.blocks(30)} & {DriftKind.PLANT_CHANGED, DriftKind.SENSOR_DRIFT}
+    assert {finding.kind for finding in stream.blocks(10)} <= {DriftKind.MODEL_STALE}
     assert stream.monitor.verdict is Verdict.HELD
+    (finding,) = [finding for finding in stream.blocks(40) if finding.kind is not DriftKind.MODEL_STALE]
+    assert finding.kind is DriftKind.SENSOR_DRIFT
+    assert "no longer agree with the others" in finding.message
+    assert finding.incident is None
 
 
 def test_residuals_that_grow_everywhere_make_the_model_stale_until_it_is_replaced() -> None:
@@ -193,6 +197,31 @@ def test_blocks_under_an_incident_never_make_the_model_stale() -> None:
     stream.score[:] = 5.0
     assert stream.blocks(40, incident="INC") == []
     assert not stream.monitor.stale
+
+
+def test_a_creep_too_slow_for_the_sums_is_told_by_the_anchor_that_does_not_follow() -> None:
+    stream = Stream(5)
+    assert stream.blocks(330) == []
+    found = []
+    for _ in range(450):
+        stream.level[2] += 0.01  # of the noise of one reading: 3 deviations of a block's mean in 67 blocks
+        found += stream.blocks(1)
+    assert found
+    assert {finding.kind for finding in found} == {DriftKind.SENSOR_DRIFT}
+    assert {shift.sensor for finding in found for shift in finding.shifts} == {"S2"}
+
+
+def test_the_anchor_stays_where_it_was_until_told() -> None:
+    reference, everything = Reference((1, 2)), np.ones((1, 2), np.bool_)
+    for x in normals(2, 400):
+        reference.learn(x, everything)
+    anchor = reference.anchor.copy()
+    for x in normals(2, 900):
+        reference.learn(x + np.array([[0.0, 2.0]]), everything)
+    np.testing.assert_array_equal(reference.anchor, anchor)
+    assert abs(reference.crept[0, 0]) < 0.5 < 1.0 < reference.crept[0, 1]
+    reference.settle(reference.crept > 1.0)
+    assert reference.crept[0, 1] == 0.0
 
 
 def test_stationary_noise_is_never_called_a_drift() -> None:
