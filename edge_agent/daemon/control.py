@@ -79,7 +79,7 @@ class Control:
             "model": self.model(),
             "sources": {
                 name: {"type": runner.options.type, "state": runner.context.state, "waiting": len(runner.channel)}
-                for name, runner in daemon.sources.items()
+                for name, runner in daemon.runners.sources.items()
             },
             "sinks": {
                 name: {
@@ -90,7 +90,7 @@ class Control:
                     "oldest_s": round(runner.outbox.age_s(), 1),
                     **daemon.telling.describe(name),
                 }
-                for name, runner in daemon.sinks.items()
+                for name, runner in daemon.runners.sinks.items()
             },
         }
 
@@ -172,7 +172,7 @@ class Control:
             reasons.append("no tick yet")
         if self._pipeline.detector.degraded:
             reasons.append("the statistical fallback runs instead of a model")
-        sources = list(daemon.sources.values())
+        sources = list(daemon.runners.sources.values())
         if sources and not any(runner.ended or runner.context.state == "connected" for runner in sources):
             reasons += [f"source {runner.name}: {runner.context.state}" for runner in sources]
         reasons += self._unwritten()
@@ -183,7 +183,7 @@ class Control:
         daemon = self._daemon
         reasons = [
             f"sink {name}: its outbox cannot be written: {runner.outbox.failing}"
-            for name, runner in daemon.sinks.items()
+            for name, runner in daemon.runners.sinks.items()
             if runner.outbox.failing is not None
         ]
         for what, kept in (

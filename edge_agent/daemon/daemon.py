@@ -22,7 +22,7 @@ from edge_agent.clock import NS_PER_S, Clock, SystemClock
 from edge_agent.config.edges import read_edges
 from edge_agent.config.pattern_file import load_library
 from edge_agent.config.schema import AgentConfig
-from edge_agent.contract import AdapterContext, SourceOptions
+from edge_agent.contract import SinkOptions, SourceOptions
 from edge_agent.counted import counted
 from edge_agent.daemon.beat import Beat
 from edge_agent.daemon.control import Control
@@ -33,9 +33,9 @@ from edge_agent.daemon.models import Model, Models
 from edge_agent.daemon.open_incidents import OpenIncidents
 from edge_agent.daemon.operators import Operators
 from edge_agent.daemon.parts import Parts
+from edge_agent.daemon.runners import Runners
 from edge_agent.daemon.telling import Telling
 from edge_agent.daemon.tracing import Tracer
-from edge_agent.delivery import SinkRunner
 from edge_agent.durable import make_folder
 from edge_agent.errors import ConfigError, StoreError
 from edge_agent.export.otlp import OtlpExporter
@@ -44,12 +44,9 @@ from edge_agent.history import History, StateFile
 from edge_agent.inference import StatisticalDetector
 from edge_agent.intake.intake import SourcePort
 from edge_agent.metrics import Metrics
-from edge_agent.outbox import Outbox, folder_of, tidy
 from edge_agent.pipeline.engine import Pipeline, PipelineOptions, TickReport, sensor_options_by_pattern
 from edge_agent.pipeline.ulid import UlidMaker
-from edge_agent.registry import build_sink, build_source, sink_adapter, source_adapter
 from edge_agent.sample import Batch
-from edge_agent.supervisor import SourceRunner
 from edge_agent.verdict import Event, EventKind, Incident
 
 if TYPE_CHECKING:
@@ -59,7 +56,6 @@ _log = logging.getLogger(__name__)
 
 _STATUS_EVERY_S = 5.0
 _LAST_S = 2.0
-_DAY_S = 86400.0
 _SETTLED_S = 5.0  # by then everything that is loaded late has been loaded
 
 
@@ -74,21 +70,19 @@ class Daemon:
         self.history: History | None = None
         self.model: Model | None = None
         self.pipeline: Pipeline | None = None
-        self.sources: dict[str, SourceRunner] = {}
-        self.sinks: dict[str, SinkRunner] = {}
         self.parts = Parts()
         self.control = Control(self)
         data_dir = config.agent.data_dir
         self.models = Models(config.model, data_dir)
         self.otlp = OtlpExporter(config.telemetry, self.metrics, config.agent.name, __version__)
-        self._rng = random.Random(seed)
-        self._new_id = UlidMaker(self._rng)
+        rng = random.Random(seed)
+        self.runners = Runners(config, self.parts, self.clock, self.metrics, rng)
+        self._new_id = UlidMaker(rng)
         self.learned = LearnedState(StateFile(data_dir / "learned.npz"), self.metrics)
         self._beat = Beat(self.clock, config.tick.lateness, self.metrics)
-        self._outboxes = data_dir / "outbox"
         file = StateFile(data_dir / "notify.json")
-        self.telling = Telling(config.sinks, self.sinks, self.clock, self.metrics, file, config.agent.name)
-        self.measurements = Measurements(self.sinks, self._new_id)
+        self.telling = Telling(config.sinks, self.runners.sinks, self.clock, self.metrics, file, config.agent.name)
+        self.measurements = Measurements(self.runners.sinks, self._new_id)
         self.operators = Operators(self)
         self.open_incidents: OpenIncidents | None = None
         self._listeners: list[Callable[[TickReport], None]] = []
@@ -156,14 +150,14 @@ class Daemon:
             assert self.pipeline is not None
             self._beat.begin(self.pipeline.timeline)
             async with self.parts as parts:
-                for name in self.config.sinks:
-                    self.start_sink(name)
+                for name, sink in self.config.sinks.items():
+                    self.start_sink(name, sink)
                 await self.telling.restore(self.history)
-                for name in self.config.sources:
-                    self.start_source(name)
+                for name, source in self.config.sources.items():
+                    self.start_source(name, source)
                 parts.start("ticks", self._tick_loop())
                 parts.start("watchdog", self._watchdog())
-                parts.start("old outboxes", self._tidy_outboxes())
+                parts.start("old outboxes", self.runners.tidy_outboxes())
                 parts.start("notifications", self.telling.run())
                 parts.start("notified state", self.telling.keep())
                 if self.open_incidents is not None:
@@ -188,63 +182,25 @@ class Daemon:
 
     # -- sources and sinks -------------------------------------------------------------------------------------
 
-    def start_source(self, name: str) -> None:
-        """Start the source ``name`` of the configuration in use."""
+    def start_source(self, name: str, options: SourceOptions) -> None:
+        """Start the source ``name``; the pipeline takes what it reads."""
         assert self.pipeline is not None
-        options = self.config.sources[name]
-        adapter = source_adapter(options.type)
-        context = AdapterContext(name, self.clock, random.Random(self._rng.random()), self.metrics)
         take = partial(self._take, self.pipeline, self.pipeline.port(name, options))
-        runner = SourceRunner(
-            name,
-            partial(build_source, adapter, options, context),
-            options,
-            adapter.when_full,
-            context,
-            self.metrics,
-            take,
-            self.config.intake.capacity,
-        )
-        self.sources[name] = runner
-        self.parts.start(f"source {name}", runner.run())
+        self.runners.start_source(name, options, take)
 
     async def stop_source(self, name: str) -> None:
         """Stop the source ``name``; what it has accepted is still scored."""
-        await self.parts.cancel([f"source {name}"], self.config.agent.stop_timeout)
-        self.sources.pop(name, None)
+        await self.runners.stop_source(name)
         if self.pipeline is not None:
             self.pipeline.intake.close_port(name)
 
-    def start_sink(self, name: str, outbox: Outbox | None = None) -> None:
-        """Start the sink ``name`` of the configuration in use, with the outbox of another one or that on the disk."""
-        options = self.config.sinks[name]
-        adapter = sink_adapter(options.type)
-        context = AdapterContext(name, self.clock, random.Random(self._rng.random()), self.metrics, sink=True)
-        context.open_incidents = partial(self.telling.told, name)
-        build = partial(build_sink, adapter, options, context)
-        if outbox is None:
-            outbox = Outbox(name, folder_of(self._outboxes, name), options.buffer, self.clock)
-        runner = SinkRunner(name, build, options, context, self.metrics, outbox)
-        self.sinks[name] = runner
-        self.parts.start(f"sink {name}", runner.run())
+    def start_sink(self, name: str, options: SinkOptions) -> None:
+        """Start the sink ``name``."""
+        self.runners.start_sink(name, options, partial(self.telling.told, name))
 
-    async def replace_sink(self, name: str) -> None:
-        """Go on with the sink ``name`` as it is configured now; what the old one had not delivered, the new one does.
-
-        New events wait in the outbox that both have.
-        """
-        runner = self.sinks[name]
-        await self.parts.cancel([f"sink {name}"], self.config.agent.stop_timeout)
-        self.start_sink(name, runner.outbox)
-
-    async def stop_sink(self, name: str) -> None:
-        """Let the sink ``name`` deliver what is new, for the stop timeout at most; the rest is kept on the disk."""
-        runner = self.sinks.pop(name, None)
-        if runner is None:
-            return
-        runner.finish()
-        await self.parts.finish([f"sink {name}"], self.config.agent.stop_timeout)
-        await runner.close()
+    async def replace_sink(self, name: str, options: SinkOptions) -> None:
+        """Go on with the sink ``name`` under other options."""
+        await self.runners.replace_sink(name, options, partial(self.telling.told, name))
 
     # -- ticks -------------------------------------------------------------------------------------------------
 
@@ -276,7 +232,7 @@ class Daemon:
             self._beat.done()
 
     async def _tick(self, pipeline: Pipeline, tick_ns: int) -> None:
-        for runner in self.sources.values():
+        for runner in self.runners.sources.values():
             runner.hand_over_all()
         report = pipeline.tick(tick_ns)
         for event in report.events:
@@ -388,15 +344,7 @@ class Daemon:
         await self._save_incidents()
         await parts.finish(["learned state"], max(deadline - now(), _LAST_S))
         await self.save_learned()
-        for runner in self.sinks.values():
-            runner.finish()
-        parts.stuck += await parts.finish(parts.running("sink "), deadline - now())
-        try:
-            async with asyncio.timeout(max(deadline - now(), _LAST_S)):
-                await asyncio.gather(*(runner.close() for runner in self.sinks.values()))
-        except TimeoutError:
-            parts.stuck.append("outbox")
-            _log.error("the disk does not answer: events that were not delivered may be lost")
+        parts.stuck += await self.runners.finish_sinks(deadline - now())
         await parts.cancel(["watchdog", "old outboxes"], _LAST_S)
 
     async def _last_ticks(self) -> None:
@@ -419,13 +367,6 @@ class Daemon:
                 self.notifier.watchdog()
             self.notifier.status(self.one_line())
 
-    async def _tidy_outboxes(self) -> None:
-        """Once a day: whose outbox is that, and for how long?"""
-        told: set[str] = set()
-        while True:
-            await asyncio.to_thread(tidy, self._outboxes, set(self.config.sinks), self.clock.wall_ns(), told)
-            await asyncio.sleep(_DAY_S)
-
     def one_line(self) -> str:
         """State in one line, for `systemctl status`."""
         pipeline = self.pipeline
@@ -433,9 +374,9 @@ class Daemon:
             return "starting"
         decision = pipeline.last_report.decision
         state = "warming up" if decision.warming_up else "watching"
-        sensors, sources = counted(len(pipeline.graph), "sensor"), counted(len(self.sources), "source")
+        sensors, sources = counted(len(pipeline.graph), "sensor"), counted(len(self.runners.sources), "source")
         incidents = counted(len(pipeline.lifecycle.open_incidents()), "incident")
-        up = sum(runner.context.state == "connected" for runner in self.sources.values())
+        up = sum(runner.context.state == "connected" for runner in self.runners.sources.values())
         return f"{state} {sensors}, {up} of {sources} connected, {incidents} open, tick {pipeline.ticks}"
 
     async def _restore_incidents(self, pipeline: Pipeline) -> None:

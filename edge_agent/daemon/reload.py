@@ -49,14 +49,14 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
     for name in (*difference.sources.removed, *difference.sources.changed):
         await daemon.stop_source(name)
     for name in difference.sinks.removed:
-        await daemon.stop_sink(name)
+        await daemon.runners.stop_sink(name)
     for name in difference.sinks.changed:
-        await daemon.replace_sink(name)
+        await daemon.replace_sink(name, new.sinks[name])
     for name in difference.sinks.added:
-        daemon.start_sink(name)
+        daemon.start_sink(name, new.sinks[name])
     daemon.telling.configure(new.sinks)
     for name in (*difference.sources.changed, *difference.sources.added):
-        daemon.start_source(name)
+        daemon.start_source(name, new.sources[name])
     pipeline = daemon.pipeline
     assert pipeline is not None
     if "sensors" in difference.sections:

@@ -151,7 +151,7 @@ class _Demo:
 
     def _unconnected(self) -> list[str]:
         names = self._daemon.config.sources
-        runners = self._daemon.sources
+        runners = self._daemon.runners.sources
         return [name for name in names if name not in runners or runners[name].context.state != "connected"]
 
     def _unheard(self) -> list[str]:

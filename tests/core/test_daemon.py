@@ -358,7 +358,7 @@ async def test_nothing_can_be_changed_before_the_start(bench: Bench) -> None:
 async def test_a_source_that_waits_to_be_tried_again_can_be_exchanged(bench: Bench) -> None:
     async with running(bench.make()) as daemon:
         probe.sources["press"].fail()
-        await until(lambda: daemon.sources["press"].context.state.startswith("disconnected"))
+        await until(lambda: daemon.runners.sources["press"].context.state.startswith("disconnected"))
         bench.write(lambda text: text.replace("press: {type: probe", "press: {type: probe, prefix: x."))
         await daemon.control.reload("test")
         await until(lambda: probe.log.count("press runs") == 2)
@@ -388,7 +388,7 @@ async def test_what_a_removed_sink_had_not_taken_waits_for_one_of_its_name(bench
         await bench.tick(daemon, 3)
         bench.write(lambda text: text.replace(sink, sink.replace("desk", "other")))
         await daemon.control.reload("test")
-        assert list(daemon.sinks) == ["other"]
+        assert list(daemon.runners.sinks) == ["other"]
     kept = bench.folder / "data" / "outbox" / "desk"
     assert list(kept.glob("*.events"))
     probe.log.clear()
