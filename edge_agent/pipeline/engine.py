@@ -127,6 +127,7 @@ class Pipeline:
         self.last_report: TickReport | None = None
         self._fallback = fallback
         self._failures = 0
+        self._ruled_ticks, self._ruled = 0, False
         self._warm = False
         self._notices: list[tuple[str, str, dict[str, Any]]] = []
         self._look_every_ns = round(options.intake.forget_after * 1e9) // _FORGET_LOOKS
@@ -324,7 +325,7 @@ class Pipeline:
         heard = companions.heard
         # Honest p-values follow the plant; what may be learned is judged by the plant as it was.
         unlikely = decision.calibrated_p is not None and decision.calibrated_p < _SUSPICIOUS
-        suspicious = decision.maintenance or (heard and unlikely)
+        suspicious = decision.maintenance or self._ruled or (heard and unlikely)
         delay = self.decider.delay if heard else 0
         # However long maintenance takes, it is not how the plant runs from now on.
         alarm = decision.alarm and not decision.maintenance
@@ -332,19 +333,27 @@ class Pipeline:
 
     def _decide(self, tick_ns: int, snapshot: Snapshot, scores: Scores) -> Decision:
         """What the decision says, as people know it. Maintenance teaches nothing, as little as an alarm does; nor does
-        what comes while an incident from before a restart may still go on. Of a history that is run through nobody is
-        told."""
+        what comes while an incident from before a restart may still go on, or while a rule of the user's objects. Of a
+        history that is run through nobody is told."""
         self.patterns.remember(snapshot)
         if self.trusting:
             return self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded, trusted=True)
         maintenance = self.lifecycle.under_maintenance(snapshot.time_ns)
-        held = maintenance or (self.decider.calibration.ready and self.lifecycle.resuming)
+        resuming = self.decider.calibration.ready and self.lifecycle.resuming
+        self._ruled = self._ruled_out()
+        held = maintenance or resuming or self._ruled
         decision = self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded, alarmed=held)
         found = self._with_rules(tick_ns, snapshot, decision.changed)
         found = self.patterns.update(snapshot, scores, self, found, self._standing)
         told = self.lifecycle.update(tick_ns, snapshot.time_ns, found, self._standing, judging=not decision.warming_up)
         incident = self.lifecycle.id_of(decision.incident)
         return replace(decision, changed=tuple(told), incident=incident, maintenance=maintenance)
+
+    def _ruled_out(self) -> bool:
+        """A rule said at the last tick that this is not how the plant should run. A rule that always holds must not
+        keep the warm-up from ending, so it is believed for as many ticks as a warm-up takes."""
+        self._ruled_ticks = self._ruled_ticks + 1 if self.rules.serious else 0
+        return 0 < self._ruled_ticks <= self.options.decision.calibration_ticks
 
     def _with_rules(self, tick_ns: int, snapshot: Snapshot, found: tuple[Incident, ...]) -> list[Incident]:
         if not self.rules.started:

@@ -12,7 +12,7 @@ from edge_agent.metrics import Metrics
 from edge_agent.rules.incidents import RuleIncidents
 from edge_agent.rules.options import RuleOptions
 from edge_agent.rules.rules import Rules, States
-from edge_agent.verdict import Incident, IncidentKind
+from edge_agent.verdict import Incident, IncidentKind, Severity
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +103,12 @@ class RuleWatch:
         """Close what is open, as at a change of run."""
         self.rules.forget()
         return self._incidents.close_all(snapshot)
+
+    @property
+    def serious(self) -> bool:
+        """True while a rule of more than low severity holds: what is seen then is not how the plant should run."""
+        rules = self.rules.options
+        return any(name in rules and rules[name].severity is not Severity.LOW for name in self.rules.holding)
 
     def status(self) -> dict[str, Any]:
         """How the rules are doing, for `edge-agent status` and the API."""

@@ -108,6 +108,27 @@ def test_the_model_and_a_rule_make_one_incident_of_one_trouble() -> None:
     assert open_now[0].severity in (Severity.HIGH, Severity.CRITICAL)
 
 
+def test_what_a_rule_objects_to_is_not_learned_as_normal() -> None:
+    gateway = Gateway({"overflow": OVERFLOW})
+    calibration = gateway.pipeline.decider
+    for _ in range(20):
+        gateway.tick(a=50.0)
+    begun = calibration.progress
+    for _ in range(60):
+        gateway.tick(a=50.0)
+    assert calibration.progress == begun == 0.0
+    for _ in range(100):
+        gateway.tick()
+    assert calibration.progress > begun
+
+
+def test_a_rule_that_always_holds_does_not_keep_the_warm_up_from_ending() -> None:
+    gateway = Gateway({"overflow": OVERFLOW})
+    for _ in range(1_500):
+        gateway.tick(a=50.0)
+    assert not gateway.pipeline.last_report.decision.warming_up  # type: ignore[union-attr]
+
+
 def test_reload_takes_states_and_rules() -> None:
     gateway = Gateway({"run": {"when": "a == running"}})
     gateway.tick(a=3.0)
