@@ -29,6 +29,10 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_TOO_LONG = (
+    "took too long (options api.timeout, api.change_timeout); a change that has begun is made all the same, "
+    "/api/v1/status tells more"
+)
 _NONE_CONFIGURED = (
     "no token is configured: set the option api.token, or give the token that the agent keeps in its data directory, "
     "as 'Authorization: Bearer TOKEN'"
@@ -67,7 +71,7 @@ class Guard:
         except web.HTTPException as error:
             response = _http_error(request, error)
         except TimeoutError:
-            response = failed(504, "took too long (options api.timeout, api.change_timeout); /api/v1/status tells more")
+            response = failed(504, _TOO_LONG)
         except EdgeAgentError as error:
             response = failed(_status(error), str(error))
         except (ConnectionError, web.RequestPayloadError):

@@ -36,15 +36,16 @@ class Difference:
 def diff_config(old: AgentConfig, new: AgentConfig) -> Difference:
     """What differs from ``old`` to ``new``; the path of the file does not count."""
     return Difference(
-        sources=_names(old.sources, new.sources),
-        sinks=_names(old.sinks, new.sinks),
+        sources=diff_names(old.sources, new.sources),
+        sinks=diff_names(old.sinks, new.sinks),
         sections=tuple(
             name for name in SECTION_NAMES if name not in ADAPTER_SECTIONS and getattr(old, name) != getattr(new, name)
         ),
     )
 
 
-def _names(old: Mapping[str, Any], new: Mapping[str, Any]) -> NamesDifference:
+def diff_names(old: Mapping[str, Any], new: Mapping[str, Any]) -> NamesDifference:
+    """What differs from ``old`` to ``new``: options of components, by their names."""
     return NamesDifference(
         added=tuple(name for name in new if name not in old),
         removed=tuple(name for name in old if name not in new),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ class Control:
         self.metrics = daemon.metrics
         self._daemon = daemon
         self._changing = asyncio.Lock()
+        self._change_made: asyncio.Task[dict[str, Any]] | None = None
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -199,35 +200,70 @@ class Control:
     # -- changing ----------------------------------------------------------------------------------------------
 
     async def swap_model(self, path: Path, actor: str) -> dict[str, Any]:
-        async with self._changing:
-            _log.info("model swap to %s asked for by %s", path, actor)
-            try:
-                model = await self._daemon.models.prepare(path)
-                _check_fits(model, self._pipeline.graph.sensors)
-            except BundleError as error:
-                self.metrics.model_swaps.labels("refused").inc()
-                _log.warning("model swap refused: %s", error)  # whoever asked is told, but it may not be the operator
-                raise
-            return await self._go_live(model, "swapped", partial(self._daemon.models.install, model))
+        return await self._change(partial(self._swap_model, path, actor))
 
     async def rollback_model(self, actor: str) -> dict[str, Any]:
-        async with self._changing:
-            _log.info("model rollback asked for by %s", actor)
-            model = await self._daemon.models.previous()
-            return await self._go_live(model, "rolled back", self._daemon.models.commit_rollback)
+        return await self._change(partial(self._rollback_model, actor))
 
     async def reload(self, actor: str) -> dict[str, Any]:
         _ = self._pipeline  # refused while starting
-        async with self._changing:
-            _log.info("reload of the configuration asked for by %s", actor)
-            notifier = self._daemon.notifier
-            notifier.reloading()
-            try:
-                return await apply_config(self._daemon)
-            finally:
-                notifier.ready()
+        return await self._change(partial(self._reload, actor))
+
+    async def finish(self, timeout_s: float) -> list[str]:
+        """Wait for the change that is being made; it is named and cancelled when it takes too long."""
+        change = self._change_made
+        if change is None:
+            return []
+        await asyncio.wait([change], timeout=max(timeout_s, 0.0))
+        if change.done():
+            return []
+        change.cancel()
+        _log.error("not finished in time and cancelled: %s", change.get_name())
+        return [change.get_name()]
 
     # -- inside ------------------------------------------------------------------------------------------------
+
+    async def _change(self, make: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
+        """Make one change when those before it are made: as a whole, also when whoever asked does not wait for it."""
+        await self._changing.acquire()
+        self._change_made = change = asyncio.create_task(make(), name="change")
+        change.add_done_callback(self._changed)
+        try:
+            return await asyncio.shield(change)
+        except asyncio.CancelledError:
+            if not change.done():
+                _log.warning("nobody waits for the change any more; it is made all the same")
+                change.add_done_callback(_tell_outcome)
+            raise
+
+    def _changed(self, _change: asyncio.Task[dict[str, Any]]) -> None:
+        self._change_made = None
+        self._changing.release()
+
+    async def _swap_model(self, path: Path, actor: str) -> dict[str, Any]:
+        _log.info("model swap to %s asked for by %s", path, actor)
+        try:
+            model = await self._daemon.models.prepare(path)
+            _check_fits(model, self._pipeline.graph.sensors)
+        except BundleError as error:
+            self.metrics.model_swaps.labels("refused").inc()
+            _log.warning("model swap refused: %s", error)  # whoever asked is told, but it may not be the operator
+            raise
+        return await self._go_live(model, "swapped", partial(self._daemon.models.install, model))
+
+    async def _rollback_model(self, actor: str) -> dict[str, Any]:
+        _log.info("model rollback asked for by %s", actor)
+        model = await self._daemon.models.previous()
+        return await self._go_live(model, "rolled back", self._daemon.models.commit_rollback)
+
+    async def _reload(self, actor: str) -> dict[str, Any]:
+        _log.info("reload of the configuration asked for by %s", actor)
+        notifier = self._daemon.notifier
+        notifier.reloading()
+        try:
+            return await apply_config(self._daemon)
+        finally:
+            notifier.ready()
 
     @property
     def _pipeline(self) -> Pipeline:
@@ -277,6 +313,14 @@ class Control:
             "scale": float(scores.scale[i]) if valid else None,
             "score": round(float(scores.score[i]), 4) if valid else None,
         }
+
+
+def _tell_outcome(change: asyncio.Task[dict[str, Any]]) -> None:
+    if change.cancelled():
+        return
+    error = change.exception()
+    if error is not None:
+        _log.error("the change that nobody waited for failed: %s", error)
 
 
 def _check_fits(model: Model, sensors: tuple[str, ...]) -> None:

@@ -344,6 +344,7 @@ class Daemon:
         await self._save_incidents()
         await parts.finish(["learned state"], max(deadline - now(), _LAST_S))
         await self.save_learned()
+        parts.stuck += await self.control.finish(max(deadline - now(), _LAST_S))
         parts.stuck += await self.runners.finish_sinks(deadline - now())
         await parts.cancel(["watchdog", "old outboxes"], _LAST_S)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.config import diff_config, load_config
+from edge_agent.config.difference import NamesDifference, diff_names
 from edge_agent.config.edges import read_edges
 from edge_agent.config.pattern_file import load_library
 from edge_agent.config.schema import AgentConfig
@@ -28,6 +29,9 @@ _LIVE_PARTS = {"graph": ("edges", "edges_file"), "decision": ("maintenance",)}
 async def apply_config(daemon: Daemon) -> dict[str, Any]:
     """Read the file again and apply the difference; what was applied, and what needs a restart of the agent.
 
+    What runs is compared, and the configuration in use is the new one only in the end: when it is cut short, the next
+    reload does the rest.
+
     :raises ConfigError: the file has mistakes; nothing is changed and the old configuration stays in use.
     """
     old = daemon.config
@@ -41,50 +45,60 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
         daemon.metrics.config_reloads.labels("refused").inc()
         problem = "\n".join(getattr(error, "problems", (str(error),)))
         raise ConfigError(f"reload refused, the old configuration stays in use: {problem}") from error
-    difference = diff_config(old, new)
-    in_use = {name: _in_use(old, new, name) for name in difference.sections}
+    sections = diff_config(old, new).sections
+    in_use = {name: _in_use(old, new, name) for name in sections}
     restart = [name for name, options in in_use.items() if options != getattr(new, name)]
     # What needs a restart is not in use yet, so the configuration in use does not have it either.
-    daemon.config = new = replace(new, **in_use)
-    for name in (*difference.sources.removed, *difference.sources.changed):
-        await daemon.stop_source(name)
-    for name in difference.sinks.removed:
-        await daemon.runners.stop_sink(name)
-    for name in difference.sinks.changed:
-        await daemon.replace_sink(name, new.sinks[name])
-    for name in difference.sinks.added:
-        daemon.start_sink(name, new.sinks[name])
-    daemon.telling.configure(new.sinks)
-    for name in (*difference.sources.changed, *difference.sources.added):
-        daemon.start_source(name, new.sources[name])
+    new = replace(new, **in_use)
+    sources, sinks = await _exchange_runners(daemon, new)
     pipeline = daemon.pipeline
     assert pipeline is not None
-    if "sensors" in difference.sections:
+    if "sensors" in sections:
         pipeline.intake.limits.reload(sensor_options_by_pattern(new.sensors.items()), pipeline.graph.sensors)
-    if {"rules", "sensors"} & set(difference.sections):  # `sensors` has the names of values
+    if {"rules", "sensors"} & set(sections):  # `sensors` has the names of values
         options_for = sensor_options_by_pattern(new.sensors.items())
         pipeline.rules.reload(new.rules, states_by_name(options_for))
     if library != pipeline.patterns.library:  # the file may have other content
         pipeline.patterns.reload(library)
-    if "decision" in difference.sections:
+    if "decision" in sections:
         pipeline.lifecycle.plan(new.decision.maintenance)
-    if "graph" in difference.sections or new.graph.edges_file is not None:  # the file may have other content
+    if "graph" in sections or new.graph.edges_file is not None:  # the file may have other content
         pipeline.graph.declare_edges(edges)
+    daemon.config = new
     daemon.metrics.config_reloads.labels("applied").inc()
     result = {
         "sources": {
-            "started": [*difference.sources.added, *difference.sources.changed],
-            "stopped": list(difference.sources.removed),
+            "started": [*sources.added, *sources.changed],
+            "stopped": list(sources.removed),
         },
         "sinks": {
-            "started": [*difference.sinks.added, *difference.sinks.changed],
-            "stopped": list(difference.sinks.removed),
+            "started": [*sinks.added, *sinks.changed],
+            "stopped": list(sinks.removed),
         },
-        "applied": [name for name in difference.sections if getattr(old, name) != getattr(new, name)],
+        "applied": [name for name in sections if getattr(old, name) != getattr(new, name)],
         "restart_required": restart,
     }
     _log.info("configuration reloaded: %s", json.dumps(result))
     return result
+
+
+async def _exchange_runners(daemon: Daemon, new: AgentConfig) -> tuple[NamesDifference, NamesDifference]:
+    """Have the sources and sinks of ``new`` run instead of those that do; how they differed."""
+    runners = daemon.runners
+    sources = diff_names({name: runner.options for name, runner in runners.sources.items()}, new.sources)
+    sinks = diff_names({name: runner.options for name, runner in runners.sinks.items()}, new.sinks)
+    for name in (*sources.removed, *sources.changed):
+        await daemon.stop_source(name)
+    for name in sinks.removed:
+        await runners.stop_sink(name)
+    for name in sinks.changed:
+        await daemon.replace_sink(name, new.sinks[name])
+    for name in sinks.added:
+        daemon.start_sink(name, new.sinks[name])
+    daemon.telling.configure(new.sinks)
+    for name in (*sources.changed, *sources.added):
+        daemon.start_source(name, new.sources[name])
+    return sources, sinks
 
 
 def _in_use(old: AgentConfig, new: AgentConfig, section: str) -> Any:

@@ -17,6 +17,7 @@ from edge_agent import registry
 from edge_agent.clock import NS_PER_S, VirtualClock
 from edge_agent.config import parse_config
 from edge_agent.daemon import Daemon
+from edge_agent.daemon.reload import apply_config
 from edge_agent.errors import BundleError, ConfigError, ControlError
 from edge_agent.inference import StatisticalDetector
 from edge_agent.pipeline.rewarm import SETTLING_TICKS
@@ -476,6 +477,59 @@ async def test_a_broken_configuration_changes_nothing(bench: Bench) -> None:
         with pytest.raises(ConfigError, match="period"):
             await daemon.control.reload("test")
         assert probe.log == ["desk opens", "press runs"]
+
+
+def desk_hangs(text: str) -> str:
+    return text.replace("events:", "fault: hangs, events:")
+
+
+def desk_gone(text: str) -> str:
+    """Another sink and one more source instead of a sink that takes its time to stop, and a rule."""
+    text = text.replace("sinks: {desk", "sinks: {other").replace("}}\nsinks", "}, late: {type: probe}}\nsinks")
+    return text + "\nrules: {high: {sensors: [a], limit: {above: 5}}}\n"
+
+
+async def test_a_reload_is_made_as_a_whole_though_nobody_waits_for_it(bench: Bench) -> None:
+    async with running(bench.make(desk_hangs)) as daemon:
+        await bench.tick(daemon)
+        bench.write(desk_gone)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await daemon.control.reload("test")
+        assert "late" not in daemon.runners.sources
+        result = await daemon.control.reload("test")  # after the first one
+        assert result["sources"]["started"] == result["sinks"]["started"] == result["applied"] == []
+        assert (list(daemon.runners.sinks), list(daemon.runners.sources)) == (["other"], ["press", "late"])
+        assert list(daemon.config.rules) == ["high"]
+        await until(lambda: "late runs" in probe.log)
+
+
+async def test_a_reload_that_is_cut_short_is_done_by_the_next_one(bench: Bench) -> None:
+    async with running(bench.make(desk_hangs)) as daemon:
+        await bench.tick(daemon)
+        bench.write(desk_gone)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await apply_config(daemon)
+        result = await daemon.control.reload("test")
+        assert result["sinks"] == {"started": ["other"], "stopped": ["desk"]}
+        assert (result["sources"]["started"], result["applied"]) == (["late"], ["rules"])
+        await until(lambda: "late runs" in probe.log and "other opens" in probe.log)
+
+
+async def test_a_stop_in_the_middle_of_a_reload_loses_no_events(bench: Bench) -> None:
+    daemon = bench.make(lambda text: text.replace("events:", "retry_max: 1h, fault: down, events:"))
+    async with running(daemon):
+        await bench.tick(daemon, 3)
+        bench.write(lambda text: desk_gone(text).replace("press: {type: probe", "press: {type: probe, prefix: x."))
+        reload = asyncio.create_task(daemon.control.reload("test"))
+        await until(lambda: "press stops" in probe.log)
+        daemon.stop()
+        await reload
+    probe.log.clear()
+    async with running(bench.make()) as daemon:
+        await until(lambda: len(probe.delivered) >= 3)
+    assert [event.body["tick"] for event in probe.delivered if event.replayed] == [0, 1, 2]
 
 
 async def test_nothing_is_started_any_more_once_the_daemon_stops(bench: Bench) -> None:
