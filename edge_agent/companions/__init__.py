@@ -1,6 +1,6 @@
 """Linear companions of the model, fitted by the gateway itself from its own recent history. NumPy only, pure.
 
-They look at what the model looks at, each from one side, and need no training: see :mod:`edge_agent.companions.group`
+They look at what the model looks at, each from one side, and need no training: see :mod:`edge_agent.companions.groups`
 for the members and :mod:`edge_agent.companions.combination` for how their scores are joined with the model's.
 """
 
