@@ -261,11 +261,19 @@ class AdapterContext:
         """For sinks that repeat: the open incidents that this one was told, each by the latest event about it."""
         self.ever_connected = False
         self._up = (metrics.sink_up if sink else metrics.source_up).labels(name)
+        self._far_side = name
+        self._doubted = False
         self._quiet_until: dict[str, float] = {}
         self._suppressed: dict[str, int] = {}
 
     def connected(self, what: str) -> None:
-        """Say that the far side ``what`` (an address, without secrets) is reached."""
+        """Say that the far side ``what`` (an address, without secrets) is reached.
+
+        Of a sink whose last delivery failed this is not believed before an event is acknowledged.
+        """
+        self._far_side = what
+        if self._doubted:
+            return
         self._up.set(1)
         self.ever_connected = True
         if self.state != "connected":
@@ -278,6 +286,27 @@ class AdapterContext:
         if self.state != f"disconnected: {reason}":
             self.log.warning("disconnected: %s", reason)
         self.state = f"disconnected: {reason}"
+
+    @property
+    def is_up(self) -> bool:
+        """Nothing is known against the far side: it is reached, or not needed yet."""
+        return self.state in ("connected", "ready")
+
+    def opened(self) -> None:
+        """Say that a sink is prepared, which may not have reached its far side yet; used by the agent only."""
+        self.ever_connected = True
+        if self.state == "starting":
+            self._up.set(1)
+            self.state = "ready"
+
+    def delivery_failed(self) -> None:
+        """Believe nothing but :meth:`delivered` from now on; used by the agent only."""
+        self._doubted = True
+
+    def delivered(self) -> None:
+        """Say that the far side of a sink has answered to an event; used by the agent only."""
+        self._doubted = False
+        self.connected(self._far_side)
 
     def ended(self, state: str) -> None:
         """Say that the adapter runs no more, and why; used by the agent only."""

@@ -123,7 +123,7 @@ class SinkRunner:
             return error
         finally:
             self._patience = None
-        if self.context.state == "connected":
+        if self.context.is_up:
             self.context.ended("finished")
         return None
 
@@ -145,7 +145,7 @@ class SinkRunner:
         try:
             sink = self._build()
             await sink.open()
-            self.context.connected(self.options.type)
+            self.context.opened()
             self._limit_patience()
             await self._deliver_all(sink)
         except AdapterError as error:
@@ -165,7 +165,7 @@ class SinkRunner:
         """While the agent is told to stop, a sink that is down is not waited for."""
         if self._patience is None or not self._finishing.is_set():
             return
-        if self.context.state == "connected":
+        if self.context.is_up:
             self._patience.reschedule(None)
         elif self._patience.when() is None:
             self._patience.reschedule(asyncio.get_running_loop().time() + _LAST_ATTEMPTS_S)
@@ -183,7 +183,13 @@ class SinkRunner:
 
     async def _deliver_all(self, sink: Sink) -> None:
         while batch := await self._next():
-            await self._deliver(sink, batch)
+            try:
+                await self._deliver(sink, batch)
+            except BaseException:
+                self.context.delivery_failed()
+                raise
+            self.context.delivered()
+            self._limit_patience()
             self._attempt = 0
             if self.outbox.must_settle:
                 await asyncio.to_thread(self.outbox.settle)

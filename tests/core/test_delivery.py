@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,13 +31,17 @@ class ScriptedSink:
     def __init__(self, script: list[BaseException | None], got: list[str], poison: str = "") -> None:
         self.script, self.got, self.poison = script, got, poison
         self.closed = False
+        self.opened: Callable[[], None] = lambda: None
+        self.delivering: Callable[[], None] = lambda: None
 
     async def open(self) -> None:
         step = self.script.pop(0) if self.script else None
         if step is not None:
             raise step
+        self.opened()
 
     async def deliver(self, events: Sequence[Event]) -> None:
+        self.delivering()
         step = self.script.pop(0) if self.script else None
         if step is not None:
             raise step
@@ -56,11 +61,14 @@ class SinkBench:
         self.script = script
         self.got: list[str] = []
         self.sinks: list[ScriptedSink] = []
+        self.opened: Callable[[], None] = lambda: None
+        self.delivering: Callable[[], None] = lambda: None
         parsed = SinkOptions.model_validate({"type": "test", "retry_max": "1ms", **options})
         context = AdapterContext("hook", SystemClock(), random.Random(0), self.metrics, sink=True)
 
         def build() -> Sink:
             self.sinks.append(ScriptedSink(script, self.got, poison))
+            self.sinks[-1].opened, self.sinks[-1].delivering = self.opened, self.delivering
             return self.sinks[-1]
 
         outbox = Outbox("hook", folder, parsed.buffer, SystemClock())
@@ -82,6 +90,45 @@ async def test_every_event_arrives_in_order_over_failures(tmp_path: Path) -> Non
     assert bench.metrics.events_delivered.labels("hook").value == 250
     assert bench.metrics.events_retried.labels("hook").value == 2
     assert all(sink.closed for sink in bench.sinks)
+
+
+async def test_a_sink_that_opens_but_delivers_nothing_is_down_until_it_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    down = RetryableAdapterError("mail server: refused")
+    bench = SinkBench(tmp_path, [None, down] * 5)
+    context, up = bench.runner.context, bench.metrics.sink_up.labels("hook")
+    states: list[tuple[str, float]] = []
+    bench.opened = lambda: context.connected("mail")  # as sinks do that only see that somebody is there
+    bench.delivering = lambda: states.append((context.state, up.value))
+    with caplog.at_level(logging.INFO, "edge_agent.sink.hook"):
+        await bench.deliver(3)
+    assert states == [("connected", 1.0)] + [("disconnected: mail server: refused", 0.0)] * 5
+    assert [record.message for record in caplog.records] == [
+        "connected to mail",
+        "disconnected: mail server: refused",
+        "connected to mail",
+    ]
+    assert bench.got == ["e0", "e1", "e2"]
+
+
+async def test_a_sink_that_only_prepares_is_connected_at_its_first_delivery(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = SinkBench(tmp_path, [], start="fail")
+    context, up = bench.runner.context, bench.metrics.sink_up.labels("hook")
+    with caplog.at_level(logging.INFO, "edge_agent.sink.hook"):
+        task = asyncio.ensure_future(bench.runner.run())
+        await until(lambda: context.state == "ready")
+        assert up.value == 1  # nothing is known against it
+        assert not caplog.records
+        bench.script += [RetryableAdapterError("down"), None]  # no reason to stop the agent: it has started
+        bench.runner.offer(Event("e0", EventKind.INCIDENT, 0, {}))
+        await until(lambda: context.state == "connected")
+        bench.runner.finish()
+        await task
+    assert [record.message for record in caplog.records] == ["disconnected: down", "connected to hook"]
+    assert bench.got == ["e0"]
 
 
 async def test_a_sink_that_fails_while_closing_stops_nothing(tmp_path: Path) -> None:

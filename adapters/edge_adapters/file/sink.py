@@ -56,12 +56,15 @@ class FileSink:
     def _failure(self, error: OSError) -> AdapterError:
         where = "standard output" if self._file is None else self._path
         reason = error.strerror or str(error)
-        self._context.disconnected(reason)
+        failure = AdapterError(f"{where}: cannot be written: {reason}")
         if error.errno in _FULL:
-            return RetryableAdapterError(f"{where}: the disk is full ({reason}); free some space, or lower `max_files`")
-        if error.errno in _PASSING:
-            return RetryableAdapterError(f"{where}: cannot be written now: {reason}")
-        return AdapterError(f"{where}: cannot be written: {reason}")
+            failure = RetryableAdapterError(
+                f"{where}: the disk is full ({reason}); free some space, or lower `max_files`"
+            )
+        elif error.errno in _PASSING:
+            failure = RetryableAdapterError(f"{where}: cannot be written now: {reason}")
+        self._context.disconnected(str(failure))
+        return failure
 
 
 def _rotating(options: FileOptions) -> RotatingFile:

@@ -54,7 +54,7 @@ class NotifySink:
         :raises AdapterError: it does not. :raises RetryableAdapterError: no process could be started.
         """
         async with self._sender([]):
-            self._context.connected(self._options.service)
+            pass
 
     async def deliver(self, events: Sequence[Event]) -> None:
         """Return when the service has taken a notification for every event.
@@ -136,8 +136,9 @@ class NotifySink:
         return document if isinstance(document, dict) else {}
 
     def _broken(self, reason: str) -> RetryableAdapterError:
-        self._context.disconnected(reason)
-        return RetryableAdapterError(f"{self._options.service}: {reason}")
+        error = RetryableAdapterError(f"{self._options.service}: {reason}")
+        self._context.disconnected(str(error))
+        return error
 
     def _failure(self, event: Event, said: str) -> AdapterError:
         """A refusal is final when the service says so by an HTTP status; anything else may pass."""

@@ -232,6 +232,7 @@ async def test_nobody_there_and_no_secret_is_shown(caplog: pytest.LogCaptureFixt
     url = "json://someuser:hunter2pass@127.0.0.1:1/secretpath?+X-Token=tokentoken"
     with caplog.at_level(logging.DEBUG):
         async with opened(url, given) as sink:
+            assert given.state == "starting"  # nobody has been met
             with pytest.raises(RetryableAdapterError, match=r"json: A Connection error .*127\.0\.0\.1") as caught:
                 await sink.deliver([event("a")])
     for secret in ("someuser", "hunter2pass", "secretpath", "tokentoken"):
