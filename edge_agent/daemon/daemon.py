@@ -239,6 +239,7 @@ class Daemon:
             self._tell_with_similar(event)
         if self.open_incidents is not None:
             self.open_incidents.ticked()
+        self.learned.ticked(warming_up=report.decision.warming_up)
         if self.history is not None:
             decision = report.decision
             alarm = decision.incident is not None
@@ -396,11 +397,10 @@ class Daemon:
 
     async def _save_learned(self) -> None:
         """Now and then until the stop, after which :meth:`_wind_down` saves once more."""
-        while not self.parts.stopping.is_set():
-            try:
-                async with asyncio.timeout(self.config.model.save_state_every):
-                    await self.parts.stopping.wait()
-            except TimeoutError:
+        stopping = self.parts.stopping
+        while not stopping.is_set():
+            await self.learned.until_due(self.config.model.save_state_every, stopping)
+            if not stopping.is_set():
                 await self.save_learned()
 
     async def save_learned(self) -> None:

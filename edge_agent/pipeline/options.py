@@ -35,7 +35,9 @@ class ModelOptions(Options):
         description="`universal` (comes with the agent, needs no training), or the path of a bundle folder or tar.",
     )
     save_state_every: Duration = Field(
-        default=900.0, description="How often what was learned (normalisation, calibration, edges) is saved to disk."
+        default=900.0,
+        description="How often what was learned (normalisation, calibration, edges) is saved to disk. It is saved too "
+        "when a warm-up ends, and at stop.",
     )
 
     def path(self) -> Path | None:

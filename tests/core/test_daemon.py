@@ -565,6 +565,29 @@ async def test_what_was_learned_is_there_after_a_restart(bench: Bench) -> None:
         assert daemon.pipeline.last_report.scores.valid.tolist() == [True]
 
 
+async def test_a_warm_up_that_has_just_ended_survives_a_power_cut(bench: Bench) -> None:
+    learned, kept = bench.folder / "data/learned.npz", bench.folder / "kept.npz"
+    short = CONFIG + "decision: {{calibration_ticks: 100}}\n"
+    bench.path.write_text(short.format(folder=bench.folder, bundle=bench.tiny))
+    daemon = Daemon(parse_config(bench.path.read_text(), bench.path, {}), bench.clock, seed=0)
+    async with running(daemon):
+        assert daemon.pipeline is not None
+        calibration = daemon.pipeline.decider.calibration
+        for tick in range(200):
+            probe.sources["press"].give(a=float(tick % 7), b=float(tick % 5))
+            await bench.tick(daemon)
+            if calibration.ready:
+                break
+            assert not learned.exists()
+        await until(learned.exists)
+        kept.write_bytes(learned.read_bytes())
+    learned.write_bytes(kept.read_bytes())  # as a power cut leaves it: what is saved at the stop is not there
+    again = Daemon(parse_config(bench.path.read_text(), bench.path, {}), bench.clock, seed=0)
+    await again.open()
+    assert again.pipeline is not None
+    assert again.pipeline.decider.calibration.ready
+
+
 async def test_the_fallback_does_not_replace_what_the_model_had_learned(bench: Bench) -> None:
     async with running(bench.make()) as daemon:
         assert daemon.pipeline is not None
