@@ -12,7 +12,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-MODULES = ("process", "tick", "ingest", "delivery", "rules", "detection", "patterns", "drift", "creep", "forgetting", "training")
+MODULES = (
+    "process",
+    "tick",
+    "ingest",
+    "delivery",
+    "rules",
+    "detection",
+    "patterns",
+    "drift",
+    "creep",
+    "forgetting",
+    "training",
+)
 HERE = Path(__file__).parent
 
 

@@ -62,7 +62,7 @@ RATES = {  # a second per usual deviation, by name; with the tick at which it is
     "1 in 6 hours": (21_600.0, 60.0),
     "1 a day": (86_400.0, 60.0),
 }
-HISTORY = {1.0: 7_500, 10.0: 2_000, 60.0: 3_000}
+HISTORY = {1.0: 7_500, 10.0: 8_000, 60.0: 3_000}
 """Ticks of it, by tick length; then a fifth of it as any other time, so that nothing is new any more."""
 _LAST = 60  # ticks over which it is looked at what was learned
 _RELATION = SENSOR_MEMBERS.index("relation")
