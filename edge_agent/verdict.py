@@ -133,7 +133,7 @@ class Edge:
 class Acknowledgement:
     """An operator has seen the incident: who, when (wall ns) and what they said."""
 
-    actor: str
+    by: str
     time_ns: int
     note: str = ""
 
@@ -254,7 +254,7 @@ class Incident:
             "acknowledged": None
             if self.acknowledged is None
             else {
-                "actor": self.acknowledged.actor,
+                "by": self.acknowledged.by,
                 "time": rfc3339(self.acknowledged.time_ns),
                 "note": self.acknowledged.note,
             },

@@ -162,7 +162,12 @@ _SCHEMAS: dict[str, Any] = {
             },
             "acknowledged": {
                 "type": ["object", "null"],
-                "properties": {"actor": {"type": "string"}, "time": _TIME, "note": {"type": "string"}},
+                "required": ["by", "time", "note"],
+                "properties": {
+                    "by": {"type": "string", "description": "Who has seen it."},
+                    "time": _TIME,
+                    "note": {"type": "string"},
+                },
             },
             "suppressed": {**_TEXT_OR_NULL, "description": "Why nobody is to be disturbed, if so."},
             "flapping": {"type": "boolean", "description": "It opens and closes so often that only this is told."},

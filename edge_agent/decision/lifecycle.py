@@ -210,7 +210,7 @@ class Lifecycle:
         if life is None or life.told is None or not life.open:
             return None
         before = life.acknowledged
-        if before is None or (before.actor, before.note) != (said.actor, said.note):
+        if before is None or (before.by, before.note) != (said.by, said.note):
             life.acknowledged = said
             self.version += 1
             return self._tell_again(life, said.time_ns)
@@ -422,7 +422,7 @@ class Lifecycle:
                 return f"maintenance {window.name}"
         for order in self.orders:
             if covers(order.sensors, order.areas, sensors, self._area_of):
-                return f"order {order.id} by {order.actor}"
+                return f"order {order.id} by {order.by}"
         return None
 
     # -- inside ------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ class Order:
     areas: tuple[str, ...]
     created_ns: int
     until_ns: int
-    actor: str
+    by: str
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -32,7 +32,7 @@ class Order:
             "areas": list(self.areas),
             "created": rfc3339(self.created_ns),
             "until": rfc3339(self.until_ns),
-            "by": self.actor,
+            "by": self.by,
             "note": self.note,
         }
 

@@ -90,7 +90,7 @@ def _incident(body: Mapping[str, Any]) -> dict[str, Any]:
         "techniques": techniques,
     }
     others = {
-        "acknowledged_by": seen.get("actor"),
+        "acknowledged_by": seen.get("by"),
         "verdict": feedback.get("verdict"),
         "note": feedback.get("note"),
         "reopened": body.get("reopened") or 0,

@@ -122,7 +122,7 @@ def _orders(incident: Mapping[str, Any]) -> Iterator[str]:
     seen_by = incident.get("acknowledged")
     if seen_by:
         note = f": {seen_by['note']}" if seen_by.get("note") else ""
-        yield f"Acknowledged by {seen_by.get('actor')} at {_when(seen_by['time'])}{note}"
+        yield f"Acknowledged by {seen_by.get('by')} at {_when(seen_by['time'])}{note}"
     if incident.get("escalated_from"):
         since = _when(incident.get("unacknowledged_since"))
         yield f"Not acknowledged since {since}; {incident['escalated_from']} was told then"

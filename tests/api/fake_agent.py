@@ -140,7 +140,7 @@ class FakeAgent:
         self.calls.append(("acknowledge", incident_id, note, actor))
         if incident_id == incident(2)["id"]:
             raise ControlError(f"incident {incident_id} is closed", status=409)
-        said = {"actor": actor, "time": "2026-11-20T10:45:00Z", "note": note}
+        said = {"by": actor, "time": "2026-11-20T10:45:00Z", "note": note}
         return {**incident(1), "acknowledged": said} if incident_id == incident(1)["id"] else None
 
     def orders(self) -> list[dict[str, Any]]:

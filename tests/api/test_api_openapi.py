@@ -12,6 +12,9 @@ from served_api import Serve, url
 
 from edge_agent.api.openapi import openapi_document
 from edge_agent.api.routes import ROUTES, Route
+from edge_agent.decision.orders import Order
+from edge_agent.templates.samples import sample_events
+from edge_agent.verdict import EventKind
 
 # The schema of the OpenAPI Initiative, https://spec.openapis.org/oas/3.1/schema/2022-10-07 (Apache-2.0).
 SCHEMA = json.loads((Path(__file__).parent / "openapi-3.1-schema.json").read_text())
@@ -40,6 +43,20 @@ def test_every_schema_in_it_is_a_valid_schema(document: dict[str, Any]) -> None:
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     names = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
     assert names <= set(document["components"]["schemas"])
+
+
+def test_who_acted_is_said_by_one_word_and_documented(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    incident = next(event for event in sample_events({EventKind.INCIDENT}) if event.body["acknowledged"])
+    order = Order("O1", ("P*",), (), 0, 1, "kim", "test").to_dict()
+    for told, schema in (
+        (incident.body["acknowledged"], schemas["Incident"]["properties"]["acknowledged"]),
+        (order, schemas["Order"]),
+    ):
+        assert set(schema["required"]) == set(told) <= set(schema["properties"])
+        assert told["by"] in ("anna", "kim")
+    assert all("by" in schemas[name]["required"] for name in ("AuditEntry", "Feedback"))
+    assert "actor" not in json.dumps(document)
 
 
 def test_operation_ids_are_unique(document: dict[str, Any]) -> None:

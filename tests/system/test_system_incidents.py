@@ -89,8 +89,8 @@ def test_an_incident_its_acknowledgement_and_an_order_outlive_a_kill(
         order_id = json.loads(done.stdout)["id"]
         assert json.loads(done.stdout)["matches"] == 1
         until(lambda: states(agent) == ["open", "updated", "updated"], "both to be told")
-        assert told(agent)[1]["acknowledged"]["actor"].startswith("kim (api client ")
-        assert told(agent)[2]["suppressed"] == f"order {order_id} by {told(agent)[1]['acknowledged']['actor']}"
+        assert told(agent)[1]["acknowledged"]["by"].startswith("kim (api client ")
+        assert told(agent)[2]["suppressed"] == f"order {order_id} by {told(agent)[1]['acknowledged']['by']}"
 
         agent.kill()
         agent.start()

@@ -170,7 +170,7 @@ def states(web: Web, path: str, incident: str) -> list[str]:
 
 
 def seen_by(body: dict[str, Any]) -> str:
-    return "nobody" if body["acknowledged"] is None else str(body["acknowledged"]["actor"])
+    return "nobody" if body["acknowledged"] is None else str(body["acknowledged"]["by"])
 
 
 def acknowledge(agent: DaemonProcess, incident: str) -> None:

@@ -88,7 +88,7 @@ def _incident(body: Mapping[str, Any], event_id: str) -> dict[str, Any]:
         "score": body.get("score"),
         "first_mover": str(body.get("first_mover") or ""),
         "suppressed": str(body.get("suppressed") or ""),
-        "acknowledged_by": str((body.get("acknowledged") or {}).get("actor") or ""),
+        "acknowledged_by": str((body.get("acknowledged") or {}).get("by") or ""),
         "sensors": tuple(part for part in parts if part.get("sensor"))[:MOST_SENSORS],
         "areas": tuple(map(str, body.get("areas") or ())),
         "rules": tuple(map(str, body.get("rules") or ())),

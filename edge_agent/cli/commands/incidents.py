@@ -114,7 +114,7 @@ def acknowledge(client: ApiClient, incident_id: str, note: str, by: str, as_json
         print_json(found)
         return
     said = found["acknowledged"]
-    click.echo(f"{found['id']}: acknowledged {said['time']} by {said['actor']}")
+    click.echo(f"{found['id']}: acknowledged {said['time']} by {said['by']}")
 
 
 @incidents.command()
@@ -234,7 +234,7 @@ def _remarks(incident: Mapping[str, Any]) -> str:
     said = incident.get("acknowledged")
     verdict = incident.get("feedback")
     found = [
-        f"acknowledged by {said['actor']}" if said else "",
+        f"acknowledged by {said['by']}" if said else "",
         f"suppressed: {incident['suppressed']}" if incident.get("suppressed") else "",
         "flapping" if incident.get("flapping") else "",
         f"reopened {counted(incident['reopened'], 'time')}" if incident.get("reopened") else "",
