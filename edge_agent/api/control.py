@@ -8,6 +8,9 @@ from typing import Any, Protocol
 from edge_agent.metrics import Metrics
 from edge_agent.verdict import Feedback
 
+HISTORY_NOT_TAKEN = "the disk does not take: history"
+"""The reason of readiness that says: a part of the history is in memory only."""
+
 
 class AgentControl(Protocol):
     """The running agent. Called on its event loop; answers are ready for JSON (numpy numbers and arrays may be in it).

@@ -34,12 +34,13 @@ def talks_to_daemon(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--url", help="Where the daemon listens: http://127.0.0.1:8470 or unix:/path (instead of --config).")
     @wraps(command)
     def with_client(config_path: Path | None, url: str | None, **given: Any) -> Any:
-        return command(_client(config_path, url), **given)
+        return command(client_of(config_path, url), **given)
 
     return with_client
 
 
-def _client(config_path: Path | None, url: str | None) -> ApiClient:
+def client_of(config_path: Path | None, url: str | None = None) -> ApiClient:
+    """Who talks to the daemon of that configuration, or at ``url``. :raises ConfigError: neither can be used."""
     from edge_agent.api.address import parse_address
     from edge_agent.api.client import ApiClient
     from edge_agent.api.options import ApiOptions
@@ -50,7 +51,7 @@ def _client(config_path: Path | None, url: str | None) -> ApiClient:
     if path is not None and (url is None or config_path is not None):
         from edge_agent.config import load_config
 
-        config = load_config(path)
+        config = load_config(path, sources_required=False)
         listen, data_dir, token = config.api.listen, config.agent.data_dir, token or config.api.token
     try:
         where = parse_address(url.removeprefix("http://").rstrip("/") if url is not None else listen)

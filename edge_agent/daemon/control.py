@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent import __version__
+from edge_agent.api.control import HISTORY_NOT_TAKEN
 from edge_agent.bundle import Bundle
 from edge_agent.daemon.memory import release_memory
 from edge_agent.daemon.models import Model
@@ -187,14 +188,14 @@ class Control:
             for name, runner in daemon.runners.sinks.items()
             if runner.outbox.failing is not None
         ]
-        for what, kept in (
-            ("history", daemon.history),
-            ("open incidents", daemon.open_incidents),
-            ("who was told what", daemon.telling),
-            ("what was learned", daemon.learned),
+        for reason, kept in (
+            (HISTORY_NOT_TAKEN, daemon.history),
+            ("the disk does not take: open incidents", daemon.open_incidents),
+            ("the disk does not take: who was told what", daemon.telling),
+            ("the disk does not take: what was learned", daemon.learned),
         ):
             if kept is not None and kept.failing:
-                reasons.append(f"the disk does not take: {what}")
+                reasons.append(reason)
         return reasons
 
     # -- changing ----------------------------------------------------------------------------------------------

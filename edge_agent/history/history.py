@@ -92,7 +92,8 @@ class History:
         self._feedback: dict[str, FeedbackRow] | None = None
         self._similar = SimilarIncidents()
         self.failing = False
-        """True while the disk does not take it; tried again."""
+        """True while the disk does not take it, or cannot be read; tried again."""
+        self._refused = False  # by a write: that something can be read does not say that it can be written
         self._flusher: asyncio.Task[None] | None = None
 
     @classmethod
@@ -185,7 +186,7 @@ class History:
         row = FeedbackRow(incident_id, verdict.value, note, actor, self._clock.wall_ns())
         if known is not None and (known.verdict, known.note) == (row.verdict, row.note):
             return _told(known)
-        if not await self._on_disk(lambda store: store.write_feedback(row)):
+        if not await self._on_disk(lambda store: store.write_feedback(row), writes=True):
             raise StoreError(f"{self._path}: feedback on {incident_id} could not be written; say it again later")
         (await self._all_feedback())[incident_id] = row
         return _told(row)
@@ -236,12 +237,18 @@ class History:
         async with self._writing:
             incidents, events = dict(self._incidents), dict(self._events)
             rows: list[IncidentRow | EventRow] = [*incidents.values(), *events.values()]
-            if rows and await self._on_disk(lambda store: self._write(store, rows)) is None:
+            if rows and not await self._on_disk(lambda store: self._write(store, rows), writes=True):
                 return False
             # What has changed while it was being written stays.
             _remove_written(self._incidents, incidents)
             _remove_written(self._events, events)
-            return await self._flush_blocks()
+            if not await self._flush_blocks():
+                return False
+            if self.failing and not await self._on_disk(RingStore.try_to_write, writes=True):
+                return False
+            self._refused = False
+            self._usable_again()
+            return True
 
     async def close(self) -> None:
         """Write what is waiting and close the file."""
@@ -277,7 +284,8 @@ class History:
             rows = self._blocks[0]
             forget_before_ns = self._forget_before_ns()
             written = await self._on_disk(
-                lambda store, rows=rows, before=forget_before_ns: store.write_block(rows, before)  # type: ignore[misc]
+                lambda store, rows=rows, before=forget_before_ns: store.write_block(rows, before),  # type: ignore[misc]
+                writes=True,
             )
             if written is None:
                 return False
@@ -325,7 +333,7 @@ class History:
         retention_s = self._options.retention
         return None if retention_s is None else self._clock.wall_ns() - int(retention_s * NS_PER_S)
 
-    async def _on_disk(self, work: Callable[[RingStore], T]) -> T | None:
+    async def _on_disk(self, work: Callable[[RingStore], T], *, writes: bool = False) -> T | None:
         """Do ``work`` in the thread of the store; None when the disk or the file prevents it (counted, logged once)."""
         if not self._options.enabled:
             return None
@@ -336,10 +344,17 @@ class History:
             self._failures.inc()
             if not self.failing:
                 self._log.error("%s: %s; kept in memory and tried again", self._path, failure)
-        elif self.failing:
-            self._log.info("%s: can be used again", self._path)
-        self.failing = failure is not None
+            self.failing = True
+            self._something.set()  # to find out when it can be used again
+            self._refused = self._refused or writes
+        else:
+            self._usable_again()
         return result
+
+    def _usable_again(self) -> None:
+        if self.failing and not self._refused:
+            self._log.info("%s: can be used again", self._path)
+            self.failing = False
 
     def _attempt(self, work: Callable[[RingStore], T], again: bool = True) -> tuple[T | None, int, str | None]:
         """Result, bytes written and failure of ``work``; runs in the thread. A damaged file gets one second chance."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -15,9 +17,15 @@ from typing import IO
 import pytest
 from click.testing import Result
 
+from edge_agent.clock import SystemClock
+from edge_agent.history import History, HistoryOptions
+from edge_agent.metrics import Metrics
+from edge_agent.verdict import Incident, IncidentKind, IncidentState, Severity
+
 Run = Callable[..., Result]
 EDGE_AGENT = [sys.executable, "-m", "edge_agent"]
 DEADLINE_S = 20.0
+INCIDENT = "01ABCDEFGHJKMNPQRSTVWXYZ00"
 
 
 def free_port() -> int:
@@ -97,6 +105,59 @@ def test_change_without_token_is_refused(run: Run, daemon_config: Path, tmp_path
     result = run("reload", "-c", daemon_config)
     assert result.exit_code == 4
     assert "token" in result.stderr
+
+
+def test_export_of_a_history_that_the_disk_does_not_take_is_told_to_be_incomplete(
+    run: Run, daemon_config: Path, log_file: IO[bytes]
+) -> None:
+    asyncio.run(keep_an_incident(daemon_config.parent / "data/history.db"))
+    limit = 33_000  # of a file: SQLite's index of its log fits, some pages of the log do
+
+    def full_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command = [*EDGE_AGENT, "run", "-c", str(daemon_config)]
+    process = subprocess.Popen(command, stderr=log_file, stdout=subprocess.DEVNULL, preexec_fn=full_disk)
+    try:
+        wait_until_it_answers(run, daemon_config, process)
+        assert run("history", "export", "-c", daemon_config).exit_code == 0
+        for number in range(20):
+            note = f"{number}: {'x' * 900}"
+            said = run("incidents", "feedback", INCIDENT, "false_alarm", "--note", note, "-c", daemon_config)
+            if said.exit_code != 0:
+                break
+        assert "could not be written" in said.stderr
+        assert INCIDENT in run("incidents", "list", "-c", daemon_config).output  # reading goes on, and changes nothing:
+        result = run("history", "export", "-c", daemon_config)
+        assert result.exit_code == 1
+        assert INCIDENT in result.stdout
+        assert "not complete: the disk does not take the history" in result.stderr
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def keep_an_incident(path: Path) -> None:
+    path.parent.mkdir()
+    history = await History.open(path, HistoryOptions(), Metrics(), SystemClock())
+    now_ns = SystemClock().wall_ns()
+    closed = Incident(
+        INCIDENT,
+        IncidentKind.PROCESS,
+        IncidentState.CLOSED,
+        Severity.LOW,
+        now_ns,
+        now_ns,
+        now_ns,
+        0,
+        1,
+        0.1,
+        1.0,
+        "",
+        (),
+    )
+    await history.record(closed)
+    await history.close()
 
 
 def test_sigterm_stops_in_order_with_exit_0(daemon: subprocess.Popen[bytes], daemon_config: Path) -> None:

@@ -321,6 +321,19 @@ async def test_unwritable_place_is_counted_and_tried_again(tmp_path: Path, caplo
         assert await history.incident("A") is not None
 
 
+async def test_a_file_that_could_not_be_read_is_tried_again_without_being_asked(tmp_path: Path) -> None:
+    blocker, clock = tmp_path / "data", VirtualClock(NOW)
+    blocker.write_text("a file where the folder should be")
+    history = await History.open(blocker / "h.db", HistoryOptions(), Metrics(), clock)
+    assert history.failing
+    blocker.unlink()
+    async with asyncio.timeout(5):
+        while history.failing:  # nothing is recorded
+            clock.advance(1_000_000_000)
+            await asyncio.sleep(0.001)
+    await history.close()
+
+
 async def test_memory_is_bounded_while_nothing_can_be_written(tmp_path: Path) -> None:
     blocker = tmp_path / "data"
     blocker.write_text("")
@@ -351,8 +364,10 @@ async def main():
         assert not await history.flush()
         assert metrics.store_failures.labels("history").value >= 1
         assert [found["id"] for found in await history.incidents()] == ["full", "before"]
+        assert history.failing  # that it can be read does not say that it can be written
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert await history.flush()
+        assert not history.failing
         print("survived")
 
 asyncio.run(main())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_agent.cli.exit_codes import ExitCode
 from edge_agent.cli.output import config_option
 from edge_agent.errors import ConfigError
 
@@ -52,7 +53,9 @@ def history() -> None:
     show_default=True,
     help="File to write; it appears when it is complete. `-` is standard output.",
 )
+@click.pass_context
 def export(
+    ctx: click.Context,
     file: Path | None,
     config_path: str,
     what: str,
@@ -73,7 +76,8 @@ def export(
       edge-agent history export -c agent.yaml --since 2026-11-01 -o incidents.csv
       edge-agent history export /var/lib/edge-agent --what readings -o readings.parquet
 
-    Exit codes: 0 written, 2 wrong arguments, or a history that is missing, damaged or not one of ours.
+    Exit codes: 0 written, 2 wrong arguments, or a history that is missing, damaged or not one of ours; 1 written, but
+    the daemon of the configuration has more in its memory, which the disk does not take.
     """
     from edge_agent.history.archive import ALWAYS, Between, opened
     from edge_agent.history.tables import PARTS, What
@@ -89,6 +93,26 @@ def export(
         rows = _write(archive, PARTS[What(what)], between, kind, target)
     if target is not None or not rows:
         click.echo(f"{rows} rows of {what}" + ("" if target is None else f" written to {target}"), err=True)
+    if file is None and _more_in_memory(Path(config_path)):
+        click.echo(
+            "not complete: the disk does not take the history of the running agent, whose newest part is in its memory "
+            "only; make room on the disk, see `edge-agent doctor`, and export again",
+            err=True,
+        )
+        ctx.exit(int(ExitCode.FAILED))
+
+
+def _more_in_memory(config_path: Path) -> bool:
+    """False, too, when no agent answers."""
+    from edge_agent.api.control import HISTORY_NOT_TAKEN
+    from edge_agent.cli.connection import client_of
+    from edge_agent.errors import ControlError
+
+    try:
+        _, reasons = client_of(config_path).health()
+    except ControlError:
+        return False
+    return HISTORY_NOT_TAKEN in reasons
 
 
 def _format_of(target: Path | None) -> str:
