@@ -142,7 +142,7 @@ class Decider:
         alarm, incidents = self.process.update(
             snapshot, scores, self._suspects, p_value, event_rate, plant_score, facts, degraded, self._fresh_p(row)
         )
-        if promised is not None and event_rate is not None and not (alarm or alarmed):
+        if promised is not None and (event_rate is not None or trusted) and not (alarm or alarmed):
             self._stretch.learn(promised.p_value)
         self._settle(incidents)
         doubt = 1.0 if promised is None or trusted else promised.p_value

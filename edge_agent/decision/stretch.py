@@ -21,7 +21,7 @@ _LEVEL = 0.1
 _HONEST = -math.log(_LEVEL)
 _MOST = 3.0
 _GAIN = 1.0 / _LEVEL  # one over the density of honest surprise at its quantile: the fastest that settles
-_FIRST, _LONGEST = 20.0, 5_000.0  # ticks over which the quantile is tracked: in the beginning, in the long run
+_FIRST, _LONGEST = 200.0, 5_000.0  # ticks over which the quantile is tracked: in the beginning, in the long run
 _LARGEST = 10.0 * _HONEST  # surprise beyond this is no news of what is usual
 
 
@@ -43,7 +43,10 @@ class Stretch:
         return Judgement(judgement.p_value**share, judgement.event_rate**share)
 
     def learn(self, p_value: float) -> None:
-        """Take in the p-value of a tick without an alarm, as it was before :meth:`honest`."""
+        """Take in the p-value of a tick without an alarm, as it was before :meth:`honest`.
+
+        A known history counts as well: the longer it was, the less the first minutes after it can move.
+        """
         self._ticks = min(self._ticks + 1.0, _LONGEST - _FIRST)
         surprise = min(-math.log(max(p_value, 1e-300)), _LARGEST)
         above = 1.0 - _LEVEL if surprise > self._quantile else -_LEVEL

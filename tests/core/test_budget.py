@@ -129,6 +129,14 @@ def test_no_more_than_threefold_and_never_less_than_one() -> None:
     assert tracked(0.01, 20_000).factor == 1.0
 
 
+def test_the_first_minute_after_a_start_does_not_hide_an_attack() -> None:
+    """Sixty ticks of what is barely no alarm."""
+    stretch = Stretch()
+    for _ in range(60):
+        stretch.learn(1e-6)
+    assert stretch.factor < 2.1
+
+
 def test_in_the_long_run_a_hundred_ticks_move_it_by_little() -> None:
     stretch = tracked(1.0, 5_000)
     before = stretch.factor
