@@ -15,7 +15,7 @@ from edge_agent.metrics import Metrics
 from edge_agent.notify.choice import HeldBack, held_back, reaches, within_hours
 from edge_agent.notify.digest import Digest, digest_entry, period_ns
 from edge_agent.notify.moment import Moment
-from edge_agent.notify.watch import Knowledge, Watched
+from edge_agent.notify.watch import Knowledge, Watched, without_plots
 from edge_agent.verdict import Event, EventKind, IncidentState, rfc3339
 
 _MOST_WATCHED = 1_000
@@ -33,7 +33,8 @@ class Dispatch:
 class Router:
     """Decides which sink is told of an event, now, in a digest, or when nobody has acknowledged an incident in time.
 
-    At most 1,000 open incidents are watched; beyond it the oldest are forgotten, and told as new when they change.
+    At most 1,000 open incidents are watched, without their series for plotting, which are told at the change itself
+    only; beyond it the oldest are forgotten, and told as new when they change.
     ``derive_id`` makes a unique id from a wall time in ns and a text, always the same for the same: an event that is
     made again after a power loss has the id it had before, and the receiver sees that it is a repetition.
     ``changes`` grows with every change of what :meth:`state` gives.
@@ -185,6 +186,7 @@ class Router:
         watched = self._watched.setdefault(incident_id, Watched(event))
         watched.event = event
         out = [one for name in self._sinks for one in self._tell(name, watched, now)]
+        watched.event = without_plots(event)
         if event.body["state"] == IncidentState.CLOSED:
             del self._watched[incident_id]
         elif len(self._watched) > _MOST_WATCHED:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from edge_agent.notify.moment import Moment
 from edge_agent.verdict import Event, EventKind
 
-_FOR_PLOTS = ("series", "expected_series", "series_first", "series_step_s")
+_NO_PLOTS: Final[Mapping[str, Any]] = {
+    "series": {},
+    "expected_series": {},
+    "series_first": None,
+    "series_step_s": None,
+}
 
 
 @dataclass(slots=True)
@@ -60,11 +66,11 @@ class Watched:
     known: dict[str, Knowledge] = field(default_factory=dict)
 
     def to_dict(self, now: Moment) -> dict[str, Any]:
-        """Plain values for JSON, without the series for plotting: an escalation after a restart goes without."""
+        """Plain values for JSON."""
         return {
             "id": self.event.id,
             "time": self.event.time_ns,
-            "body": {key: value for key, value in self.event.body.items() if key not in _FOR_PLOTS},
+            "body": self.event.body,
             "known": {sink: known.to_dict(now) for sink, known in self.known.items()},
         }
 
@@ -74,3 +80,8 @@ class Watched:
         event = Event(str(saved["id"]), EventKind.INCIDENT, int(saved["time"]), saved["body"])
         known = {sink: Knowledge.from_dict(one, now, longest_ns.get(sink, 0)) for sink, one in saved["known"].items()}
         return cls(event, known)
+
+
+def without_plots(event: Event) -> Event:
+    """``event`` without the series for plotting, which are most of an incident."""
+    return replace(event, body={**event.body, **_NO_PLOTS})

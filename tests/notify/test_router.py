@@ -423,11 +423,16 @@ def test_a_state_that_is_none_changes_nothing(saved: dict[str, Any]) -> None:
     assert list(desk.router.watched) == ["i1"]
 
 
-def test_what_is_saved_of_an_incident_has_no_arrays() -> None:
+def test_series_for_plotting_are_told_at_a_change_and_not_kept() -> None:
     desk = Desk(CHAIN)
-    desk.incident()
+    first, *_ = desk.incident(severity=Severity.HIGH)
+    assert first.event.body["series"] == {"LIT101": [1.0, 2.0]}
     [saved] = desk.router.state(desk.now)["incidents"]
-    assert "series" not in saved["body"]
+    [escalated] = desk.after(3600)[:1]
+    [known] = desk.router.told(first.sink)
+    for body in (saved["body"], known.body, escalated.event.body):
+        assert (body["series"], body["expected_series"], body["series_first"]) == ({}, {}, None)
+        assert body.keys() >= first.event.body.keys()
 
 
 def test_open_incidents_of_a_sink_outlive_a_restart_and_end_with_the_incident() -> None:
