@@ -35,7 +35,7 @@ class _NothingAccepted:
 
 async def reach_source(name: str, options: SourceOptions, timeout_s: float) -> str | None:
     """None when the source got through within ``timeout_s``, else what was in the way."""
-    context = AdapterContext(name, SystemClock(), random.Random(0), Metrics())  # jitter only
+    context = visiting(name)
     emitter = _NothingAccepted()
     try:
         source = build_source(source_adapter(options.type), _as_visitor(options), context)
@@ -53,9 +53,18 @@ async def reach_source(name: str, options: SourceOptions, timeout_s: float) -> s
     return str(failure) if failure is not None else None
 
 
-async def reach_sink(name: str, options: SinkOptions, timeout_s: float, events: Sequence[Event] = ()) -> str | None:
-    """None when the sink opened, and took ``events`` one by one, within ``timeout_s``; else what was in the way."""
-    context = AdapterContext(name, SystemClock(), random.Random(0), Metrics(), sink=True)
+def visiting(name: str, *, sink: bool = False) -> AdapterContext:
+    """For one try, which nobody counts."""
+    return AdapterContext(name, SystemClock(), random.Random(0), Metrics(), sink=sink)  # jitter only
+
+
+async def reach_sink(
+    options: SinkOptions, context: AdapterContext, timeout_s: float, events: Sequence[Event] = ()
+) -> str | None:
+    """None when the sink opened, and took ``events`` one by one, within ``timeout_s``; else what was in the way.
+
+    One that does no more than prepare when it is opened does not tell ``context`` that it is connected.
+    """
     try:
         sink = build_sink(sink_adapter(options.type), _as_visitor(options), context)
     except EdgeAgentError as error:

@@ -74,6 +74,21 @@ def test_connect_says_what_cannot_be_reached(run: Run, config: Path) -> None:
     assert found["reached"][1]["problem"] is None
 
 
+def test_connect_does_not_end_with_ok_when_something_is_not_reached(run: Run, config: Path) -> None:
+    result = run("check", config, "--connect", "--timeout", "0.5")
+    assert (result.exit_code, result.stdout.splitlines()) == (
+        1,
+        ["sinks.log: reached", f"{config}: no mistakes, 1 source, 1 sink; not reached: sources.plc"],
+    )
+
+
+def test_connect_does_not_say_reached_of_a_sink_that_only_prepares(run: Run, config: Path) -> None:
+    sink = "  base: {type: influxdb, url: 'http://127.0.0.1:9', token: t, org: o, bucket: b}\n"
+    config.write_text(config.read_text() + sink)
+    result = run("check", config, "--connect", "--timeout", "0.5")
+    assert "sinks.base: usable here; it meets its far side at the first event" in result.stdout
+
+
 def test_connect_gives_up_at_the_deadline(run: Run, config: Path, silent_server: int) -> None:
     config.write_text(config.read_text().replace("port: 9", f"port: {silent_server}, timeout: 30s"))
     result = run("check", config, "--connect", "--timeout", "0.3")

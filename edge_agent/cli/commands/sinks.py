@@ -84,7 +84,7 @@ def test(
 
     Exit codes: 0 the far side has taken it, 1 it has not, 2 no such sink or mistakes in the configuration.
     """
-    from edge_agent.cli.reach import reach_sink
+    from edge_agent.cli.reach import reach_sink, visiting
     from edge_agent.cli.trial_incident import trial_of
     from edge_agent.config import load_config
     from edge_agent.nearest import nearest
@@ -96,7 +96,7 @@ def test(
     options = config.sinks[name]
     trial = trial_of(config.sinks, name, config.agent.name, Severity(severity), area, sensor)
     began = time.monotonic()
-    problem = asyncio.run(reach_sink(name, options, timeout, trial.events))
+    problem = asyncio.run(reach_sink(options, visiting(name, sink=True), timeout, trial.events))
     took_s = round(time.monotonic() - began, 3)
     routing = trial.routing(name, options)
     if as_json:
