@@ -35,7 +35,8 @@ class Operators:
 
         :raises ControlError: it is closed.
         """
-        if pipeline.lifecycle.open_incident(incident_id) is None:
+        before = pipeline.lifecycle.open_incident(incident_id)
+        if before is None:
             if await self._known(incident_id) is None:
                 return None
             raise ControlError(
@@ -46,7 +47,8 @@ class Operators:
         found = pipeline.lifecycle.acknowledge(incident_id, said)
         if found is None:  # closed while the audit was written
             raise ControlError(f"incident {incident_id} has just closed: nothing is left to acknowledge")
-        await self._tell(pipeline, [found])
+        if found.acknowledged != before.acknowledged:
+            await self._tell(pipeline, [found])
         return found.to_dict()
 
     async def suppress(

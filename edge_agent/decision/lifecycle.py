@@ -214,7 +214,7 @@ class Lifecycle:
             life.acknowledged = said
             self.version += 1
             return self._tell_again(life, said.time_ns)
-        return life.told
+        return replace(life.told, state=IncidentState.UPDATED)
 
     def suppress(self, order: Order, now_ns: int, wall_ns: int) -> list[Incident]:
         """Have an order in force; the open incidents that change by it."""
