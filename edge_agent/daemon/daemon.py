@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,9 @@ _log = logging.getLogger(__name__)
 _STATUS_EVERY_S = 5.0
 _LAST_S = 2.0
 _SETTLED_S = 5.0  # by then everything that is loaded late has been loaded
+
+Similar = Mapping[str, list[dict[str, Any]]]
+"""By the id of an incident: earlier ones that looked like it, ready for JSON."""
 
 
 class Daemon:
@@ -235,8 +238,9 @@ class Daemon:
         for runner in self.runners.sources.values():
             runner.hand_over_all()
         report = pipeline.tick(tick_ns)
+        similar = await self._record(report.decision.changed)
         for event in report.events:
-            self._tell_with_similar(event)
+            self._tell(event, similar)
         if self.open_incidents is not None:
             self.open_incidents.ticked()
         self.learned.ticked(warming_up=report.decision.warming_up)
@@ -247,8 +251,6 @@ class Daemon:
             self.history.observe_scores(
                 report.snapshot, report.scores, decision.plant_score, decision.p_value, alarm=alarm
             )
-            for incident in report.decision.changed:
-                await self.history.record(incident)
             for event in report.events:
                 if event.kind is EventKind.STATUS:
                     await self.history.record_event(event)
@@ -271,20 +273,21 @@ class Daemon:
 
         :raises StoreError: what is open cannot be written.
         """
+        similar = await self._record(changed)
         for event in pipeline.tell(changed):
-            self._tell_with_similar(event)
-        if self.history is not None:
-            for incident in changed:
-                await self.history.record(incident)
+            self._tell(event, similar)
         if self.open_incidents is not None:
             await self.open_incidents.save()
 
-    def _tell_with_similar(self, event: Event) -> None:
-        if self.history is not None and event.kind is EventKind.INCIDENT:
-            event.body["similar"] = self.history.similar(event.body)
-        self._tell(event)
+    async def _record(self, changed: Sequence[Incident]) -> Similar:
+        """Keep incidents as they now stand; which earlier ones look like each of them."""
+        if self.history is None:
+            return {}
+        return {incident.id: await self.history.record(incident) for incident in changed}
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: Event, similar: Similar) -> None:
+        if event.kind is EventKind.INCIDENT and event.body["id"] in similar:
+            event.body["similar"] = similar[event.body["id"]]
         event.body.setdefault("agent", self.config.agent.name)
         if self._publish is not None:
             self._publish(event)

@@ -106,10 +106,13 @@ class History:
             history._flusher = asyncio.create_task(history._flush_for_ever(), name="history flush")
         return history
 
-    async def record(self, incident: Incident) -> None:
-        """Remember ``incident`` as it now stands; an earlier state of it is replaced. Does not wait for the disk."""
+    async def record(self, incident: Incident) -> list[dict[str, Any]]:
+        """Remember ``incident`` as it now stands; an earlier state of it is replaced. Does not wait for the disk.
+
+        Which ones looked like it (see :meth:`similar`) is remembered with it, and given back.
+        """
         body = incident.to_dict()
-        body["similar"] = self.similar(body)
+        similar = body["similar"] = self.similar(body)
         content = _json(body)
         if len(content) > self._largest:  # an incident must never be too large to be kept
             content = _json({**body, "series": {}, "expected_series": {}})
@@ -120,6 +123,7 @@ class History:
         self._incidents.pop(incident.id, None)
         self._incidents[incident.id] = row
         self._added(self._incidents)
+        return similar
 
     async def end_unwatched(self, watched: Collection[str]) -> int:
         """After a start: what is open here but not among ``watched`` ids has ended, and is told so; how many did.

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import EntryPoint
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import probe_adapters as probe
 import pytest
@@ -19,6 +20,7 @@ from edge_agent.config import parse_config
 from edge_agent.daemon import Daemon
 from edge_agent.daemon.reload import apply_config
 from edge_agent.errors import BundleError, ConfigError, ControlError
+from edge_agent.history import History
 from edge_agent.inference import StatisticalDetector
 from edge_agent.pipeline.rewarm import SETTLING_TICKS
 
@@ -469,6 +471,28 @@ async def test_rules_are_exchanged_by_a_reload_and_hold_over_a_restart(bench: Be
         await until(lambda: len(states()) > 1)
         assert daemon.control.status()["rules"]["holding"] == ["high"]
     assert states() == [("open", "high"), ("updated", "high")]
+
+
+async def test_incidents_that_looked_alike_are_told_and_looked_for_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bodies() -> list[dict[str, Any]]:
+        return [event.body for event in probe.delivered if event.kind == "incident"]
+
+    looked: list[str] = []
+    similar = History.similar
+    monkeypatch.setattr(History, "similar", lambda self, body: looked.append(body["id"]) or similar(self, body))
+    more = "\nrules: {high: {sensors: [a], limit: {above: 5}}}\ndecision: {cooldown: 1s, close_after: 1s}\n"
+    daemon = bench.make(lambda text: text.replace("history: {enabled: false}", "history: {}") + more)
+    async with running(daemon):
+        for value, count in ((6.0, 1), (1.0, 2), (6.0, 3)):
+            for _ in range(5):
+                probe.sources["press"].give(a=value)
+                await bench.tick(daemon)
+            await until(lambda count=count: len(bodies()) == count)  # type: ignore[misc]
+    first, _, again = bodies()
+    assert [one["id"] for one in again["similar"]] == [first["id"]]
+    assert looked == [body["id"] for body in bodies()]
 
 
 async def test_a_broken_configuration_changes_nothing(bench: Bench) -> None:

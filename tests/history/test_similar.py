@@ -132,10 +132,10 @@ async def test_a_new_incident_tells_of_closed_ones_and_what_was_said_of_them(tmp
         await history.close()
         history = await opened()
     new = incident("B", IncidentState.OPEN)
-    await history.record(new)
+    given = await history.record(new)
     told = (await history.incident("B") or {})["similar"]
     assert [(one["id"], one["similarity"], one["feedback"]) for one in told] == [("A", 1.0, "false_alarm")]
-    assert told == history.similar(new.to_dict())
+    assert told == given == history.similar(new.to_dict())
     await history.judge("A", Feedback.TRUE_ALARM, "was a leak", "me")
     assert (await history.incident("B") or {})["similar"][0]["feedback"] == "true_alarm"
     await history.close()
