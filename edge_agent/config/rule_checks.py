@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
 from edge_agent.config.document import Path
 from edge_agent.config.schema import AgentConfig
@@ -38,14 +39,17 @@ def states_by_sensor(config: AgentConfig) -> States:
 def doubtful_rules(config: AgentConfig) -> Iterator[str]:
     """Sensors that a rule names and that look misspelt: not in the file, but another one there is close to it.
 
-    Only the running agent can say which sensors there are.
+    Those that a pattern of `sensors` covers are in the file. Only the running agent can say which sensors there are.
     """
     known = {name for name in config.sensors if not is_pattern(name)}
+    patterns = [name for name in config.sensors if is_pattern(name) and name.strip("*")]  # `*` says nothing of names
     known |= {name for edge in config.graph.edges for name in edge}
     states = states_by_sensor(config)
     for rule, options in config.rules.items():
         for sensor in _named(options, states):
-            hint = nearest(sensor, known) if sensor not in known and not is_pattern(sensor) else ""
+            if sensor in known or is_pattern(sensor) or any(fnmatchcase(sensor, pattern) for pattern in patterns):
+                continue
+            hint = nearest(sensor, known)
             if hint:
                 yield f"rules.{rule}: sensor {sensor!r} is not in this file{hint}"
 

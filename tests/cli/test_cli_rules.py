@@ -190,3 +190,12 @@ def test_check_names_what_looks_misspelt(run: Run, config: Path) -> None:
     assert done.exit_code == 0, done.stderr
     notes = [line for line in done.stderr.splitlines() if "rules" in line]
     assert notes == ["note: rules.a: sensor 'FIT110' is not in this file; did you mean 'FIT101'?"]
+
+
+@pytest.mark.parametrize(("pattern", "noted"), [("boiler.*", False), ("boiler.fl?w", False), ("*", True)])
+def test_check_takes_what_a_pattern_covers_for_spelt_right(run: Run, config: Path, pattern: str, noted: bool) -> None:
+    sensors = f"sensors: {{boiler.pump: {{unit: rpm}}, '{pattern}': {{unit: m3/h}}}}\n"
+    config.write_text(config.read_text() + sensors + "rules: {dry-run: {when: boiler.flow < 1}}\n")
+    done = run("check", config)
+    assert done.exit_code == 0, done.stderr
+    assert ("'boiler.flow' is not in this file" in done.stderr) is noted
