@@ -26,6 +26,7 @@ Run = Callable[..., Result]
 EDGE_AGENT = [sys.executable, "-m", "edge_agent"]
 DEADLINE_S = 20.0
 INCIDENT = "01ABCDEFGHJKMNPQRSTVWXYZ00"
+OTHER = "01ABCDEFGHJLMNPQRSTVWXYZ11"
 
 
 def free_port() -> int:
@@ -110,7 +111,7 @@ def test_change_without_token_is_refused(run: Run, daemon_config: Path, tmp_path
 def test_export_of_a_history_that_the_disk_does_not_take_is_told_to_be_incomplete(
     run: Run, daemon_config: Path, log_file: IO[bytes]
 ) -> None:
-    asyncio.run(keep_an_incident(daemon_config.parent / "data/history.db"))
+    asyncio.run(keep_incidents(daemon_config.parent / "data/history.db", INCIDENT))
     limit = 33_000  # of a file: SQLite's index of its log fits, some pages of the log do
 
     def full_disk() -> None:
@@ -137,27 +138,41 @@ def test_export_of_a_history_that_the_disk_does_not_take_is_told_to_be_incomplet
         process.wait()
 
 
-async def keep_an_incident(path: Path) -> None:
+async def keep_incidents(path: Path, *ids: str) -> None:
     path.parent.mkdir()
     history = await History.open(path, HistoryOptions(), Metrics(), SystemClock())
-    now_ns = SystemClock().wall_ns()
-    closed = Incident(
-        INCIDENT,
-        IncidentKind.PROCESS,
-        IncidentState.CLOSED,
-        Severity.LOW,
-        now_ns,
-        now_ns,
-        now_ns,
-        0,
-        1,
-        0.1,
-        1.0,
-        "",
-        (),
-    )
-    await history.record(closed)
+    at = SystemClock().wall_ns()
+    kind, state, severity = IncidentKind.PROCESS, IncidentState.CLOSED, Severity.LOW
+    for one in ids:
+        await history.record(Incident(one, kind, state, severity, at, at, at, 0, 1, 0.1, 1.0, "level high", ()))
     await history.close()
+
+
+@pytest.fixture
+def two_incidents(daemon_config: Path) -> None:
+    asyncio.run(keep_incidents(daemon_config.parent / "data/history.db", INCIDENT, OTHER))
+
+
+@pytest.mark.usefixtures("two_incidents", "daemon")
+def test_the_unique_end_or_beginning_of_an_id_is_enough(run: Run, daemon_config: Path) -> None:
+    config = ("-c", daemon_config)
+    assert f"id: {OTHER}" in run("incidents", "show", "wxyz11", *config).stdout
+    assert run("incidents", "feedback", "01ABCDEFGHJL", "false_alarm", *config).stdout.startswith(f"{OTHER}: false")
+    several = run("incidents", "show", "01ABCDEF", *config)
+    assert (several.exit_code, f"2 ids begin or end with '01ABCDEF', expected one: {OTHER}, " in several.stderr) == (
+        2,
+        True,
+    )
+    for unknown in ("XYZ11", "NOBODY", "01ABCDEFGHJKMNPQRSTVWXYZ99"):  # the first is too short
+        none = run("incidents", "acknowledge", unknown, *config)
+        assert none.exit_code == 4
+        assert f"no incident has the id '{unknown}'; `edge-agent incidents list` shows the latest" in none.stderr
+    order = json.loads(run("incidents", "suppress", "--sensors", "level", "--for", "1h", "--json", *config).stdout)[
+        "id"
+    ]
+    assert run("incidents", "lift", order[-6:], *config).stdout == f"{order}: lifted\n"
+    none = run("incidents", "lift", order, *config)
+    assert f"no order has the id '{order}'; `edge-agent incidents orders` shows all" in none.stderr
 
 
 def test_sigterm_stops_in_order_with_exit_0(daemon: subprocess.Popen[bytes], daemon_config: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_agent.cli.connection import talks_to_daemon
+from edge_agent.cli.ids import short_id
 from edge_agent.cli.output import json_option, print_json, print_table
 from edge_agent.counted import counted
 
@@ -62,8 +63,9 @@ def list_incidents(client: ApiClient, state: str | None, limit: int, since: str 
 @click.argument("incident_id", metavar="ID")
 @talks_to_daemon
 @json_option
+@short_id("incident_id")
 def show(client: ApiClient, incident_id: str, as_json: bool) -> None:
-    """Show all that is known about incident ID."""
+    """Show all that is known about incident ID, of which a unique beginning or end of six characters will do."""
     found = client.incident(incident_id)
     if as_json:
         print_json(found)
@@ -103,8 +105,11 @@ def show(client: ApiClient, incident_id: str, as_json: bool) -> None:
 @by_option
 @talks_to_daemon
 @json_option
+@short_id("incident_id")
 def acknowledge(client: ApiClient, incident_id: str, note: str, by: str, as_json: bool) -> None:
     """Say that you have seen the open incident ID, so that it is not escalated.
+
+    A beginning or end of the id will do, if it has six characters at least and no other incident shares it.
 
     \b
     Exit codes: 0 kept, 3 daemon not running, 4 daemon refused (no such incident, closed, no permission).
@@ -124,9 +129,11 @@ def acknowledge(client: ApiClient, incident_id: str, note: str, by: str, as_json
 @by_option
 @talks_to_daemon
 @json_option
+@short_id("incident_id")
 def feedback(client: ApiClient, incident_id: str, verdict: str, note: str, by: str, as_json: bool) -> None:
     """Say that incident ID was a true or a false alarm.
 
+    A beginning or end of the id will do, if it has six characters at least and no other incident shares it.
     `edge-agent train --from-history` leaves the readings of true and of unjudged incidents out, and learns from those
     of false alarms with more weight. Said again it changes nothing; another verdict replaces the first.
 
@@ -204,8 +211,12 @@ def orders(client: ApiClient, as_json: bool) -> None:
 @by_option
 @talks_to_daemon
 @json_option
+@short_id("order_id")
 def lift(client: ApiClient, order_id: str, by: str, as_json: bool) -> None:
-    """End a suppression order before its time. ORDER is its id, as `edge-agent incidents orders` shows it."""
+    """End a suppression order before its time.
+
+    ORDER is its id, as `edge-agent incidents orders` shows it, or a unique beginning or end of it.
+    """
     order = client.lift_order(order_id, by)
     if as_json:
         print_json(order)
