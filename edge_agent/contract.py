@@ -176,10 +176,10 @@ class SinkOptions(Options):
         default=False,
         description="Tell also incidents that are suppressed by a maintenance window or an operator.",
     )
-    hours: tuple[WindowOptions, ...] = Field(
+    schedule: tuple[WindowOptions, ...] = Field(
         default=(),
-        description="Only during these hours; an incident still open when they begin is told then, the end of one "
-        "that was told always. Default: at any time.",
+        description="When it is told; an incident still open when such a time begins is told then, the end of one "
+        "that was told always. Default: always.",
     )
     escalate: EscalationOptions | None = Field(
         default=None, description="Whom to tell when nobody acknowledges an incident that this sink was told."

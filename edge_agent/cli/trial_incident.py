@@ -41,7 +41,7 @@ class Trial:
         elif self.reason is HeldBack.DIGEST and options.digest is not None:
             text = f"such an incident waits for the digest, {_when(options.digest)}"
         elif self.reason is not None:
-            now = " now" if self.reason is HeldBack.HOURS else ""
+            now = " now" if self.reason is HeldBack.SCHEDULE else ""
             text = f"such an incident is not told here{now} (option `{_OPTION[self.reason]}`)"
         else:
             text = "such an incident is told at once"
@@ -59,7 +59,7 @@ _OPTION = {
     HeldBack.SEVERITY: "severity",
     HeldBack.SUPPRESSED: "suppressed",
     HeldBack.DIGEST: "digest",
-    HeldBack.HOURS: "hours",
+    HeldBack.SCHEDULE: "schedule",
 }
 
 

@@ -19,7 +19,7 @@ def routing_contradictions(sinks: Mapping[str, SinkOptions], areas: Collection[s
     """Option path (below ``sinks``) and message of each contradiction. ``areas``: those that sensors are in."""
     for name, options in sinks.items():
         yield from _without_incidents(name, options)
-        yield from _hours(name, options)
+        yield from _schedule(name, options)
         yield from _digest(name, options)
         for path, message in unknown_areas(options.areas, areas):
             yield (name, *path), message
@@ -37,9 +37,9 @@ def _without_incidents(name: str, options: SinkOptions) -> Iterator[tuple[Path, 
             yield (name, option), f"is about incidents, but `events` of this sink is {events}; add `incident` to it"
 
 
-def _hours(name: str, options: SinkOptions) -> Iterator[tuple[Path, str]]:
-    if options.hours and not {EventKind.INCIDENT, EventKind.STATUS} & set(options.events):
-        yield (name, "hours"), "holds nothing back here; expected `incident` or `status` in `events`"
+def _schedule(name: str, options: SinkOptions) -> Iterator[tuple[Path, str]]:
+    if options.schedule and not {EventKind.INCIDENT, EventKind.STATUS} & set(options.events):
+        yield (name, "schedule"), "holds nothing back here; expected `incident` or `status` in `events`"
 
 
 def _digest(name: str, options: SinkOptions) -> Iterator[tuple[Path, str]]:

@@ -23,7 +23,7 @@ class HeldBack(StrEnum):
     SENSOR = "sensor"
     SEVERITY = "severity"
     SUPPRESSED = "suppressed"
-    HOURS = "hours"
+    SCHEDULE = "schedule"
     DIGEST = "digest"
 
 
@@ -45,11 +45,11 @@ def held_back(options: SinkOptions, incident: Mapping[str, Any]) -> HeldBack | N
     return None
 
 
-def within_hours(options: SinkOptions, wall_ns: int) -> bool:
+def within_schedule(options: SinkOptions, wall_ns: int) -> bool:
     """Whether a sink with ``options`` is told at ``wall_ns``; always, while the wall clock was plainly never set."""
-    if not options.hours or wall_ns < CLOCK_SET_NS:
+    if not options.schedule or wall_ns < CLOCK_SET_NS:
         return True
-    return bool(Windows(options.hours).open_at(wall_ns))
+    return bool(Windows(options.schedule).open_at(wall_ns))
 
 
 def reaches(incident: Mapping[str, Any], severity: Severity | None) -> bool:

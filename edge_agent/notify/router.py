@@ -1,6 +1,6 @@
 """Who is told what and when: events in, events for sinks out. Pure; time comes in as an argument.
 
-event -> choice (severity, area, sensor, kind, suppressed) -> digest | at once (in its hours) -> sink
+event -> choice (severity, area, sensor, kind, suppressed) -> digest | at once (by its schedule) -> sink
                                                 open, not acknowledged -> escalation -> other sink
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from edge_agent.contract import DigestOptions, SinkOptions
 from edge_agent.metrics import Metrics
-from edge_agent.notify.choice import HeldBack, held_back, reaches, within_hours
+from edge_agent.notify.choice import HeldBack, held_back, reaches, within_schedule
 from edge_agent.notify.digest import Digest, digest_entry, period_ns
 from edge_agent.notify.moment import Moment
 from edge_agent.notify.watch import Knowledge, Watched, without_plots
@@ -73,17 +73,17 @@ class Router:
         return self._counted(out)
 
     def due(self, now: Moment) -> list[Dispatch]:
-        """What sinks are told because time has passed: hours that begin, escalations, digests."""
+        """What sinks are told because time has passed: schedules, escalations, digests."""
         out, self._last_digests = self._last_digests, []
         for name, options in self._sinks.items():
-            if options.hours:
+            if options.schedule:
                 out += self._wake(name, options, now)
         for watched in self._watched.values():
             out += self._escalate(watched, now)
         for name, digest in self._digests.items():
             options = self._sinks[name]
             due = options.digest is not None and digest.is_due(options.digest, now)
-            if options.digest is not None and due and within_hours(options, now.wall_ns):
+            if options.digest is not None and due and within_schedule(options, now.wall_ns):
                 out += self._end_digest(name, options.digest, now)
         return self._counted(out)
 
@@ -176,8 +176,8 @@ class Router:
             self._hold(name, HeldBack.DIGEST)
             self.changes += 1
             return []
-        if event.kind is EventKind.STATUS and not within_hours(options, now.wall_ns):
-            self._hold(name, HeldBack.HOURS)
+        if event.kind is EventKind.STATUS and not within_schedule(options, now.wall_ns):
+            self._hold(name, HeldBack.SCHEDULE)
             return []
         return [Dispatch(name, event)]
 
@@ -206,8 +206,8 @@ class Router:
             self._arm(options, known, event.body, now)
             reason = None if known.told or _at_once(options, event.body) else HeldBack.DIGEST
         ends = known is not None and known.told and event.body["state"] == IncidentState.CLOSED
-        if reason is None and not ends and not within_hours(options, now.wall_ns):
-            reason = HeldBack.HOURS
+        if reason is None and not ends and not within_schedule(options, now.wall_ns):
+            reason = HeldBack.SCHEDULE
         if reason is not None:
             self._hold(name, reason)
             return []
@@ -216,8 +216,8 @@ class Router:
         return self._news(name, known, event)
 
     def _wake(self, name: str, options: SinkOptions, now: Moment) -> list[Dispatch]:
-        """When the sink's hours begin: the open incidents that it would have been told meanwhile."""
-        awake = within_hours(options, now.wall_ns)
+        """When a time of the sink's schedule begins: the open incidents that it would have been told meanwhile."""
+        awake = within_schedule(options, now.wall_ns)
         begins, self._awake[name] = awake and not self._awake.get(name, False), awake
         if not begins or EventKind.INCIDENT not in options.events:
             return []

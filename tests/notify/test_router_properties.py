@@ -17,7 +17,7 @@ SINKS: dict[str, dict[str, Any]] = {
     "pager": {"kinds": [], "escalate": {"after": "5m", "to": "chief"}},
     "chief": {"severity": "critical"},
     "mail": {"areas": ["north"], "digest": {"every": "10m"}, "escalate": {"after": "7m", "to": "chief"}},
-    "office": {"hours": [{"begins": "0 9 * * *", "duration": "10m"}]},
+    "office": {"schedule": [{"begins": "0 9 * * *", "duration": "10m"}]},
 }
 STEPS = st.lists(
     st.one_of(

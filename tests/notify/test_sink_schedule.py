@@ -14,8 +14,8 @@ from edge_agent.verdict import EventKind, Severity
 
 # T0 is Thursday 2025-10-09 08:53:20 UTC
 MORNING = 8 * 3600 + 53 * 60 + 20
-OFFICE: dict[str, Any] = {"hours": [{"begins": "0 9 * * MON-FRI", "duration": "8h"}]}
-NIGHT: dict[str, Any] = {"hours": [{"begins": "0 17 * * *", "duration": "16h"}]}
+OFFICE: dict[str, Any] = {"schedule": [{"begins": "0 9 * * MON-FRI", "duration": "8h"}]}
+NIGHT: dict[str, Any] = {"schedule": [{"begins": "0 17 * * *", "duration": "16h"}]}
 
 
 def at(desk: Desk, hour: int, minute: int = 0, day: int = 0) -> None:
@@ -27,12 +27,12 @@ def test_each_sink_is_told_in_its_hours() -> None:
     for hour, day, sinks in ((10, 0, ["mail"]), (18, 0, ["phone"]), (8, 1, ["phone"]), (10, 2, [])):
         at(desk, hour, day=day)
         assert [one.sink for one in desk.incident(incident=f"{day}-{hour}")] == sinks
-    assert desk.held("mail", "hours") == 3
+    assert desk.held("mail", "schedule") == 3
 
 
 def test_hours_are_those_of_the_plant() -> None:
-    hours = {"hours": [{"begins": "0 9 * * *", "duration": "1h", "timezone": "Europe/Berlin"}]}
-    desk = Desk({"mail": hours})
+    berlin = {"schedule": [{"begins": "0 9 * * *", "duration": "1h", "timezone": "Europe/Berlin"}]}
+    desk = Desk({"mail": berlin})
     at(desk, 7, 30)  # 09:30 in Berlin, summer time
     assert told(desk.incident()) == [("mail", "open")]
     at(desk, 9, 30)
@@ -169,8 +169,8 @@ def test_a_clock_that_is_set_back_does_not_stop_digests() -> None:
         ({"digest": {"at": "7:00"}}, "at: got '7:00', expected five fields as in a crontab"),
         ({"digest": {"at": "0 7 31 2 *"}}, "at: got '0 7 31 2 *' (Bad day-of-month), expected five fields"),
         ({"digest": {"at": "0 7 * * *", "timezone": "Berlin"}}, "timezone: got 'Berlin', expected a time zone such as"),
-        ({"hours": [{"begins": "0 25 * * *", "duration": "1h"}]}, "begins: got '0 25 * * *' (Bad hour)"),
-        ({"hours": [{"begins": "0 7 * * *", "duration": "1h", "timezone": "/etc/passwd"}]}, "timezone: got '/etc"),
+        ({"schedule": [{"begins": "0 25 * * *", "duration": "1h"}]}, "begins: got '0 25 * * *' (Bad hour)"),
+        ({"schedule": [{"begins": "0 7 * * *", "duration": "1h", "timezone": "/etc/passwd"}]}, "timezone: got '/etc"),
     ],
 )
 def test_a_time_that_cannot_be_meant_is_a_mistake(options: dict[str, Any], message: str) -> None:
