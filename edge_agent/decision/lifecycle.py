@@ -145,9 +145,13 @@ class Lifecycle:
         life = self._lives.get(incident_id)
         return None if life is None else life.sensors
 
-    def under_maintenance(self, wall_ns: int) -> bool:
-        """True while a maintenance window is open: what is seen then is not how the plant usually is."""
-        return bool(self._windows.open_at(wall_ns))
+    def under_maintenance(self, wall_ns: int, watched: Callable[[], Iterable[str]]) -> bool:
+        """True while a maintenance window is open: what is seen then is not how the plant usually is.
+
+        A window that names what it is about counts when it covers one of the sensors that ``watched`` gives. What is
+        learned is about the whole plant, so that one of them is enough.
+        """
+        return any(self._concerns(window, watched) for window in self._windows.open_at(wall_ns))
 
     @property
     def resuming(self) -> bool:
@@ -415,6 +419,11 @@ class Lifecycle:
             for life in self._lives.values()
             if life.open and life.told is not None and life.told.suppressed != self._suppressed(life.sensors)
         ]
+
+    def _concerns(self, window: MaintenanceOptions, watched: Callable[[], Iterable[str]]) -> bool:
+        if not window.sensors and not window.areas:
+            return True
+        return any(covers(window.sensors, window.areas, (name,), self._area_of) for name in watched())
 
     def _suppressed(self, sensors: tuple[str, ...]) -> str | None:
         for window in self._open_windows:

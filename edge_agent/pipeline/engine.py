@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -338,7 +338,7 @@ class Pipeline:
         self.patterns.remember(snapshot)
         if self.trusting:
             return self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded, trusted=True)
-        maintenance = self.lifecycle.under_maintenance(snapshot.time_ns)
+        maintenance = self.lifecycle.under_maintenance(snapshot.time_ns, self._watched)
         resuming = self.decider.calibration.ready and self.lifecycle.resuming
         self._ruled = self._ruled_out()
         held = maintenance or resuming or self._ruled
@@ -354,6 +354,9 @@ class Pipeline:
         keep the warm-up from ending, so it is believed for as many ticks as a warm-up takes."""
         self._ruled_ticks = self._ruled_ticks + 1 if self.rules.serious else 0
         return 0 < self._ruled_ticks <= self.options.decision.calibration_ticks
+
+    def _watched(self) -> Iterator[str]:
+        return (name for name, watched in zip(self.graph.sensors, self.monitored, strict=True) if watched)
 
     def _with_rules(self, tick_ns: int, snapshot: Snapshot, found: tuple[Incident, ...]) -> list[Incident]:
         if not self.rules.started:

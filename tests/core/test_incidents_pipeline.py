@@ -217,6 +217,29 @@ def test_maintenance_suppresses_and_is_not_learned() -> None:
     assert [incident.suppressed for incident in plant.opened(IncidentKind.PROCESS)] == [None]
 
 
+@pytest.mark.parametrize(
+    ("concerned", "learns"),
+    [
+        ({"sensors": ["s4"]}, False),
+        ({"areas": ["hall"]}, False),
+        ({"sensors": ["elsewhere.*"]}, True),
+        ({"areas": ["yard"]}, True),
+    ],
+)
+def test_a_window_for_some_sensors_stops_learning_if_one_of_them_is_watched(
+    concerned: dict[str, Any], learns: bool
+) -> None:
+    def sensors(name: str) -> SensorOptions:
+        return SensorOptions(area="yard", monitor=False) if name == "s3" else SensorOptions(area="hall")
+
+    plant = warm(Plant(24, {"maintenance": [{**SERVICE, **concerned}]}, sensors))
+    plant.run(round((T0 - plant.clock.wall_ns()) / NS_PER_S) + 1)
+    before = plant.pipeline.decider.calibration.rows()
+    reports = plant.run(60)
+    assert {report.decision.maintenance for report in reports} == {not learns}
+    assert np.array_equal(plant.pipeline.decider.calibration.rows(), before) is not learns
+
+
 def test_the_wall_clock_stepping_back_during_an_incident_changes_no_id_and_no_order() -> None:
     plant = warm(Plant(24))
     plant.run(20, change=push(4, 5, 10.0))

@@ -285,19 +285,19 @@ def test_an_incident_that_outlasts_its_window_is_told_again() -> None:
 
 def test_a_window_says_that_nothing_is_to_be_learned() -> None:
     lifecycle = Watch(maintenance=[WEEKLY]).lifecycle
-    found = [lifecycle.under_maintenance(SUNDAY + second * S) for second in (-1, 0, 7199, 7200)]
+    found = [lifecycle.under_maintenance(SUNDAY + second * S, tuple) for second in (-1, 0, 7199, 7200)]
     assert found == [False, True, True, False]
 
 
 def test_a_clock_that_was_never_set_opens_no_window() -> None:
     lifecycle = Watch(maintenance=[{**WEEKLY, "begins": "* * * * *"}]).lifecycle
-    assert not lifecycle.under_maintenance(1000 * S)
-    assert lifecycle.under_maintenance(SUNDAY)
+    assert not lifecycle.under_maintenance(1000 * S, tuple)
+    assert lifecycle.under_maintenance(SUNDAY, tuple)
 
 
 def test_a_clock_that_is_set_back_into_the_window_opens_it_again() -> None:
     lifecycle = Watch(maintenance=[WEEKLY]).lifecycle
-    found = [lifecycle.under_maintenance(SUNDAY + second * S) for second in (8000, 100, 8000, -100, 100)]
+    found = [lifecycle.under_maintenance(SUNDAY + second * S, tuple) for second in (8000, 100, 8000, -100, 100)]
     assert found == [False, True, False, False, True]
 
 
@@ -315,7 +315,7 @@ def test_a_clock_that_is_set_back_into_the_window_opens_it_again() -> None:
 def test_windows_follow_the_clock_on_the_wall_through_summer_time(start: str, inside: bool) -> None:
     window = {"name": "night", "begins": "30 2 * * *", "duration": "1h", "timezone": "Europe/Berlin"}
     lifecycle = Watch(maintenance=[window]).lifecycle
-    assert lifecycle.under_maintenance(int(datetime.fromisoformat(start).timestamp()) * S) is inside
+    assert lifecycle.under_maintenance(int(datetime.fromisoformat(start).timestamp()) * S, tuple) is inside
 
 
 @pytest.mark.parametrize(
