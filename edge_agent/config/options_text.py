@@ -142,7 +142,6 @@ def _rate_text(per_second: float) -> str:
 
 
 def _size_text(size: int) -> str:
-    for unit, factor in _SIZE_UNITS.items():
-        if size >= factor and size % factor == 0:
-            return f"{size // factor}{unit}"
-    return f"{size}B"
+    whole = [(size // factor, unit) for unit, factor in _SIZE_UNITS.items() if size >= factor and size % factor == 0]
+    count, unit = min(whole, default=(size, "B"))  # 256MB and not 250000KiB, which it is as well
+    return f"{count}{unit}"

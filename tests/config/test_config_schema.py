@@ -88,6 +88,8 @@ def test_schema_takes_references_for_values_of_any_type(validator: Any) -> None:
         (90.0, "250ms", "90s"),
         (10_000_000, "10MB", "10MB"),
         (65_536, "10MB", "64KiB"),
+        (256_000_000, "10MB", "256MB"),
+        (64 * 2**20, "10MB", "64MiB"),
         (1, "10MB", "1B"),
         (1 / 604_800, "1 per week", "1 per week"),
         (2 / 86_400, "1 per week", "2 per day"),
