@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.clock import NS_PER_S
+from edge_agent.counted import listed
 from edge_agent.decision.orders import Order, covers
 from edge_agent.errors import ControlError
 from edge_agent.history import History
@@ -106,7 +107,6 @@ class Operators:
         said = await history.judge(incident_id, verdict, note, actor)
         if said is None:
             return None
-        _log.info("incident %s called a %s by %s: %r", incident_id, verdict.value, actor, note)
         pipeline.notice("feedback", f"incident {incident_id} was called a {verdict.value} by {actor}", said)
         if said != incident.get("feedback"):
             named = tuple(part["sensor"] for part in incident.get("sensors", ()))
@@ -124,7 +124,7 @@ class Operators:
         entry = {"time": rfc3339(wall_ns), "by": actor, "action": action, **details}
         written = await asyncio.to_thread(self._audit.append, entry)
         self._daemon.metrics.store_bytes.labels("audit").inc(written)
-        _log.info("%s by %s: %s", action, actor, details)
+        _log.info("%s by %s: %s", action, actor, listed(details))
 
     async def _tell(self, pipeline: Pipeline, changed: Iterable[Incident]) -> None:
         await self._daemon.tell_incidents(pipeline, list(changed))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from edge_agent.config.difference import NamesDifference, diff_names
 from edge_agent.config.edges import read_edges
 from edge_agent.config.pattern_file import load_library
 from edge_agent.config.schema import AgentConfig
+from edge_agent.counted import listed
 from edge_agent.errors import ConfigError, DataFileError
 from edge_agent.pipeline.engine import sensor_options_by_pattern, states_by_name
 
@@ -78,8 +78,14 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
         "applied": [name for name in sections if getattr(old, name) != getattr(new, name)],
         "restart_required": restart,
     }
-    _log.info("configuration reloaded: %s", json.dumps(result))
+    _log.info("configuration reloaded: %s", _in_words(result))
     return result
+
+
+def _in_words(result: dict[str, Any]) -> str:
+    words = {f"{part} {what}": names for part in ("sources", "sinks") for what, names in result[part].items()}
+    words |= {"taken into use:": result["applied"], "not before a restart:": result["restart_required"]}
+    return listed(words) or "nothing has changed"
 
 
 async def _exchange_runners(daemon: Daemon, new: AgentConfig) -> tuple[NamesDifference, NamesDifference]:

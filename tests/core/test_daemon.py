@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import EntryPoint
@@ -399,6 +400,23 @@ async def test_what_a_removed_sink_had_not_taken_waits_for_one_of_its_name(bench
     async with running(bench.make()) as daemon:
         await until(lambda: len(probe.delivered) >= 3)
     assert [event.body["tick"] for event in probe.delivered if event.replayed] == [0, 1, 2]
+
+
+async def test_the_log_tells_a_reload_and_an_order_in_words(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    async with running(bench.make()) as daemon:
+        with caplog.at_level(logging.INFO, "edge_agent.daemon"):
+            await daemon.control.reload("test")
+            added = "sinks: {log: {type: probe}, desk: "
+            bench.write(lambda text: text.replace("sinks: {desk: ", added) + "graph: {window: 300}\n")
+            await daemon.control.reload("test")
+            order = await daemon.control.suppress(("pump.*", "tank 1"), (), 3600.0, 'a "test",\nreally', "kim")
+    told = [record.message for record in caplog.records]
+    assert "configuration reloaded: nothing has changed" in told
+    assert "configuration reloaded: sinks started log, not before a restart: graph" in told
+    assert (
+        f'suppress by kim: order {order["id"]}, sensors pump.* "tank 1", until {order["until"]}, '
+        'note "a \\"test\\",\\nreally"'
+    ) in told
 
 
 async def test_what_needs_a_restart_is_not_in_use_after_a_reload(bench: Bench) -> None:

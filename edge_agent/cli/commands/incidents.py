@@ -11,7 +11,7 @@ import click
 from edge_agent.cli.connection import talks_to_daemon
 from edge_agent.cli.ids import short_id
 from edge_agent.cli.output import json_option, print_json, print_table
-from edge_agent.counted import counted
+from edge_agent.counted import counted, listed
 
 if TYPE_CHECKING:
     from edge_agent.api.client import ApiClient
@@ -65,7 +65,10 @@ def list_incidents(client: ApiClient, state: str | None, limit: int, since: str 
 @json_option
 @short_id("incident_id")
 def show(client: ApiClient, incident_id: str, as_json: bool) -> None:
-    """Show all that is known about incident ID, of which a unique beginning or end of six characters will do."""
+    """Show all that is known about incident ID.
+
+    A beginning or end of the id will do, if it has six characters at least and no other incident shares it.
+    """
     found = client.incident(incident_id)
     if as_json:
         print_json(found)
@@ -264,5 +267,4 @@ def _concerns(order: Mapping[str, Any]) -> str:
 
 
 def _about(entry: Mapping[str, Any]) -> str:
-    rest = {key: value for key, value in entry.items() if key not in ("time", "by", "action") and value}
-    return ", ".join(f"{key} {' '.join(value) if isinstance(value, list) else value}" for key, value in rest.items())
+    return listed({key: value for key, value in entry.items() if key not in ("time", "by", "action")})
