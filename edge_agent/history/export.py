@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from edge_agent.errors import DataFileError
 from edge_agent.history.archive import Archive, history_file, opened
-from edge_agent.history.readings import ReadingRows
+from edge_agent.history.readings import ReadingRows, ReadingsOptions
+from edge_agent.options import format_duration
 from edge_agent.verdict import Feedback, IncidentKind
 
 _NEW_RUN = 10  # rows missing in a row, from which on it is another run
@@ -50,9 +51,10 @@ class ReadingTable:
         return len(self.time_ns)
 
 
-def read_readings(path: Path | str, most_rows: int = 200_000) -> ReadingTable:
+def read_readings(path: Path | str, most_rows: int = 200_000, kept_as: ReadingsOptions | None = None) -> ReadingTable:
     """The newest ``most_rows`` rows of the history at ``path``: the file, or the data folder it is in.
 
+    ``kept_as``: options of the daemon that writes it, if they are known, for the message when there are none.
     :raises DataFileError: it is no history, is damaged, or holds no readings.
     """
     path = history_file(path)
@@ -60,10 +62,17 @@ def read_readings(path: Path | str, most_rows: int = 200_000) -> ReadingTable:
         blocks = archive.newest_readings(most_rows)
         periods = _periods(archive)
     if not blocks:
-        raise DataFileError(
-            f"{path}: holds no readings; set history.readings.every and let the daemon gather some days"
-        )
+        raise DataFileError(f"{path}: holds no readings; {_when_there_are_some(kept_as)}")
     return _table(path, blocks, periods, most_rows)
+
+
+def _when_there_are_some(kept_as: ReadingsOptions | None) -> str:
+    if kept_as is None or kept_as.every is None:
+        return "set history.readings.every and let the daemon gather some days"
+    return (
+        f"history.readings.every is set, and the daemon writes them once in {format_duration(kept_as.block)} "
+        "(history.readings.block) and when it stops: try again then"
+    )
 
 
 def _periods(archive: Archive) -> tuple[Period, ...]:

@@ -138,6 +138,26 @@ async def test_kept_readings_are_not_scaled_again(agent: Path, tmp_path: Path) -
     assert json.loads(done.stdout)["rules"]["dry-run"]["times"] == 1
 
 
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        ({"readings": {"every": "1s", "block": "30m"}}, "the daemon writes them once in 30m (history.readings.block)"),
+        ({}, "holds no readings; set history.readings.every"),
+    ],
+)
+async def test_readings_that_are_not_written_yet_are_not_for_want_of_an_option(
+    agent: Path, tmp_path: Path, kept: dict[str, dict[str, str]], message: str
+) -> None:
+    agent.write_text(RULES + f"history: {json.dumps(kept)}\n")
+    options = HistoryOptions.model_validate(kept)
+    history = await History.open(tmp_path / "data" / "history.db", options, Metrics(), VirtualClock())
+    columns, values = readings()
+    history.observe(seen(columns, values[0], 0), alarm=False)
+    done = await asyncio.to_thread(CliRunner().invoke, cli, ["rules", "test", "-c", str(agent), "--history"])
+    await history.close()
+    assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
+
+
 def seen(columns: tuple[str, ...], row: np.ndarray, second: int) -> Snapshot:
     count = len(columns)
     zeros, usable = np.zeros(count), np.ones(count, np.bool_)

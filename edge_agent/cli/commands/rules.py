@@ -151,7 +151,7 @@ def _kept(config: AgentConfig) -> tuple[list[Readings], Any]:
     from edge_agent.history.export import read_readings
     from edge_agent.pipeline.rule_trial import Readings
 
-    table = read_readings(config.agent.data_dir / config.history.path)
+    table = read_readings(config.agent.data_dir / config.history.path, kept_as=config.history.readings)
     options = pipeline_options(config)
     of = options.sensor_options
     # What the daemon keeps is in the sensors' units already.
