@@ -155,7 +155,8 @@ class Daemon:
             async with self.parts as parts:
                 for name, sink in self.config.sinks.items():
                     self.start_sink(name, sink)
-                await self.telling.restore(self.history)
+                watched = {incident.id for incident in self.pipeline.lifecycle.open_incidents()}
+                await self.telling.restore(self.history, watched)
                 for name, source in self.config.sources.items():
                     self.start_source(name, source)
                 parts.start("ticks", self._tick_loop())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -79,8 +79,11 @@ class Telling:
         """Open incidents that ``sink`` was told, each by the latest event about it; also those of before a restart."""
         return self._router.told(sink)
 
-    async def restore(self, history: History | None) -> None:
-        """Go on from before the restart; incidents whose end was not told any more are told to have ended."""
+    async def restore(self, history: History | None, watched: Collection[str] = ()) -> None:
+        """Go on from before the restart; incidents whose end was not told any more are told to have ended.
+
+        ``watched``: ids of those that are open. A kill may have come before they were in the history.
+        """
         raw = await asyncio.to_thread(self._file.load)
         if raw is None:
             return
@@ -95,14 +98,15 @@ class Telling:
             )
             return
         if history is not None:
-            await self._catch_up(history)
+            await self._catch_up(history, watched)
 
-    async def _catch_up(self, history: History) -> None:
+    async def _catch_up(self, history: History, watched: Collection[str]) -> None:
         """An incident may have ended, or been acknowledged, in the moment before the stop or the power loss."""
         for incident_id, known in self._router.watched.items():
             body = await history.incident(incident_id)
             if body is None:
-                self._router.forget(incident_id)
+                if incident_id not in watched:
+                    self._router.forget(incident_id)
             elif body["state"] == IncidentState.CLOSED or body.get("acknowledged") != known["acknowledged"]:
                 body = {**known, **body, "agent": self._agent}
                 time_ns = _wall_ns(body["updated"], self._clock.wall_ns())

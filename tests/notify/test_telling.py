@@ -50,14 +50,16 @@ class Gateway:
         self.serial = 0
 
     @asynccontextmanager
-    async def started(self, sinks: dict[str, dict[str, Any]], *, save: bool = True) -> AsyncIterator[Telling]:
+    async def started(
+        self, sinks: dict[str, dict[str, Any]], *, save: bool = True, watched: tuple[str, ...] = ()
+    ) -> AsyncIterator[Telling]:
         """Routing from a start to a stop, or (``save`` False) to a power loss."""
         options = {name: SinkOptions(type="probe", **one) for name, one in sinks.items()}
         self.inboxes = {name: Inbox() for name in sinks}
         self.history = await History.open(self.folder / "history.db", HistoryOptions(), self.metrics, self.clock)
         file = StateFile(self.folder / "notify.json", self.clock)
         telling = Telling(options, self.inboxes, self.clock, self.metrics, file, "press-7")
-        await telling.restore(self.history)
+        await telling.restore(self.history, watched)
         tasks = [asyncio.create_task(telling.run()), asyncio.create_task(telling.keep())]
         await asyncio.sleep(0)
         yield telling
@@ -122,6 +124,18 @@ async def test_escalations_and_digests_come_in_time(gateway: Gateway, caplog: py
         assert gateway.inboxes["mail"].told == ["digest"]
         [digest] = gateway.inboxes["mail"].events
         assert digest.body["agent"] == "press-7"
+
+
+@pytest.mark.parametrize(("watched", "state"), [((), "open"), (("i1",), "updated")])
+async def test_what_a_kill_has_kept_from_the_history_is_known_if_it_is_watched_on(
+    gateway: Gateway, watched: tuple[str, ...], state: str
+) -> None:
+    async with gateway.started({"mail": {}}) as telling:
+        await gateway.incident(telling)
+    (gateway.folder / "history.db").unlink()
+    async with gateway.started({"mail": {}}, watched=watched) as telling:
+        await gateway.incident(telling, UPDATED)
+        assert gateway.inboxes["mail"].told == [state]
 
 
 async def test_after_a_restart_nothing_is_escalated_twice(gateway: Gateway) -> None:

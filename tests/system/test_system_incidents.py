@@ -92,6 +92,7 @@ def test_an_incident_its_acknowledgement_and_an_order_outlive_a_kill(
         assert told(agent)[1]["acknowledged"]["by"].startswith("kim (api client ")
         assert told(agent)[2]["suppressed"] == f"order {order_id} by {told(agent)[1]['acknowledged']['by']}"
 
+        until((agent.folder / "data" / "notify.json").exists, "who was told what to be on the disk")
         agent.kill()
         agent.start()
         until(lambda: len(told(agent)) == 4, "the incident to be found again")
