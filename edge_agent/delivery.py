@@ -215,9 +215,6 @@ class SinkRunner:
     async def _late(self) -> Sequence[Waiting]:
         """A portion of what is late; the next one has to wait for its time."""
         rate = self.options.buffer.replay_rate
-        if not self._catching_up:
-            self._catching_up = True
-            _log.info("sink %s: %d late events follow, at most %g a second", self.name, self.outbox.late, rate)
         portion = max(1, min(self.context.batch, round(rate * _PER_REPLAY_S)))
         batch = await asyncio.to_thread(self.outbox.fetch, portion, self.outbox.turn)
         pause_s = len(batch) / rate if batch else _LOOK_EVERY_S
@@ -250,8 +247,13 @@ class SinkRunner:
 
     def _acknowledged(self, items: Sequence[Waiting]) -> None:
         self.outbox.delivered(items)
+        late = sum(item.replay for item in items)
+        if late and not self._catching_up:  # told once the far side takes them, not at each attempt
+            self._catching_up = True
+            rate, count = self.options.buffer.replay_rate, self.outbox.late + late
+            _log.info("sink %s: %d late events follow, at most %g a second", self.name, count, rate)
         self._delivered.inc(len(items))
-        self._replayed.inc(sum(item.replay for item in items))
+        self._replayed.inc(late)
         self._backlog.set(self.backlog)
 
     def _gives_up(self, error: AdapterError) -> bool:

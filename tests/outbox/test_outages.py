@@ -84,6 +84,8 @@ async def test_outage_over_a_restart(memory: Path, caplog: pytest.LogCaptureFixt
         await outage.live(2)
         await outage.down(30)
         outage.far_side.down = "still down"
+        await until(lambda: outage.metrics.events_retried.labels("desk").value >= 20)
+    assert "late events follow" not in caplog.text
     assert "60 undelivered events are in the outbox" in caplog.text
     outage.far_side.down = None
     async with outage.running():
@@ -91,6 +93,7 @@ async def test_outage_over_a_restart(memory: Path, caplog: pytest.LogCaptureFixt
         await outage.live(2)
         await outage.catch_up()
     assert "60 late events follow, at most 200 a second" in caplog.text
+    assert caplog.text.count("late events follow") == 1
     assert outage.far_side.ids(replayed=True) == outage.given[4:64]
     assert_all_delivered_once(outage)
 
