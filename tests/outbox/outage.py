@@ -100,6 +100,7 @@ class Outage:
             self.second(length_s)
             for _ in range(5):
                 await asyncio.sleep(0)
+            await until(lambda: not self.runner.outbox.must_write)  # days pass here while the disk writes one block
         self.clock.advance(round(self.options.buffer.spill_after * NS_PER_S))
         await until(lambda: self.runner.outbox.due_ns() is None and not self.runner.outbox.must_write)
         self.far_side.down = None
