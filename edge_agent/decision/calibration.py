@@ -6,7 +6,9 @@ the smallest p-value, times their number (Bonferroni), is the tick's: a restless
 Ranks (Vovk et al., Algorithmic Learning in a Random World, 2005): p = (1 + #{calibration >= x}) / (n + 1), valid for
 exchangeable normal data but never below 1/(n+1). Beyond the ``_BODY`` quantile a generalised Pareto distribution is
 fitted to the exceedances by probability-weighted moments (Hosking and Wallis, Technometrics 29, 1987), which costs two
-means and is stable for small samples.
+means and is stable for small samples. A tail known from m clusters only is never taken to be lighter than shape 1/m:
+that is what m observations of an exponential tail allow to predict of the next one (Aitchison and Dunsmore,
+Statistical Prediction Analysis, 1975, chapter 2).
 
 Ticks that exceed a level come in clusters, above all in averages over time. People are disturbed once a cluster, so the
 budget is held by the rate of clusters: probability times extremal index, estimated by the runs method (Smith and
@@ -115,8 +117,10 @@ class Calibration:
         self._tail_share = (len(excess) + 1) / (len(self._sorted) + 1)
         fits = [fit_pareto(column) for column in excess.T]
         self._scale = np.maximum([scale for scale, _ in fits], _SMALLEST_SCALE)
-        self._shape = np.array([shape for _, shape in fits])
-        self._extremal_index = np.array([_clusters_per_exceedance(column) for column in (rows > self._threshold).T])
+        exceeds = rows > self._threshold
+        self._extremal_index = np.array([_clusters_per_exceedance(column) for column in exceeds.T])
+        clusters = np.maximum(exceeds.sum(axis=0) * self._extremal_index, 1.0)
+        self._shape = np.maximum([shape for _, shape in fits], 1.0 / clusters)
 
 
 def fit_pareto(excess: Floats) -> tuple[float, float]:
