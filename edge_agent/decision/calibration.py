@@ -6,9 +6,9 @@ the smallest p-value, times their number (Bonferroni), is the tick's: a restless
 Ranks (Vovk et al., Algorithmic Learning in a Random World, 2005): p = (1 + #{calibration >= x}) / (n + 1), valid for
 exchangeable normal data but never below 1/(n+1). Beyond the ``_BODY`` quantile a generalised Pareto distribution is
 fitted to the exceedances by probability-weighted moments (Hosking and Wallis, Technometrics 29, 1987), which costs two
-means and is stable for small samples. A tail known from m clusters only is never taken to be lighter than shape 1/m:
-that is what m observations of an exponential tail allow to predict of the next one (Aitchison and Dunsmore,
-Statistical Prediction Analysis, 1975, chapter 2).
+means and is stable for small samples. A tail known from few clusters m only is never taken to be lighter than shape
+1/m (at most .1): that is what m observations of an exponential tail allow to predict of the next one (J. Aitchison,
+I. R. Dunsmore, Statistical Prediction Analysis, 1975, chapter 2).
 
 Ticks that exceed a level come in clusters, above all in averages over time. People are disturbed once a cluster, so the
 budget is held by the rate of clusters: probability times extremal index, estimated by the runs method (Smith and
@@ -29,6 +29,7 @@ _REFIT_EVERY = 64
 # The statistics are logarithms, in which a power law has an exponential tail (shape 0). A bounded tail (below 0) would
 # promise that nothing worse can ever happen; a much heavier one is an artefact of few exceedances.
 _SHAPE_MIN, _SHAPE_MAX = 0.0, 0.1
+_FEW_CLUSTERS = 8.0  # fewer leave it open how heavy the tail is
 _SMALLEST_SCALE = 0.02  # log units; a plant without any noise must not alarm at the first one
 _SMALLEST_P = 1e-300
 _APART = 10  # exceedances with so many quiet ticks between them belong to different clusters
@@ -120,7 +121,8 @@ class Calibration:
         exceeds = rows > self._threshold
         self._extremal_index = np.array([_clusters_per_exceedance(column) for column in exceeds.T])
         clusters = np.maximum(exceeds.sum(axis=0) * self._extremal_index, 1.0)
-        self._shape = np.maximum([shape for _, shape in fits], 1.0 / clusters)
+        unsure = np.where(clusters < _FEW_CLUSTERS, np.minimum(1.0 / clusters, _SHAPE_MAX), 0.0)
+        self._shape = np.maximum([shape for _, shape in fits], unsure)
 
 
 def fit_pareto(excess: Floats) -> tuple[float, float]:

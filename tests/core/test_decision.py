@@ -309,7 +309,7 @@ def test_a_restless_sensor_does_not_drown_the_others() -> None:
     for _ in range(2500):
         bench.step({7: float(1000 * bench.rng.chisquare(1))})
     bench.incidents.clear()
-    for _ in range(10):
+    for _ in range(20):
         bench.step({2: 200.0, 7: float(1000 * bench.rng.chisquare(1))})
     assert bench.incidents[0].contributions[0].sensor == "s2"
 
