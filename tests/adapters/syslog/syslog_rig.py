@@ -7,7 +7,7 @@ import contextlib
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from edge_adapters.syslog import SINK
@@ -27,6 +27,9 @@ from edge_agent.verdict import (
 
 S = 10**9
 NOW_NS = 1_800_000_000 * S  # 2027-01-15T08:00:00Z
+_PATIENCE_S = (
+    15.0  # below the limit of a test, which uvloop does not let through (it logs what a signal handler raises)
+)
 
 
 def incident(**changed: Any) -> Incident:
@@ -116,14 +119,22 @@ class Receiver:
         self._writers.clear()
 
     async def connections(self, count: int) -> None:
-        while len(self.read) < count:
-            self._news.clear()
-            await self._news.wait()
+        await self._until(lambda: len(self.read) >= count, f"{count} connections")
 
     async def has(self, text: bytes, connection: int = -1) -> None:
-        while not self.read or text not in self.read[connection]:
-            self._news.clear()
-            await self._news.wait()
+        await self._until(lambda: bool(self.read) and text in self.read[connection], repr(text))
+
+    async def _until(self, met: Callable[[], bool], expected: str) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                while not met():
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            sizes = [len(part) for part in self.read]
+            raise AssertionError(
+                f"expected {expected} within {_PATIENCE_S:g} s; bytes by connection: {sizes}"
+            ) from None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         place = len(self.read)
