@@ -52,8 +52,8 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def table_lines(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    """What :func:`print_table` prints."""
-    texts = [[str(cell) for cell in row] for row in (headings, *rows)]
+    """What :func:`print_table` prints; cells with texts of others stay one line and move no cursor."""
+    texts = [[harmless(" ".join(str(cell).splitlines())) for cell in row] for row in (headings, *rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(headings))]
     for row in texts:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
