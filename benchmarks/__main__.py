@@ -17,6 +17,7 @@ MODULES = (
     "tick",
     "ingest",
     "delivery",
+    "latency",
     "rules",
     "detection",
     "patterns",
