@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -137,6 +137,10 @@ class Acknowledgement:
     time_ns: int
     note: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"by": self.by, "time": rfc3339(self.time_ns), "note": self.note}
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -160,6 +164,10 @@ class PatternMatch:
     techniques: tuple[str, ...]
     confidence: float
     stages: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "techniques": list(self.techniques), "stages": list(self.stages)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +199,8 @@ class Incident:
     ``propagation``: in which order sensors began to stand out. ``rules``: names of the user's rules that hold.
     ``areas``: areas of the plant its sensors are in. ``suppressed``: why nobody is to be disturbed (a maintenance
     window, an operator's order), None otherwise. ``flapping``: it has opened and closed so often that only the
-    flapping is told. ``reopened``: how often it opened again after it had closed.
+    flapping is told. ``reopened``: how often it opened again after it had closed. ``similar``: the history knows those and
+    puts them into what is told.
 
     ``series`` and ``expected_series``: what its worst sensors read, and what was expected of them, for plotting: values
     ``series_step_s`` apart, the first one at ``series_first_ns``.
@@ -251,45 +260,11 @@ class Incident:
             "suppressed": self.suppressed,
             "flapping": self.flapping,
             "reopened": self.reopened,
-            "acknowledged": None
-            if self.acknowledged is None
-            else {
-                "by": self.acknowledged.by,
-                "time": rfc3339(self.acknowledged.time_ns),
-                "note": self.acknowledged.note,
-            },
-            "sensors": [
-                {
-                    "sensor": part.sensor,
-                    "share": part.share,
-                    "score": part.score,
-                    "seen": part.seen,
-                    "expected": part.expected,
-                    "unit": part.unit,
-                    "reason": part.reason,
-                    "scale": part.scale,
-                    "finding": part.finding,
-                    "judged_by": part.judged_by,
-                }
-                for part in self.contributions
-            ],
-            "broken_edges": [
-                {"sensor": edge.sensor, "neighbour": edge.neighbour, "weight": edge.weight}
-                for edge in self.broken_edges
-            ],
-            "propagation": [
-                {"sensor": step.sensor, "tick": step.tick, "after_s": step.after_s} for step in self.propagation
-            ],
-            "patterns": [
-                {
-                    "pattern": match.pattern,
-                    "title": match.title,
-                    "techniques": list(match.techniques),
-                    "confidence": match.confidence,
-                    "stages": list(match.stages),
-                }
-                for match in self.patterns
-            ],
+            "acknowledged": None if self.acknowledged is None else self.acknowledged.to_dict(),
+            "sensors": [asdict(part) for part in self.contributions],
+            "broken_edges": [asdict(edge) for edge in self.broken_edges],
+            "propagation": [asdict(step) for step in self.propagation],
+            "patterns": [match.to_dict() for match in self.patterns],
             "similar": [other.to_dict() for other in self.similar],
             "series": self.series,
             "expected_series": self.expected_series,

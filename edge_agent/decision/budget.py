@@ -19,9 +19,8 @@ from dataclasses import dataclass
 
 _STEP = 1.0  # natural logarithms of the likelihood
 _LEAST, _MOST = -3.0, 8.0  # of the margin
-_OFTENEST = 0.05  # events a tick
+_LOOSEST = 0.05  # events a tick from which on there is an alarm, however long there was none
 _MOST_SENSORS = 10_000
-_NEGLIGIBLE = 1e-3
 _Z = 1.959964  # 97.5 % quantile of the normal distribution
 
 
@@ -45,7 +44,7 @@ class Budget:
         self._ticks = 0
         self._alarms = 0
         self._margin = 0.0
-        self._sensors: dict[str, float] = {}
+        self._sensors: dict[str, float] = {}  # steps earned in all when a sensor's own margin will be earned back
 
     @property
     def margin(self) -> float:
@@ -60,16 +59,13 @@ class Budget:
 
         Where several sensors take part, the one that was called false least counts: it may be something new.
         """
-        own = min((self._sensors.get(name, 0.0) for name in sensors), default=0.0)
-        return min(self.rate * math.exp(-min(self._margin + own, _MOST)), _OFTENEST)
+        own = min((self._own(name) for name in sensors), default=0.0)
+        return min(self.rate * math.exp(-min(self._margin + own, _MOST)), _LOOSEST)
 
     def watched(self) -> None:
         """A tick has passed on which an alarm could have been raised."""
         self._ticks += 1
-        earned = _STEP * self.rate
-        self._margin = max(_LEAST, self._margin - earned)
-        if self._sensors:
-            self._sensors = {name: left - earned for name, left in self._sensors.items() if left - earned > _NEGLIGIBLE}
+        self._margin = max(_LEAST, self._margin - _STEP * self.rate)
 
     def raised(self) -> None:
         """An alarm was raised."""
@@ -84,9 +80,10 @@ class Budget:
             for name in sensors:
                 self._sensors.pop(name, None)
             return
+        self._sensors = {name: level for name, level in self._sensors.items() if level > self._earned}
         for name in sensors:
             if name in self._sensors or len(self._sensors) < _MOST_SENSORS:
-                self._sensors[name] = min(self._sensors.get(name, 0.0) + _STEP, _MOST)
+                self._sensors[name] = self._earned + min(self._own(name) + _STEP, _MOST)
 
     def achieved(self) -> Achieved | None:
         """The rate so far; None before the first tick."""
@@ -113,7 +110,8 @@ class Budget:
 
     def export(self) -> tuple[list[float], dict[str, float]]:
         """What was learned, for saving: ticks, alarms and margin, and the margins of sensors."""
-        return [float(self._ticks), float(self._alarms), self._margin], dict(self._sensors)
+        own = {name: self._own(name) for name, level in self._sensors.items() if level > self._earned}
+        return [float(self._ticks), float(self._alarms), self._margin], own
 
     def restore(self, account: list[float], sensors: dict[str, float]) -> None:
         """Take over what :meth:`export` gave. :raises ValueError: it has another form."""
@@ -123,7 +121,15 @@ class Budget:
             raise ValueError(f"saved budget: got {account}, expected ticks, alarms and a margin")
         self._ticks, self._alarms = int(account[0]), int(account[1])
         self._margin = min(max(account[2], _LEAST), _MOST)
-        self._sensors = {name: min(left, _MOST) for name, left in list(sensors.items())[:_MOST_SENSORS]}
+        kept = list(sensors.items())[:_MOST_SENSORS]
+        self._sensors = {name: self._earned + min(left, _MOST) for name, left in kept}
+
+    @property
+    def _earned(self) -> float:
+        return _STEP * self.rate * self._ticks
+
+    def _own(self, name: str) -> float:
+        return max(0.0, self._sensors.get(name, 0.0) - self._earned)
 
 
 def poisson_interval(count: int) -> tuple[float, float]:

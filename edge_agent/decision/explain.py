@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.decision import phrases
-from edge_agent.decision.blame import blame
 from edge_agent.decision.facts import Relation, SensorFacts
 from edge_agent.decision.motion import Readings, motion
 from edge_agent.decision.trail import TICKS, Trail
@@ -118,7 +117,7 @@ class Series:
 def gather(known: dict[str, Evidence], moment: Moment, group: list[int]) -> bool:
     """Add the evidence of this tick against the sensors in ``group`` to what is ``known``; True when some are new."""
     names, sensors = moment.snapshot.sensors, np.array(group, np.int64)
-    strengths, parts = moment.strength[sensors].tolist(), blame(moment.scores)[sensors].tolist()
+    strengths, parts = moment.strength[sensors].tolist(), moment.trail.newest_blame[sensors].tolist()
     new, renewed = [], set()
     for i, strength, part in zip(group, strengths, parts, strict=True):
         item = known.get(names[i])

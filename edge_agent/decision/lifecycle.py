@@ -27,10 +27,10 @@ from dataclasses import dataclass, field, replace
 from edge_agent.clock import CLOCK_SET_NS, NS_PER_S
 from edge_agent.decision.maintenance import MaintenanceOptions
 from edge_agent.decision.options import DecisionOptions
-from edge_agent.decision.orders import Order, Orders, covers
+from edge_agent.decision.orders import Order, Orders
 from edge_agent.decision.severity import ORDER, worse
+from edge_agent.decision.silence import Silence
 from edge_agent.options import format_duration
-from edge_agent.schedule import Windows
 from edge_agent.verdict import Acknowledgement, Incident, IncidentKind, IncidentState
 
 _MOST_REMEMBERED = 1_000  # closed incidents kept in mind; beyond it the oldest are forgotten
@@ -115,10 +115,13 @@ class Lifecycle:
         self._flap_ns = round(options.flap_within * NS_PER_S)
         self._least_ns = round(options.min_duration * NS_PER_S)
         self._lives: dict[str, _Life] = {}
-        self._windows = Windows(options.maintenance)
-        self._open_windows: tuple[MaintenanceOptions, ...] = ()
-        self.orders = Orders()
+        self._silence = Silence(options.maintenance, area_of)
         self.version = 0
+
+    @property
+    def orders(self) -> Orders:
+        """The operators' orders in force."""
+        return self._silence.orders
 
     # -- what is known -----------------------------------------------------------------------------------------
 
@@ -151,7 +154,7 @@ class Lifecycle:
         A window that names what it is about counts when it covers one of the sensors that ``watched`` gives. What is
         learned is about the whole plant, so that one of them is enough.
         """
-        return any(self._concerns(window, watched) for window in self._windows.open_at(wall_ns))
+        return self._silence.under_maintenance(wall_ns, watched)
 
     @property
     def resuming(self) -> bool:
@@ -186,7 +189,7 @@ class Lifecycle:
                 silence_changed |= self._has_grown(life, standing)
                 told += self._end(life, now_ns, wall_ns, judging=judging)
         if silence_changed:
-            told += self._silence(wall_ns)
+            told += self._silenced(wall_ns)
         self._forget(now_ns)
         self.version += bool(told)
         return told
@@ -201,7 +204,7 @@ class Lifecycle:
 
     def plan(self, maintenance: Sequence[MaintenanceOptions]) -> None:
         """Go on with other maintenance windows."""
-        self._windows = Windows(maintenance)
+        self._silence.plan(maintenance)
 
     # -- operators ---------------------------------------------------------------------------------------------
 
@@ -224,14 +227,14 @@ class Lifecycle:
         """Have an order in force; the open incidents that change by it."""
         self.orders.give(order, now_ns)
         self.version += 1
-        return self._silence(wall_ns)
+        return self._silenced(wall_ns)
 
     def lift(self, order_id: str, wall_ns: int) -> list[Incident] | None:
         """End an order; the open incidents that change by it. None: there is no such order."""
         if self.orders.lift(order_id) is None:
             return None
         self.version += 1
-        return self._silence(wall_ns)
+        return self._silenced(wall_ns)
 
     # -- over a restart ----------------------------------------------------------------------------------------
 
@@ -398,7 +401,7 @@ class Lifecycle:
             closed_ns=updated_ns if state is IncidentState.CLOSED else None,
             areas=tuple(dict.fromkeys((*incident.areas, *(area for area in areas if area is not None)))),
             acknowledged=life.acknowledged,
-            suppressed=self._suppressed(life.sensors),
+            suppressed=self._silence.reason(life.sensors),
             flapping=life.flapping,
             reopened=life.reopened,
         )
@@ -408,31 +411,16 @@ class Lifecycle:
     def _look_at_silence(self, now_ns: int, wall_ns: int) -> bool:
         """Whether windows or orders have begun or ended since the last look."""
         over = self.orders.expire(now_ns)
-        windows, self._open_windows = self._open_windows, self._windows.open_at(wall_ns)
         self.version += bool(over)
-        return bool(over) or windows != self._open_windows
+        return self._silence.follow(wall_ns) or bool(over)
 
-    def _silence(self, wall_ns: int) -> list[Incident]:
+    def _silenced(self, wall_ns: int) -> list[Incident]:
         """Open incidents that are suppressed now and were not, or the other way round."""
         return [
             self._tell_again(life, wall_ns)
             for life in self._lives.values()
-            if life.open and life.told is not None and life.told.suppressed != self._suppressed(life.sensors)
+            if life.open and life.told is not None and life.told.suppressed != self._silence.reason(life.sensors)
         ]
-
-    def _concerns(self, window: MaintenanceOptions, watched: Callable[[], Iterable[str]]) -> bool:
-        if not window.sensors and not window.areas:
-            return True
-        return any(covers(window.sensors, window.areas, (name,), self._area_of) for name in watched())
-
-    def _suppressed(self, sensors: tuple[str, ...]) -> str | None:
-        for window in self._open_windows:
-            if covers(window.sensors, window.areas, sensors, self._area_of):
-                return f"maintenance {window.name}"
-        for order in self.orders:
-            if covers(order.sensors, order.areas, sensors, self._area_of):
-                return f"order {order.id} by {order.by}"
-        return None
 
     # -- inside ------------------------------------------------------------------------------------------------
 

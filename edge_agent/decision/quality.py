@@ -63,11 +63,6 @@ class QualityIncidents:
         self._open: dict[_Key, _Open] = {}
         self._standing: dict[str, Standing] = {}
 
-    @property
-    def open_count(self) -> int:
-        """Incidents open now."""
-        return len(self._open)
-
     def standing(self, incident_id: str) -> Standing | None:
         """All sensors of an incident that is open or has just closed, and when it was active last."""
         return self._standing.get(incident_id)

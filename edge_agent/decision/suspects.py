@@ -21,7 +21,7 @@ _CALM, _FADED = 3.0, 0.5  # five-tick mean below which it may be, and that as a 
 
 
 class Suspects:
-    """The sensors' scores, the groups of sensors that stand out, and since when each does.
+    """The sensors' scores and the groups of sensors that stand out.
 
     ``mean``: five-tick mean or lasting score of each sensor (N), whichever is higher; ``recent``: the former alone.
     """
@@ -33,7 +33,6 @@ class Suspects:
         self._average: NDArray[np.float32] = np.zeros(0, np.float32)
         self.mean: NDArray[np.float32] = np.zeros(0, np.float32)
         self.recent: NDArray[np.float32] = np.zeros(0, np.float32)
-        self.first_tick: dict[str, int] = {}
 
     def update(
         self,
@@ -52,12 +51,6 @@ class Suspects:
         self._counted = int(np.count_nonzero(counts))
         self.recent = np.mean(self._recent, axis=0, dtype=np.float32)
         self.mean = np.maximum(self.recent, np.where(counts, lasting, 0.0))
-        standing_out = np.flatnonzero(self.mean > _OUTSTANDING)
-        names = {snapshot.sensors[i] for i in standing_out}
-        for name in [name for name in self.first_tick if name not in names]:
-            del self.first_tick[name]
-        for name in names:
-            self.first_tick.setdefault(name, snapshot.tick)
 
     def groups(self, snapshot: Snapshot) -> list[list[int]]:
         """Sensors that stand out, as connected parts of the graph, strongest first; a large part of all is one."""
@@ -101,7 +94,6 @@ class Suspects:
     def reset(self) -> None:
         """Forget the last ticks."""
         self._recent.clear()
-        self.first_tick.clear()
 
     def _align(self, sensors: tuple[str, ...]) -> None:
         old = {name: i for i, name in enumerate(self._sensors)}

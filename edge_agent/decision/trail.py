@@ -56,6 +56,11 @@ class Trail:
         while len(self._rows) > max(_LEAST_TICKS, min(TICKS, _MOST_VALUES // max(1, len(snapshot)))):
             self._rows.popleft()
 
+    @property
+    def newest_blame(self) -> NDArray[Any]:
+        """Blame (N) of the tick taken in last."""
+        return self._rows[-1].blame
+
     def blame(self, sensors: NDArray[np.int64], since: NDArray[np.int64]) -> NDArray[np.float64]:
         """Blame of ``sensors`` (M), summed from the tick ``since`` (M) on, as far as ticks are kept."""
         total = np.zeros(len(sensors))

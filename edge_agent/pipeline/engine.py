@@ -21,7 +21,6 @@ from edge_agent.clock import Clock, Timeline
 from edge_agent.companions import CompanionOptions, Companions
 from edge_agent.contract import SourceOptions
 from edge_agent.decision.decider import Decider, Decision
-from edge_agent.decision.explain import Evidence
 from edge_agent.decision.facts import Relation
 from edge_agent.decision.lifecycle import Lifecycle, Standing
 from edge_agent.decision.options import DecisionOptions
@@ -118,7 +117,7 @@ class Pipeline:
             new_id,
             metrics,
         )
-        self.patterns = PatternWatch(options.patterns, options.tick.period, self._evidence)
+        self.patterns = PatternWatch(options.patterns, options.tick.period, self.decider.process.evidence)
         self.transition = Transition(self._new_decider)
         self.drift = DriftMonitor(options.drift, options.tick.period) if options.drift.enabled else None
         self.trusting = False
@@ -127,7 +126,7 @@ class Pipeline:
         self.last_report: TickReport | None = None
         self._fallback = fallback
         self._failures = 0
-        self._ruled_ticks, self._ruled = 0, False
+        self._ruled_ticks = 0
         self._warm = False
         self._notices: list[tuple[str, str, dict[str, Any]]] = []
         self._look_every_ns = round(options.intake.forget_after * 1e9) // _FORGET_LOOKS
@@ -195,7 +194,7 @@ class Pipeline:
             snapshot = self.last_report.snapshot
             closed = (*self.decider.new_run(snapshot, self), *self.rules.close_all(snapshot))
             closed = tuple(self.patterns.new_run(closed))
-            changed = tuple(self.lifecycle.new_run(closed, self.timeline.now_ns(), self.last_report.snapshot.time_ns))
+            changed = tuple(self.lifecycle.new_run(closed, self.timeline.now_ns(), snapshot.time_ns))
         self.intake.reset()
         return tuple(self._incident_event(incident) for incident in changed)
 
@@ -287,15 +286,14 @@ class Pipeline:
         options = self.intake.limits.options[sensor]
         return options.min, options.max
 
-    # -- inside ------------------------------------------------------------------------------------------------
-
-    def _evidence(self, incident_id: str, most: int) -> list[Evidence]:
-        return self.decider.process.evidence(incident_id, most)
+    # -- what the life of incidents may ask --------------------------------------------------------------------
 
     def area(self, name: str) -> str | None:
         """Part of the plant that the sensor ``name`` belongs to; None where nothing is said of it."""
         index = self.graph.index.get(name)
         return None if index is None else self.intake.limits.options[index].area
+
+    # -- inside ------------------------------------------------------------------------------------------------
 
     def _forget(self, tick_ns: int) -> None:
         self._next_look_ns = tick_ns + self._look_every_ns
@@ -325,7 +323,7 @@ class Pipeline:
         heard = companions.heard
         # Honest p-values follow the plant; what may be learned is judged by the plant as it was.
         unlikely = decision.calibrated_p is not None and decision.calibrated_p < _SUSPICIOUS
-        suspicious = decision.maintenance or self._ruled or (heard and unlikely)
+        suspicious = decision.maintenance or self._ruled_out or (heard and unlikely)
         delay = self.decider.delay if heard else 0
         # However long maintenance takes, it is not how the plant runs from now on.
         alarm = decision.alarm and not decision.maintenance
@@ -340,8 +338,8 @@ class Pipeline:
             return self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded, trusted=True)
         maintenance = self.lifecycle.under_maintenance(snapshot.time_ns, self._watched)
         resuming = self.decider.calibration.ready and self.lifecycle.resuming
-        self._ruled = self._ruled_out()
-        held = maintenance or resuming or self._ruled
+        self._ruled_ticks = self._ruled_ticks + 1 if self.rules.serious else 0
+        held = maintenance or resuming or self._ruled_out
         decision = self.decider.decide(snapshot, scores, self, degraded=self.detector.degraded, alarmed=held)
         found = self._with_rules(tick_ns, snapshot, decision.changed)
         found = self.patterns.update(snapshot, scores, self, found, self._standing)
@@ -349,10 +347,10 @@ class Pipeline:
         incident = self.lifecycle.id_of(decision.incident)
         return replace(decision, changed=tuple(told), incident=incident, maintenance=maintenance)
 
+    @property
     def _ruled_out(self) -> bool:
         """A rule said at the last tick that this is not how the plant should run. A rule that always holds must not
         keep the warm-up from ending, so it is believed for as many ticks as a warm-up takes."""
-        self._ruled_ticks = self._ruled_ticks + 1 if self.rules.serious else 0
         return 0 < self._ruled_ticks <= self.options.decision.calibration_ticks
 
     def _watched(self) -> Iterator[str]:
