@@ -199,8 +199,8 @@ class Incident:
     ``propagation``: in which order sensors began to stand out. ``rules``: names of the user's rules that hold.
     ``areas``: areas of the plant its sensors are in. ``suppressed``: why nobody is to be disturbed (a maintenance
     window, an operator's order), None otherwise. ``flapping``: it has opened and closed so often that only the
-    flapping is told. ``reopened``: how often it opened again after it had closed. ``similar``: the history knows those and
-    puts them into what is told.
+    flapping is told. ``reopened``: how often it opened again after it had closed. ``similar``: put in by the history,
+    into what is told.
 
     ``series`` and ``expected_series``: what its worst sensors read, and what was expected of them, for plotting: values
     ``series_step_s`` apart, the first one at ``series_first_ns``.
