@@ -20,8 +20,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.bundle.store import place_files, read_bundle, sync_folder
+from edge_agent.bundle.store import place_files, read_bundle
 from edge_agent.bundle.verify import Bundle
+from edge_agent.durable import sync_folder
 from edge_agent.errors import BundleError, StoreError
 
 _LOG = logging.getLogger(__name__)

@@ -20,6 +20,7 @@ from typing import IO
 from edge_agent.bundle.manifest import CARD, MANIFEST, MAX_FILES, MIB, MODEL, FileDigest, Manifest, max_bytes
 from edge_agent.bundle.onnx_gate import inspect_model
 from edge_agent.bundle.verify import Bundle, verify_bundle
+from edge_agent.durable import sync_folder, write_durably
 from edge_agent.errors import BundleError
 
 MAX_TAR_BYTES = 224 * MIB
@@ -75,25 +76,13 @@ def place_files(directory: Path, files: Mapping[str, bytes]) -> None:
     temporary.mkdir()
     try:
         for name, raw in files.items():
-            with (temporary / name).open("wb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
+            write_durably(temporary / name, raw)
         sync_folder(temporary)
         temporary.replace(directory)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_folder(directory.parent)
-
-
-def sync_folder(directory: Path) -> None:
-    """Make renames inside ``directory`` survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -25,33 +25,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.companions.admission import GROUP
-from edge_agent.companions.columns import SQUARES, Columns
+from edge_agent.companions.columns import LIMIT, SHORT_MEMORY, SPREADS_KNOWN, SQUARES, Columns
 from edge_agent.companions.experts import EXPERTS, RELATED_LAGS
 from edge_agent.companions.group import CLIP, Group
 from edge_agent.companions.moments import LAGS
 from edge_agent.companions.prototypes import LONG, SHORT
-from edge_agent.companions.saved import numbers_in
 from edge_agent.companions.under_alarm import Moment
 
-_LIMIT = 50.0  # of deviations in all that is scored
-_WILD = 1e4  # of deviations in what says how far a sensor usually moves
-_LARGEST = 1e6  # square
-_FEW_CHANGES = 20
+_WILD = 1e4  # of deviations, in what says how far a sensor usually moves
 _SPREAD_FLOOR = 1e-2
 _PERSISTENCE = 0.3  # weight of the newest residual in the mean of late (exponentially weighted moving average)
-_WINSOR = 400.0  # largest square, in usual ones, that widens the usual spread
-_SHORT_MEMORY, _LONG_MEMORY = 50.0, 20_000.0  # ticks over which spreads are learned: after a fit, in the long run
-_SPREADS_KNOWN = 30  # learned ticks before scores count
 _OPEN_MINDED = 1_000.0  # rows known at which a tick that nobody vouches for counts half
 _SEARCHED_AT_ONCE = 4  # groups; of more, half look for their nearest prototype on every other tick
-_TINY = 1e-300  # smallest spread of a saved group
 _MOVED = 0.25  # deviations by which a mean, or share by which a deviation, may differ from what levels are stated in
-_STILL = 0.05  # a deviation below this is that of a sensor that stands still; it is not made usual
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
-_SHARED, _LATE = SQUARES.index("shared history"), SQUARES.index("persistence")
+_SHARED = SQUARES.index("shared history")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +110,14 @@ class Groups:
         columns.changes += fresh & np.isfinite(columns.last) & (value != columns.last)
         columns.last = np.where(fresh, value, columns.last)
         raw = np.where(usable, np.clip((value - columns.centre) / columns.spread, -_WILD, _WILD), np.nan)
-        deviation = np.where(usable | ready, np.clip(raw, -_LIMIT, _LIMIT), 0.0)
+        deviation = np.where(usable | ready, np.clip(raw, -LIMIT, LIMIT), 0.0)
         expected, deviation = self._expect(deviation, ready)
         residual = self._compare(deviation - expected, usable & ready, fresh & ready)
-        deviation = np.clip(deviation, -_LIMIT, _LIMIT)
+        deviation = np.clip(deviation, -LIMIT, LIMIT)
         columns.lags = np.concatenate((deviation[None], columns.lags[:-1]))
         columns.heard = np.minimum(columns.heard + 1, LONG)
         distance, states = self._distance(np.clip(deviation, -CLIP, CLIP).astype(np.float32))
-        squares = np.where(columns.learned >= _SPREADS_KNOWN, columns.squares, np.nan)
+        squares = np.where(columns.learned >= SPREADS_KNOWN, columns.squares, np.nan)
         look = Look(squares, columns.centre + columns.spread * expected, np.where(usable, distance, np.float32(np.nan)))
         stated = {group: (group.place, group.statement) for group in self._groups}
         return look, Seen(raw, deviation, residual, states, stated, self._layout)
@@ -169,23 +160,12 @@ class Groups:
         """Follow the squares, from what the experts' ``residual`` [3, S] is; residuals [4, S] to learn from."""
         columns = self._columns
         usual = np.sqrt(columns.variance) + _SPREAD_FLOOR
-        newest = np.clip(residual[_SHARED] / usual[_SHARED], -_LIMIT, _LIMIT)
+        newest = np.clip(residual[_SHARED] / usual[_SHARED], -LIMIT, LIMIT)
         columns.late = np.where(fresh, columns.late + _PERSISTENCE * (newest - columns.late), columns.late)
         residual = np.concatenate((residual, columns.late[None]))
-        square = np.minimum((residual / usual) ** 2, self._evidence())
+        square = np.minimum((residual / usual) ** 2, columns.believable())
         columns.squares = np.where(usable, np.where(fresh, square, columns.squares), np.nan)
         return np.where(fresh, residual, np.nan).astype(np.float32)
-
-    def _evidence(self) -> Floats:
-        """The largest square [S] that is believed: what happened once in n ticks has a squared deviation of 2 ln n.
-
-        A pump that was switched twice so far has no usual movement that could make the third time a sensation.
-        """
-        columns = self._columns
-        few = columns.changes < _FEW_CHANGES
-        if not few.any():
-            return np.full(len(few), _LARGEST)
-        return np.where(few, 2.0 * np.log(columns.learned[0] + 2.0), _LARGEST)
 
     def _distance(self, level: Floats32) -> tuple[Floats32, dict[Group, Floats32]]:
         """Squared distance [S] to the nearest prototype of the group, NaN where there are too few, and the states."""
@@ -224,8 +204,8 @@ class Groups:
             if group in seen.states:
                 group.prototypes.learn(seen.states[group], remember, weight)
             group.append(level[group.place], weight, remember)
-        self._learn_spreads(seen.residual, weights)
-        self._learn_usual(slice(None), seen.raw[None], weights, remember)
+        self._columns.learn_spreads(seen.residual, weights)
+        self._columns.learn_usual(slice(None), seen.raw[None], weights, remember)
 
     def pass_over(self, seen: Seen, remember: float) -> None:
         """A tick that is not sure to be normal: it only leads over to the next ones."""
@@ -278,7 +258,7 @@ class Groups:
         for group in self._groups:
             group.fade(rows)
         self._columns.ticks = np.minimum(self._columns.ticks, rows)
-        self._columns.learned = np.minimum(self._columns.learned, _SHORT_MEMORY)
+        self._columns.learned = np.minimum(self._columns.learned, SHORT_MEMORY)
 
     def interrupted(self) -> None:
         """What comes next does not follow on what was learned last."""
@@ -309,28 +289,6 @@ class Groups:
         residual = np.pad(seen.residual, ((0, 0), (0, 1)), constant_values=np.nan)[:, places]
         return replace(seen, raw=raw, deviation=deviation, residual=residual)
 
-    def _learn_usual(self, place: slice, raw: Floats, weight: Floats, remember: float) -> None:
-        """Take deviations [T, G] into their mean and mean square; NaN changes nothing."""
-        columns = self._columns
-        known = np.isfinite(raw)
-        count = known.sum(0)
-        ticks = columns.ticks[place] = np.minimum(columns.ticks[place] + weight * len(raw), remember)
-        share = weight * count / np.maximum(ticks, _TINY)
-        filled, total = np.where(known, raw, 0.0), np.maximum(count, 1)
-        columns.mean[place] += share * (filled.sum(0) / total - columns.mean[place])
-        columns.square[place] += share * ((filled**2).sum(0) / total - columns.square[place])
-
-    def _learn_spreads(self, residual: Floats32, weight: Floats) -> None:
-        columns = self._columns
-        there = np.isfinite(residual)
-        square = np.where(there, residual.astype(np.float64) ** 2, 0.0)
-        settled = columns.learned > _SPREADS_KNOWN
-        limited = np.where(settled, np.minimum(square, _WINSOR * columns.variance), square)
-        gained = weight * there
-        rate = gained / np.clip(columns.learned + gained, 1e-9, _LONG_MEMORY)
-        columns.variance += rate * (limited - columns.variance)
-        columns.learned += gained
-
     # -- fitting -----------------------------------------------------------------------------------------------
 
     def _fit(self, group: Group) -> None:
@@ -340,10 +298,7 @@ class Groups:
 
     def _begin_fit(self, group: Group) -> None:
         """Where levels are no longer what is usual, state everything anew first."""
-        columns, place = self._columns, group.place
-        shift = columns.mean[place].copy()
-        factor = np.sqrt(np.maximum(columns.square[place] - shift**2, 0.0))
-        factor = np.where(factor > _STILL, factor, 1.0)
+        shift, factor = self._columns.usual(group.place)
         if (np.abs(shift) > _MOVED).any() or (np.abs(np.log(factor)) > _MOVED).any():
             self._restate(group, shift, factor)
         group.begin_fit()
@@ -353,19 +308,12 @@ class Groups:
         self._own[:, group.place] = group.weights.own
         if not group.fitting:
             learned = self._columns.learned[:, group.place]
-            np.minimum(learned, _SHORT_MEMORY + 0.25 * group.rows, out=learned)
+            np.minimum(learned, SHORT_MEMORY + 0.25 * group.rows, out=learned)
 
     def _restate(self, group: Group, shift: Floats, factor: Floats) -> None:
         group.restate(shift, factor)
-        columns, place = self._columns, group.place
-        columns.centre[place] += shift * columns.spread[place]
-        columns.spread[place] *= factor
-        columns.square[place] = (columns.square[place] - 2.0 * shift * columns.mean[place] + shift**2) / factor**2
-        columns.mean[place] = (columns.mean[place] - shift) / factor
-        columns.lags[:, place] = np.clip((columns.lags[:, place] - shift) / factor, -_LIMIT, _LIMIT)
-        columns.levels[:, place] = (columns.levels[:, place] - shift) / factor
-        columns.variance[:_LATE, place] /= factor**2
-        self._own[:, place] = group.weights.own
+        self._columns.restate(group.place, shift, factor)
+        self._own[:, group.place] = group.weights.own
 
     # -- sensors -----------------------------------------------------------------------------------------------
 
@@ -376,7 +324,7 @@ class Groups:
         self._columns = self._columns.joined(Columns.fresh(centre, spread))
         self._lay_out()
         raw = np.clip((history - centre) / spread, -_WILD, _WILD)
-        self._learn_usual(group.place, raw, np.ones(len(names)), remember)
+        self._columns.learn_usual(group.place, raw, np.ones(len(names)), remember)
         group.learn_history(np.clip(np.nan_to_num(raw), -CLIP, CLIP), np.ones(len(raw) - LAGS), remember)
 
     def admit(self, names: tuple[str, ...], centre: Floats, spread: Floats) -> bool:
@@ -430,7 +378,7 @@ class Groups:
 
     def export(self) -> list[dict[str, NDArray[Any]]]:
         """Everything learned of each group, for saving."""
-        return [self._export(group) for group in self._groups]
+        return [group.export() | self._columns.export(group.place) for group in self._groups]
 
     @classmethod
     def restored(cls, states: Iterable[Mapping[str, NDArray[Any]]]) -> Groups:
@@ -442,27 +390,11 @@ class Groups:
             raise ValueError("saved companions: a sensor is in two groups")
         return groups
 
-    def _export(self, group: Group) -> dict[str, NDArray[Any]]:
-        columns, place = self._columns, group.place
-        return {
-            **group.export(),
-            "centre": columns.centre[place].copy(),
-            "spread": columns.spread[place].copy(),
-            "usual": np.stack((columns.mean[place], columns.square[place])),
-            "variance": columns.variance[:, place].astype(np.float32),
-            "learned": columns.learned[:, place].astype(np.float32),
-            "changes": columns.changes[place].astype(np.float32),
-        }
-
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         group = Group.restored(state, len(self._groups))
-        count, members = len(group.names), len(SQUARES)
-        its = Columns.fresh(numbers_in(state, "centre", (count,)), numbers_in(state, "spread", (count,), least=_TINY))
+        its = Columns.restored(state, len(group.names))
         its.ticks[:] = group.rows
-        its.mean, its.square = numbers_in(state, "usual", (2, count))
-        its.variance = numbers_in(state, "variance", (members, count), least=0.0)
-        its.changes = numbers_in(state, "changes", (count,), least=0.0)
-        learned = numbers_in(state, "learned", (members, count), least=0.0)
+        learned = its.learned.copy()
         self._groups.append(group)
         self._columns = self._columns.joined(its)
         self._lay_out()

@@ -11,7 +11,6 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,10 +33,10 @@ from edge_agent.daemon.open_incidents import OpenIncidents
 from edge_agent.daemon.operators import Operators
 from edge_agent.daemon.parts import Parts
 from edge_agent.daemon.runners import Runners
+from edge_agent.daemon.sole_use import make_data_folder
 from edge_agent.daemon.telling import Telling
 from edge_agent.daemon.tracing import Tracer
-from edge_agent.durable import make_folder
-from edge_agent.errors import ConfigError, StoreError
+from edge_agent.errors import StoreError
 from edge_agent.export.otlp import OtlpExporter
 from edge_agent.export.systemd import Notifier
 from edge_agent.history import History, StateFile
@@ -106,7 +105,7 @@ class Daemon:
         """Choose the model and build the pipeline; :meth:`run` does it when it was not done before."""
         if self.pipeline is not None:
             return
-        _make_folder(self.config.agent.data_dir)
+        make_data_folder(self.config.agent.data_dir)
         self.model = await self.models.choose()
         self.pipeline = self._build_pipeline(self.model)
         for problem in self.models.problems:
@@ -426,12 +425,3 @@ def _declared_edges(config: AgentConfig) -> tuple[tuple[str, str], ...]:
 async def _release_memory_soon() -> None:
     await asyncio.sleep(_SETTLED_S)
     await asyncio.to_thread(release_memory)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        make_folder(folder)
-    except OSError as error:
-        raise ConfigError(
-            f"agent.data_dir: cannot make {folder}: {error.strerror}; expected a folder that the agent may write to"
-        ) from error

@@ -53,10 +53,10 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
     sources, sinks = await _exchange_runners(daemon, new)
     pipeline = daemon.pipeline
     assert pipeline is not None
+    options_for = sensor_options_by_pattern(new.sensors.items())
     if "sensors" in sections:
-        pipeline.intake.limits.reload(sensor_options_by_pattern(new.sensors.items()), pipeline.graph.sensors)
+        pipeline.intake.limits.reload(options_for, pipeline.graph.sensors)
     if {"rules", "sensors"} & set(sections):  # `sensors` has the names of values
-        options_for = sensor_options_by_pattern(new.sensors.items())
         pipeline.rules.reload(new.rules, states_by_name(options_for))
     if library != pipeline.patterns.library:  # the file may have other content
         pipeline.patterns.reload(library)

@@ -23,12 +23,7 @@ def sole_use(folder: Path) -> Iterator[None]:
     Where it cannot be told whether another agent has it (read-only, full, no locks) it is taken to be ours.
     :raises ConfigError: another agent has it, or it cannot be made.
     """
-    try:
-        make_folder(folder)
-    except OSError as error:
-        raise ConfigError(
-            f"agent.data_dir: cannot make {folder}: {error.strerror}; expected a folder that the agent may write to"
-        ) from error
+    make_data_folder(folder)
     try:
         descriptor = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -42,6 +37,16 @@ def sole_use(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def make_data_folder(folder: Path) -> None:
+    """Make ``folder`` if it is missing. :raises ConfigError: it cannot be made."""
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"agent.data_dir: cannot make {folder}: {error.strerror}; expected a folder that the agent may write to"
+        ) from error
 
 
 def _lock(descriptor: int, folder: Path) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,10 +147,7 @@ class RingStore:
         Closed incidents and events older than ``forget_before_ns`` go; beyond the cap the oldest closed ones go first.
         """
         self._make_room(_size(incidents) + _size(events))
-        before = self._wal_size()
-        run = self._database.execute
-        run("BEGIN IMMEDIATE")
-        try:
+        with self._transaction() as run:
             if forget_before_ns is not None:
                 run("DELETE FROM incident WHERE closed = 1 AND updated_ns < ?", (forget_before_ns,))
                 run("DELETE FROM event WHERE time_ns < ?", (forget_before_ns,))
@@ -163,12 +160,6 @@ class RingStore:
                 "INSERT OR REPLACE INTO event VALUES (?, ?, ?)",
                 [(row.id, row.time_ns, row.body) for row in events],
             )
-            run("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:
-                run("ROLLBACK")
-            raise
-        self._wrote_since(before)
 
     def write_block(self, rows: ReadingRows | ScoreRows, forget_before_ns: int | None) -> bool:
         """Append a block of readings or scores; older blocks make room for it, incidents and events never do, and
@@ -179,10 +170,7 @@ class RingStore:
         names = zlib.compress(orjson.dumps(rows.sensors))
         if not self._make_room(len(body) + len(names), victims):
             return False
-        before = self._wal_size()
-        run = self._database.execute
-        run("BEGIN IMMEDIATE")
-        try:
+        with self._transaction() as run:
             if forget_before_ns is not None:
                 self._forget_blocks(forget_before_ns)
             run("INSERT OR IGNORE INTO layout VALUES (?, ?)", (rows.layout, names))
@@ -191,12 +179,6 @@ class RingStore:
                 f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)",  # noqa: S608 - one of two constants
                 (*span, rows.layout, len(rows), body),
             )
-            run("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:
-                run("ROLLBACK")
-            raise
-        self._wrote_since(before)
         return True
 
     def _forget_blocks(self, before_ns: int) -> None:
@@ -206,22 +188,14 @@ class RingStore:
     def write_feedback(self, row: FeedbackRow) -> bool:
         """Insert or replace, durable on return; the newest 10,000 are kept. Always True."""
         self._make_room(len(row.note) + 200)
-        before = self._wal_size()
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction() as run:
             values = (row.incident, row.verdict, row.note, row.actor, row.time_ns)
-            self._database.execute("INSERT OR REPLACE INTO feedback VALUES (?, ?, ?, ?, ?)", values)
-            self._database.execute(
+            run("INSERT OR REPLACE INTO feedback VALUES (?, ?, ?, ?, ?)", values)
+            run(
                 "DELETE FROM feedback WHERE rowid IN "
                 "(SELECT rowid FROM feedback ORDER BY time_ns DESC LIMIT -1 OFFSET ?)",
                 (_MOST_FEEDBACK,),
             )
-            self._database.execute("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            raise
-        self._wrote_since(before)
         return True
 
     def try_to_write(self) -> bool:
@@ -300,6 +274,21 @@ class RingStore:
                 self._unreadable.add(row_id)
                 _log.error("%s: %r in it is damaged and passed over", self._path, row_id)
         return found
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        """All that is executed by what this gives, or nothing of it; durable, and its bytes counted, on leaving."""
+        before = self._wal_size()
+        run = self._database.execute
+        run("BEGIN IMMEDIATE")
+        try:
+            yield run
+            run("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                run("ROLLBACK")
+            raise
+        self._wrote_since(before)
 
     def _wrote_since(self, wal_bytes: int) -> None:
         self.bytes_written += max(0, self._wal_size() - wal_bytes)

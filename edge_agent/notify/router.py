@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edge_agent.clock import NS_PER_S
 from edge_agent.contract import DigestOptions, SinkOptions
 from edge_agent.metrics import Metrics
 from edge_agent.notify.choice import HeldBack, held_back, reaches, within_schedule
@@ -19,7 +20,6 @@ from edge_agent.notify.watch import Knowledge, Watched, without_plots
 from edge_agent.verdict import Event, EventKind, IncidentState, rfc3339
 
 _MOST_WATCHED = 1_000
-_NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class Router:
     def restore(self, saved: Mapping[str, Any], now: Moment) -> None:
         """Go on from what :meth:`state` gave. :raises KeyError, TypeError, ValueError: it did not; nothing changed."""
         longest_ns = {
-            name: round(options.escalate.after * _NS_PER_S)
+            name: round(options.escalate.after * NS_PER_S)
             for name, options in self._sinks.items()
             if options.escalate is not None
         }
@@ -252,7 +252,7 @@ class Router:
             return
         waits = known.due_ns is not None or known.passed_on
         if escalate is not None and not waits and reaches(incident, escalate.severity):
-            known.due_ns = now.monotonic_ns + round(escalate.after * _NS_PER_S)
+            known.due_ns = now.monotonic_ns + round(escalate.after * NS_PER_S)
 
     def _escalate(self, watched: Watched, now: Moment) -> list[Dispatch]:
         out: list[Dispatch] = []

@@ -18,7 +18,7 @@ from errno import ENOSPC
 from itertools import pairwise
 from pathlib import Path
 
-from edge_agent.clock import Clock
+from edge_agent.clock import NS_PER_S, Clock
 from edge_agent.contract import BufferOptions, WhenFull
 from edge_agent.durable import make_folder, quarantine
 from edge_agent.outbox.age import monotonic_of, within
@@ -30,7 +30,7 @@ from edge_agent.outbox.segment import REWRITTEN, SUFFIX, Segment, Writer, name_o
 _EPOCH_BITS = 20
 _LARGEST_SEGMENT = 512_000
 _PARTS = 16
-_SYNC_EVERY_NS = 5_000_000_000
+_SYNC_EVERY_NS = 5 * NS_PER_S
 _RESERVE = 32_000_000
 """Bytes of the disk that are left to others."""
 _NOTHING = -1  # below every rank

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -15,7 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from edge_agent.errors import DataFileError
-from edge_agent.recording.write import cells, load_pyarrow
+from edge_agent.recording.write import cells, load_pyarrow, whole_file
 
 Page = Mapping[str, Sequence[Any] | NDArray[Any]]
 
@@ -127,16 +127,9 @@ def json_lines_writer(target: Path | None) -> Iterator[JsonLinesWriter]:
 
 @contextmanager
 def _whole(target: Path | None) -> Iterator[Path | None]:
-    """Where to write, so that ``target`` appears when everything is written."""
+    """:func:`~edge_agent.recording.write.whole_file`, or None for standard output."""
     if target is None:
         yield None
         return
-    temporary = target.with_name(target.name + ".new")
-    try:
+    with whole_file(target) as temporary:
         yield temporary
-        temporary.replace(target)
-    except OSError as error:
-        raise DataFileError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

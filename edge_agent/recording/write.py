@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,22 @@ def write_table(path: Path | str, columns: Mapping[str, Sequence[Any] | np.ndarr
     write = writers.get(path.suffix.lower())
     if write is None:
         raise DataFileError(f"{path}: got {path.suffix!r}, expected a .csv or .parquet file")
-    temporary = path.with_name(path.name + ".new")
-    try:
+    with whole_file(path) as temporary:
         write(temporary, columns)
-        temporary.replace(path)
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """Where to write, so that ``target`` appears when everything is written, or not at all.
+
+    :raises DataFileError: it cannot be written.
+    """
+    temporary = target.with_name(target.name + ".new")
+    try:
+        yield temporary
+        temporary.replace(target)
     except OSError as error:
-        raise DataFileError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise DataFileError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

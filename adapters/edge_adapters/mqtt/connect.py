@@ -8,8 +8,8 @@ import ssl
 
 from edge_adapters.mqtt.connection import ConnectionOptions
 from edge_adapters.mqtt.failures import network_failure
-from edge_adapters.mqtt.tls import tls_context
 from edge_agent.errors import RetryableAdapterError
+from edge_agent.tls import client_context
 
 
 async def open_socket(options: ConnectionOptions) -> socket.socket | ssl.SSLSocket:
@@ -18,7 +18,7 @@ async def open_socket(options: ConnectionOptions) -> socket.socket | ssl.SSLSock
     :raises RetryableAdapterError: not reachable now. :raises AdapterError: TLS files or certificates are refused.
     """
     # Built anew for each connection: renewed certificate files are taken up without a restart.
-    context = None if options.tls is None else await asyncio.to_thread(tls_context, options.tls)
+    context = None if options.tls is None else await asyncio.to_thread(client_context, options.tls)
     sock = await _connect(options)
     if context is None or options.tls is None:
         return sock

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 
 from pydantic import Field, model_validator
 
 from edge_agent.options import Duration, Options, Secret
+from edge_agent.tls import TlsOptions
 
 PLAIN_PORT, TLS_PORT = 1883, 8883  # registered with IANA
 
@@ -17,28 +17,6 @@ class ProtocolVersion(StrEnum):
 
     V311 = "3.1.1"
     V5 = "5"
-
-
-class TlsOptions(Options):
-    """TLS to the broker. Its certificate and name are always verified."""
-
-    ca_file: Path | None = Field(
-        default=None, description="PEM file with the authorities to trust. Default: those of the system."
-    )
-    cert_file: Path | None = Field(
-        default=None, description="PEM file with the client certificate (and its chain), where the broker asks for one."
-    )
-    key_file: Path | None = Field(default=None, description="PEM file with the private key of `cert_file`.")
-    key_password: Secret | None = Field(default=None, description="Password of `key_file`, if it is encrypted.")
-    server_name: str | None = Field(
-        default=None, description="Name expected in the broker's certificate, when it differs from `host`."
-    )
-
-    @model_validator(mode="after")
-    def _key_has_a_certificate(self) -> TlsOptions:
-        if self.key_file is not None and self.cert_file is None:
-            raise ValueError("key_file: needs `cert_file` too")
-        return self
 
 
 class ConnectionOptions(Options):

@@ -9,7 +9,7 @@ import orjson
 
 from edge_adapters.mqtt.link import Link
 from edge_adapters.mqtt.options import MqttSinkOptions
-from edge_adapters.mqtt.pause import reconnect_pause_s
+from edge_agent.backoff import full_jitter
 from edge_agent.contract import AdapterContext
 from edge_agent.errors import AdapterError
 from edge_agent.templates import EventText
@@ -79,8 +79,8 @@ class MqttSink:
             except AdapterError as error:
                 # Not the end of the sink: the next delivery raises what is wrong to who can judge it.
                 self._context.disconnected(str(error))
-            await asyncio.sleep(reconnect_pause_s(self._context.random, failures, self._options.retry_max))
             failures += 1
+            await asyncio.sleep(full_jitter(self._context.random, failures, self._options.retry_max))
 
     def _topic(self, event: Event) -> str:
         severity = str(event.body.get("severity", "none"))

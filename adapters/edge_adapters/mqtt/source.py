@@ -6,9 +6,9 @@ import asyncio
 
 from edge_adapters.mqtt.link import Link
 from edge_adapters.mqtt.options import MqttSourceOptions
-from edge_adapters.mqtt.pause import reconnect_pause_s
 from edge_adapters.mqtt.routing import Router
 from edge_adapters.mqtt.wire import Message
+from edge_agent.backoff import full_jitter
 from edge_agent.contract import AdapterContext, Emitter
 from edge_agent.errors import RetryableAdapterError
 from edge_agent.sample import Batch
@@ -48,8 +48,8 @@ class MqttSource:
                     raise
             finally:
                 await link.close()
-            await asyncio.sleep(reconnect_pause_s(self._context.random, self._failures, self._options.reconnect_max))
             self._failures += 1
+            await asyncio.sleep(full_jitter(self._context.random, self._failures, self._options.reconnect_max))
 
     def _on_subscribed(self) -> None:
         self._subscribed = True
