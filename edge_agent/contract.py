@@ -344,6 +344,78 @@ class AdapterContext:
         self.log.warning("%s: %s%s", what, message, f" (and {more} more since the last such message)" if more else "")
 
 
+class UplinkOptions(Options):
+    """Options every uplink has; an adapter's own class derives from this one."""
+
+    type: str = Field(description="Adapter to use; `edge-agent adapters list` names them.")
+    retry_max: Duration = Field(default=300.0, description="Longest pause between two attempts to connect.")
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Somebody says that there is news. It is not believed: it only makes the gateway look.
+
+    ``counter``: of the newest ring file, if it was said. ``spread_s``: over how long the fleet is to look, at most an
+    hour counts.
+    """
+
+    counter: int | None = None
+    spread_s: float = 0.0
+
+
+class UplinkPort(Protocol):
+    """What an uplink is given: who this gateway is, where hints go, and what is to be told."""
+
+    fleet: str
+    ring: str
+    gateway: str
+
+    def look(self, hint: Hint) -> None:
+        """Pass a hint on; never blocks. However many come, looks are coalesced and rate-limited behind it."""
+        ...
+
+    async def next_report(self) -> bytes:
+        """Wait for a status report (JSON) newer than the one got last; at first the latest there is."""
+        ...
+
+
+@runtime_checkable
+class Uplink(Protocol):
+    """Carries hints to the gateway and its status reports away. Trust is elsewhere: it may lie or be silent."""
+
+    async def run(self, port: UplinkPort) -> None:
+        """Connect, pass hints on and reports away until cancelled; release everything in ``finally``.
+
+        :raises RetryableAdapterError: cannot go on now. :raises AdapterError: a retry will not help.
+        """
+        ...
+
+
+@runtime_checkable
+class Fleet(Protocol):
+    """The publisher's end of an uplink."""
+
+    async def nudge(self, fleet: str, ring: str, hint: Hint) -> None:
+        """Tell all gateways of ``ring`` now, and those that connect later. :raises AdapterError: not reached."""
+        ...
+
+    async def reports(self, fleet: str) -> list[bytes]:
+        """The latest status report of each gateway. :raises AdapterError: not reached."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkAdapter:
+    """Announces an uplink. ``fleet`` builds the publisher's end, where the protocol has one."""
+
+    name: str
+    summary: str
+    options: type[UplinkOptions]
+    build: Callable[[Any, AdapterContext], Uplink]
+    fleet: Callable[[Any], Fleet] | None = None
+    extra: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class SourceAdapter:
     """Announces a source. ``when_full`` is the protocol's default policy; ``extra`` the pip extra it needs, if any."""

@@ -9,6 +9,7 @@ Three questions decide which one to raise::
     ├── PayloadError             one frame from outside could not be understood; it is counted and skipped
     ├── BundleError              a model bundle must not be used
     ├── StoreError               a file of ours is damaged or cannot be written
+    ├── OtaError                 an update cannot be had, or must not be used
     ├── DataFileError            a recording given by the user cannot be used
     └── ControlError             a request to the running daemon cannot be carried out
 
@@ -53,6 +54,14 @@ class BundleError(EdgeAgentError):
 
 class StoreError(EdgeAgentError):
     """A file the agent keeps for itself is damaged or cannot be written."""
+
+
+class OtaError(EdgeAgentError):
+    """An update over the air cannot be had or must not be used. ``reason``: a fixed word, used as a metric label."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class DataFileError(EdgeAgentError):
