@@ -114,7 +114,7 @@ async def up(folder: Path) -> list[Result]:
     sink, clock, metrics = Far(), SystemClock(), Metrics()
     options = SinkOptions.model_validate({"type": "far"})
     outbox = Outbox("desk", folder / "desk", options.buffer, clock)
-    context = AdapterContext("desk", clock, random.Random(0), metrics, sink=True)
+    context = AdapterContext("desk", clock, random.Random(0), metrics, kind="sink")
     runner = SinkRunner("desk", lambda: sink, options, context, metrics, outbox)
     task = asyncio.create_task(runner.run())
     await asyncio.sleep(0.2)

@@ -1,8 +1,9 @@
 """What an adapter has to do, and what it is given.
 
-An adapter is announced by an entry point in the group ``edge_agent.sources`` or ``edge_agent.sinks`` that names a
-:class:`SourceAdapter` or :class:`SinkAdapter`. Loading the entry point must not import the client library: only
-``build`` may, so that ``edge-agent check`` works without it and memory is paid only for what is configured.
+An adapter is announced by an entry point in the group ``edge_agent.sources``, ``edge_agent.sinks`` or
+``edge_agent.uplinks`` that names a :class:`SourceAdapter`, :class:`SinkAdapter` or :class:`UplinkAdapter`. Loading the
+entry point must not import the client library: only ``build`` may, so that ``edge-agent check`` works without it and
+memory is paid only for what is configured.
 
 Checking options and connecting are different steps: wrong options stop the start (``ConfigError``), a dead device
 need not. The agent, not the adapter, retries, backs off, names, filters, counts and judges.
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import Field, model_validator
 
@@ -240,18 +241,24 @@ class Sink(Protocol):
         ...
 
 
+AdapterKind = Literal["source", "sink", "uplink"]
+"""What an adapter instance is to the agent."""
+
+
 class AdapterContext:
     """What the agent gives to one adapter instance: name, time, randomness, log, and where to report.
 
     ``random`` is seeded by the agent: adapters take jitter from it and from nowhere else.
     """
 
-    def __init__(self, name: str, clock: Clock, rng: random.Random, metrics: Metrics, *, sink: bool = False) -> None:
+    def __init__(
+        self, name: str, clock: Clock, rng: random.Random, metrics: Metrics, *, kind: AdapterKind = "source"
+    ) -> None:
         self.name = name
         self.clock = clock
         self.random = rng
         self.metrics = metrics
-        self.log = logging.getLogger(f"edge_agent.{'sink' if sink else 'source'}.{name}")
+        self.log = logging.getLogger(f"edge_agent.{kind}.{name}")
         self.state = "starting"
         self.carried: Any = None
         """What the adapter wants to find again when it is built anew after a failure; the agent does not look at it."""
@@ -260,7 +267,9 @@ class AdapterContext:
         self.open_incidents: Callable[[], Sequence[Event]] = tuple
         """For sinks that repeat: the open incidents that this one was told, each by the latest event about it."""
         self.ever_connected = False
-        self._up = (metrics.sink_up if sink else metrics.source_up).labels(name)
+        ups = {"source": metrics.source_up, "sink": metrics.sink_up, "uplink": metrics.uplink_up}
+        self._up = ups[kind].labels(name)
+        self._rejected = metrics.uplink_rejected if kind == "uplink" else metrics.rejected
         self._far_side = name
         self._doubted = False
         self._quiet_until: dict[str, float] = {}
@@ -318,7 +327,7 @@ class AdapterContext:
 
         ``reason`` is a fixed word (it becomes a metric label); ``message`` says what was found and expected.
         """
-        self.metrics.rejected.labels(self.name, reason).inc(count)
+        self._rejected.labels(self.name, reason).inc(count)
         self._warn_rarely(reason, "rejected", message, count)
 
     def template_failed(self, option: str, message: str) -> None:
@@ -437,3 +446,6 @@ class SinkAdapter:
     options: type[SinkOptions]
     build: Callable[[Any, AdapterContext], Sink]
     extra: str | None = None
+
+
+Adapter = SourceAdapter | SinkAdapter | UplinkAdapter

@@ -286,6 +286,25 @@ class Metrics:
             "far side refused (`refused`).",
             ("sink", "reason"),
         )
+        # Uplinks
+        self.uplink_up = Family(
+            Gauge, "edge_agent_uplink_up", "1 while the uplink is connected to its far side, else 0.", ("uplink",)
+        )
+        self.uplink_restarts = Family(
+            Counter, "edge_agent_uplink_restarts_total", "Restarts of an uplink after a failure.", ("uplink",)
+        )
+        self.uplink_hints = Family(
+            Counter,
+            "edge_agent_uplink_hints_total",
+            "Hints that there is news, before they are coalesced.",
+            ("uplink",),
+        )
+        self.uplink_rejected = Family(
+            Counter,
+            "edge_agent_uplink_rejected_total",
+            "Messages to an uplink that could not be understood.",
+            ("uplink", "reason"),
+        )
         # Store
         self.store_bytes = Family(
             Counter, "edge_agent_store_written_bytes_total", "Bytes written to the agent's own files.", ("store",)

@@ -1,7 +1,7 @@
 """Finds adapters and extra commands by their entry points, without importing what is not asked for.
 
-Groups: ``edge_agent.sources``, ``edge_agent.sinks``, ``edge_agent.commands``. Any installed distribution may add to
-them. A broken entry point is an error of whoever asks for it by name and of nobody else.
+Groups: ``edge_agent.sources``, ``edge_agent.sinks``, ``edge_agent.uplinks``, ``edge_agent.commands``. Any installed
+distribution may add to them. A broken entry point is an error of whoever asks for it by name and of nobody else.
 """
 
 from __future__ import annotations
@@ -13,16 +13,29 @@ from enum import StrEnum
 from functools import cache
 from importlib import metadata
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from edge_agent.errors import AdapterError, ConfigError
 from edge_agent.nearest import nearest
 
 if TYPE_CHECKING:  # listing names must stay cheap: `edge-agent --help` does it
-    from edge_agent.contract import AdapterContext, Sink, SinkAdapter, SinkOptions, Source, SourceAdapter, SourceOptions
+    from edge_agent.contract import (
+        Adapter,
+        AdapterContext,
+        Sink,
+        SinkAdapter,
+        SinkOptions,
+        Source,
+        SourceAdapter,
+        SourceOptions,
+        Uplink,
+        UplinkAdapter,
+        UplinkOptions,
+    )
+    from edge_agent.options import Options
 
 DISTRIBUTION = "edge-graph-agent"
-A = TypeVar("A", "SourceAdapter", "SinkAdapter")
+A = TypeVar("A", bound="Adapter")
 
 
 class Group(StrEnum):
@@ -30,12 +43,29 @@ class Group(StrEnum):
 
     SOURCES = "edge_agent.sources"
     SINKS = "edge_agent.sinks"
+    UPLINKS = "edge_agent.uplinks"
     COMMANDS = "edge_agent.commands"
 
     @property
+    def section(self) -> str:
+        """Where its members are configured: ``sources``."""
+        return self.value.rpartition(".")[2]
+
+    @property
     def noun(self) -> str:
-        """What one member is called in messages."""
-        return {Group.SOURCES: "source", Group.SINKS: "sink", Group.COMMANDS: "command"}[self]
+        """What one member is called in messages: ``source``."""
+        return self.section.removesuffix("s")
+
+
+ADAPTER_GROUPS = (Group.SOURCES, Group.SINKS, Group.UPLINKS)
+"""Groups whose members are adapters, each with a section of the configuration."""
+
+
+class Announced(NamedTuple):
+    """What members of a group are announced by, and what the options of all of them derive from."""
+
+    by: type[Adapter]
+    options: type[Options]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +75,27 @@ class Unloadable:
     name: str
     distribution: str
     problem: str
+
+
+def announced(group: Group) -> Announced:
+    """How adapters of ``group`` are announced (see :mod:`edge_agent.contract`)."""
+    from edge_agent import contract
+
+    return {
+        Group.SOURCES: Announced(contract.SourceAdapter, contract.SourceOptions),
+        Group.SINKS: Announced(contract.SinkAdapter, contract.SinkOptions),
+        Group.UPLINKS: Announced(contract.UplinkAdapter, contract.UplinkOptions),
+    }[group]
+
+
+def group_of(adapter: Adapter) -> Group:
+    """The group that ``adapter`` belongs into."""
+    return next(group for group in ADAPTER_GROUPS if isinstance(adapter, announced(group).by))
+
+
+def adapter(group: Group, name: str) -> Adapter:
+    """The adapter of ``group`` called ``name``. :raises ConfigError: unknown (nearest name given) or broken."""
+    return _adapter(group, name, announced(group).by)
 
 
 def source_adapter(name: str) -> SourceAdapter:
@@ -61,18 +112,25 @@ def sink_adapter(name: str) -> SinkAdapter:
     return _adapter(Group.SINKS, name, SinkAdapter)
 
 
+def uplink_adapter(name: str) -> UplinkAdapter:
+    """The uplink adapter called ``name``. :raises ConfigError: unknown (nearest name given) or broken."""
+    from edge_agent.contract import UplinkAdapter
+
+    return _adapter(Group.UPLINKS, name, UplinkAdapter)
+
+
 def names(group: Group) -> tuple[str, ...]:
     """Names announced in ``group``, sorted; nothing is loaded."""
     return tuple(sorted(_entry_points(group)))
 
 
-def adapters(group: Group) -> tuple[list[SourceAdapter | SinkAdapter], list[Unloadable]]:
+def adapters(group: Group) -> tuple[list[Adapter], list[Unloadable]]:
     """Every adapter of ``group`` that loads, and every one that does not."""
-    good: list[SourceAdapter | SinkAdapter] = []
+    good: list[Adapter] = []
     broken: list[Unloadable] = []
     for name in names(group):
         try:
-            good.append(source_adapter(name) if group is Group.SOURCES else sink_adapter(name))
+            good.append(adapter(group, name))
         except ConfigError as error:
             broken.append(Unloadable(name, _shipped_by(_entry_points(group)[name]), str(error)))
     return good, broken
@@ -94,7 +152,7 @@ def build_source(adapter: SourceAdapter, options: SourceOptions, context: Adapte
     try:
         return adapter.build(options, context)
     except ImportError as error:
-        raise AdapterError(f"sources.{context.name}: {missing_library(adapter.name, adapter.extra, error)}") from error
+        raise _not_installed(adapter, context, error) from error
 
 
 def build_sink(adapter: SinkAdapter, options: SinkOptions, context: AdapterContext) -> Sink:
@@ -102,7 +160,20 @@ def build_sink(adapter: SinkAdapter, options: SinkOptions, context: AdapterConte
     try:
         return adapter.build(options, context)
     except ImportError as error:
-        raise AdapterError(f"sinks.{context.name}: {missing_library(adapter.name, adapter.extra, error)}") from error
+        raise _not_installed(adapter, context, error) from error
+
+
+def build_uplink(adapter: UplinkAdapter, options: UplinkOptions, context: AdapterContext) -> Uplink:
+    """One attempt's uplink. :raises AdapterError: when the client library is not installed, saying what to install."""
+    try:
+        return adapter.build(options, context)
+    except ImportError as error:
+        raise _not_installed(adapter, context, error) from error
+
+
+def _not_installed(adapter: Adapter, context: AdapterContext, error: ImportError) -> AdapterError:
+    where = f"{group_of(adapter).section}.{context.name}"
+    return AdapterError(f"{where}: {missing_library(adapter.name, adapter.extra, error)}")
 
 
 def missing_library(what: str, extra: str | None, error: ImportError) -> str:

@@ -64,6 +64,7 @@ def diagnose(config_path: Path | None = None) -> list[Finding]:
     findings += _extras(config)
     if config is not None:
         findings += _port(config)
+        findings += _updates(config)
     findings.append(_model(config))
     return findings
 
@@ -219,7 +220,7 @@ def _extras(config: AgentConfig | None) -> Iterator[Finding]:
         level = Level.FAIL if config is not None else Level.WARN
         advice = f"pip install '{registry.DISTRIBUTION}[{extra}]'"
         yield Finding(level, f"extra {extra}", f"{', '.join(missing)} missing; wanted by {', '.join(users)}", advice)
-    for group in registry.Group.SOURCES, registry.Group.SINKS:
+    for group in registry.ADAPTER_GROUPS:
         for broken in registry.adapters(group)[1]:
             yield Finding(Level.WARN, f"{group.noun} {broken.name}", broken.problem, f"reinstall {broken.distribution}")
 
@@ -228,10 +229,8 @@ def _users_of_extras(config: AgentConfig | None) -> dict[str, list[str]]:
     from edge_agent import registry
 
     users: dict[str, list[str]] = {}
-    for group, chosen in (
-        (registry.Group.SOURCES, config.sources if config is not None else None),
-        (registry.Group.SINKS, config.sinks if config is not None else None),
-    ):
+    for group in registry.ADAPTER_GROUPS:
+        chosen = getattr(config, group.section) if config is not None else None
         adapters = {adapter.name: adapter for adapter in registry.adapters(group)[0]}
         wanted = {options.type for options in chosen.values()} if chosen is not None else set(adapters)
         for name in sorted(wanted):
@@ -240,6 +239,8 @@ def _users_of_extras(config: AgentConfig | None) -> dict[str, list[str]]:
                 users.setdefault(extra, []).append(f"{group.noun} {name}")
     if config is not None and config.telemetry.endpoint is not None:
         users.setdefault("otlp", []).append("telemetry")
+    if config is not None and config.ota.repository is not None:
+        users.setdefault("ota", []).append("ota.repository")
     return users
 
 
@@ -259,6 +260,20 @@ def _port(config: AgentConfig) -> Iterator[Finding]:
             yield Finding(Level.WARN, "API port", f"{config.api.listen}: {error.strerror}", advice)
             return
     yield Finding(Level.OK, "API port", f"{config.api.listen} is free")
+
+
+def _updates(config: AgentConfig) -> Iterator[Finding]:
+    from edge_agent.cli.repository import read_root
+
+    if config.ota.root is None:
+        return
+    advice = "put the root.json there that came with the repository; without it there are no updates"
+    try:
+        version, expires = read_root(config.ota.root)
+    except EdgeAgentError as error:
+        yield Finding(Level.FAIL, "updates", str(error), advice)
+        return
+    yield Finding(Level.OK, "updates", f"{config.ota.root} is version {version} of the root, until {expires}")
 
 
 def _model(config: AgentConfig | None) -> Finding:

@@ -1,17 +1,17 @@
-"""Reaching the far side of one source or sink, with a deadline; no reading is taken, and no event sent unasked."""
+"""Reaching the far side of one source, sink or uplink, with a deadline; nothing is taken, and nothing told unasked."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from edge_agent.clock import SystemClock
-from edge_agent.contract import AdapterContext, SinkOptions, SourceOptions
+from edge_agent.contract import AdapterContext, AdapterKind, Hint, SinkOptions, SourceOptions, UplinkOptions
 from edge_agent.errors import EdgeAgentError
 from edge_agent.metrics import Metrics
-from edge_agent.registry import build_sink, build_source, sink_adapter, source_adapter
+from edge_agent.registry import build_sink, build_source, build_uplink, sink_adapter, source_adapter, uplink_adapter
 from edge_agent.sample import Batch
 from edge_agent.verdict import Event
 
@@ -41,10 +41,45 @@ async def reach_source(name: str, options: SourceOptions, timeout_s: float) -> s
         source = build_source(source_adapter(options.type), _as_visitor(options), context)
     except EdgeAgentError as error:
         return str(error)
-    task = asyncio.create_task(source.run(emitter), name=f"reach {name}")
+    return await _until_connected(source.run(emitter), context, timeout_s, lambda: emitter.offered)
+
+
+class _Visitor:
+    """Stands for the gateway: hints lead nowhere, and there is nothing to report."""
+
+    def __init__(self, fleet: str, ring: str, gateway: str) -> None:
+        self.fleet, self.ring, self.gateway = fleet, ring, gateway
+
+    def look(self, hint: Hint) -> None:
+        """Not now."""
+
+    async def next_report(self) -> bytes:
+        never: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        return await never
+
+
+async def reach_uplink(
+    name: str, options: UplinkOptions, identity: tuple[str, str, str], timeout_s: float
+) -> str | None:
+    """None when the uplink of the gateway ``identity`` (fleet, ring, gateway) got through, else what was in the way."""
+    context = visiting(name, kind="uplink")
+    try:
+        uplink = build_uplink(uplink_adapter(options.type), _as_visitor(options), context)
+    except EdgeAgentError as error:
+        return str(error)
+    return await _until_connected(uplink.run(_Visitor(*identity)), context, timeout_s)
+
+
+async def _until_connected(
+    running: Coroutine[Any, Any, None],
+    context: AdapterContext,
+    timeout_s: float,
+    reached: Callable[[], bool] = lambda: False,
+) -> str | None:
+    task = asyncio.create_task(running, name=f"reach {context.name}")
     try:
         async with asyncio.timeout(timeout_s):
-            while not (task.done() or emitter.offered or context.state == "connected"):
+            while not (task.done() or reached() or context.state == "connected"):
                 await asyncio.wait({task}, timeout=POLL_S)
     except TimeoutError:
         return _not_reached(context, timeout_s)
@@ -53,9 +88,9 @@ async def reach_source(name: str, options: SourceOptions, timeout_s: float) -> s
     return str(failure) if failure is not None else None
 
 
-def visiting(name: str, *, sink: bool = False) -> AdapterContext:
+def visiting(name: str, *, kind: AdapterKind = "source") -> AdapterContext:
     """For one try, which nobody counts."""
-    return AdapterContext(name, SystemClock(), random.Random(0), Metrics(), sink=sink)  # jitter only
+    return AdapterContext(name, SystemClock(), random.Random(0), Metrics(), kind=kind)  # jitter only
 
 
 async def reach_sink(

@@ -10,6 +10,7 @@ from edge_agent.config.pattern_file import PatternError, load_library
 from edge_agent.config.routing import routing_contradictions, unknown_areas
 from edge_agent.config.rule_checks import wrong_rules
 from edge_agent.config.schema import AgentConfig
+from edge_agent.config.update_checks import wrong_updates
 from edge_agent.errors import ConfigError, DataFileError
 from edge_agent.options import format_duration
 
@@ -20,6 +21,7 @@ def contradictions(config: AgentConfig) -> Iterator[tuple[Path, str]]:
     yield from _unusable_files(config)
     yield from wrong_rules(config)
     yield from _wrong_patterns(config)
+    yield from wrong_updates(config)
     areas = {sensor.area for sensor in config.sensors.values() if sensor.area is not None}
     for path, message in routing_contradictions(config.sinks, areas):
         yield ("sinks", *path), message

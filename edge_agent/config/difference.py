@@ -27,10 +27,11 @@ class Difference:
 
     sources: NamesDifference
     sinks: NamesDifference
+    uplinks: NamesDifference
     sections: tuple[str, ...]
 
     def __bool__(self) -> bool:
-        return bool(self.sources or self.sinks or self.sections)
+        return bool(self.sources or self.sinks or self.uplinks or self.sections)
 
 
 def diff_config(old: AgentConfig, new: AgentConfig) -> Difference:
@@ -38,6 +39,7 @@ def diff_config(old: AgentConfig, new: AgentConfig) -> Difference:
     return Difference(
         sources=diff_names(old.sources, new.sources),
         sinks=diff_names(old.sinks, new.sinks),
+        uplinks=diff_names(old.uplinks, new.uplinks),
         sections=tuple(
             name for name in SECTION_NAMES if name not in ADAPTER_SECTIONS and getattr(old, name) != getattr(new, name)
         ),

@@ -44,7 +44,8 @@ def _section(name: str, definitions: dict[str, Any], adapter_names: Collection[s
         for adapter in adapters(group)[0]
         if adapter_names is None or adapter.name in adapter_names
     ]
-    return {"type": "object", "additionalProperties": {"oneOf": variants}, "minProperties": int(group is Group.SOURCES)}
+    entry: dict[str, Any] | bool = {"oneOf": variants} if variants else False
+    return {"type": "object", "additionalProperties": entry, "minProperties": int(group is Group.SOURCES)}
 
 
 def _variant(group: Group, name: str, options: type[Options], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from edge_agent.intake.options import SensorOptions
 from edge_agent.nearest import nearest
 from edge_agent.options import Options
 from edge_agent.pipeline.options import ModelOptions
-from edge_agent.registry import Group, a_known_name, names, sink_adapter, source_adapter
+from edge_agent.registry import Group, a_known_name, adapter, names
 from edge_agent.rules.options import RuleOptions
 
 O = TypeVar("O", bound=Options)  # noqa: E741
@@ -154,8 +154,7 @@ class _Assembly:
             )
             return None
         try:
-            name = str(value["type"])
-            return (source_adapter(name) if group is Group.SOURCES else sink_adapter(name)).options
+            return adapter(group, str(value["type"])).options
         except ConfigError as error:
             self._problem((*path, "type"), str(error))
             return None

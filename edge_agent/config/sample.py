@@ -9,13 +9,14 @@ from types import MappingProxyType
 
 from edge_agent.config.options_text import OptionText, options_text, yaml_text
 from edge_agent.config.problems import Schema, resolved, schema_at
-from edge_agent.config.schema import SECTION_NAMES, SECTION_SUMMARIES, SECTIONS
-from edge_agent.contract import SinkAdapter, SourceAdapter
+from edge_agent.config.schema import ADAPTER_SECTIONS, SECTION_NAMES, SECTION_SUMMARIES, SECTIONS
+from edge_agent.contract import Adapter
 from edge_agent.intake.options import SensorOptions
 from edge_agent.options import Options
-from edge_agent.registry import sink_adapter, source_adapter
+from edge_agent.registry import adapter
 
 WIDTH = 100
+_REPOSITORY = {"repository": "https://updates.example.com/fleet", "root": "ota-root.json"}
 _RULES = """\
   # Shown with docs/rules.md; `edge-agent rules test` says how often a rule would have held in the past.
   # dry-run:
@@ -38,35 +39,39 @@ _HEAD = """\
 """
 
 
-def sample_config(sources: Sequence[str] = ("mqtt",), sinks: Sequence[str] = ("file",)) -> str:
+def sample_config(
+    sources: Sequence[str] = ("mqtt",), sinks: Sequence[str] = ("file",), uplinks: Sequence[str] = ()
+) -> str:
     """A configuration that is valid as it stands, with the sample of each adapter named, and all other options.
 
     :raises ConfigError: when one of the adapters is not installed.
     """
-    chosen = {"sources": sources, "sinks": sinks}
+    chosen = {"sources": sources, "sinks": sinks, "uplinks": uplinks}
+    given = {"ota": _REPOSITORY if uplinks else {}}
     lines = [_HEAD]
     for name in SECTION_NAMES:
         lines += _comment(SECTION_SUMMARIES[name], "")
         lines.append(f"{name}:")
         if name in SECTIONS:
-            lines += _options(SECTIONS[name])
+            lines += _options(SECTIONS[name], given.get(name, {}))
         elif name == "sensors":
             lines += _sensors()
         elif name == "rules":
             lines += _RULES
         else:
-            for adapter in chosen[name]:
-                lines += _component(name, adapter)
+            for adapter_name in chosen[name]:
+                lines += _component(name, adapter_name)
         lines.append("")
     return "\n".join(lines)
 
 
-def sample_files(sources: Sequence[str], sinks: Sequence[str]) -> dict[str, str]:
+def sample_files(sources: Sequence[str], sinks: Sequence[str], uplinks: Sequence[str] = ()) -> dict[str, str]:
     """Files that the samples of these adapters name (a register map), by the name they have to have beside the sample.
 
     An adapter ships them in its package as ``sample-…``.
     """
-    packages = {_package(source_adapter(name)) for name in sources} | {_package(sink_adapter(name)) for name in sinks}
+    chosen = {"sources": sources, "sinks": sinks, "uplinks": uplinks}
+    packages = {_package(adapter(ADAPTER_SECTIONS[section], name)) for section in chosen for name in chosen[section]}
     return {
         file.name: file.read_text(encoding="utf-8")
         for package in sorted(packages)
@@ -75,7 +80,7 @@ def sample_files(sources: Sequence[str], sinks: Sequence[str]) -> dict[str, str]
     }
 
 
-def adapter_sample(adapter: SourceAdapter | SinkAdapter) -> str | None:
+def adapter_sample(adapter: Adapter) -> str | None:
     """The text of ``sample.yaml`` in the adapter's package, if it ships one."""
     try:
         return (resources.files(_package(adapter)) / "sample.yaml").read_text(encoding="utf-8")
@@ -83,19 +88,19 @@ def adapter_sample(adapter: SourceAdapter | SinkAdapter) -> str | None:
         return None
 
 
-def _package(adapter: SourceAdapter | SinkAdapter) -> str:
+def _package(adapter: Adapter) -> str:
     return adapter.options.__module__.rpartition(".")[0]
 
 
 def _component(section: str, name: str) -> Iterator[str]:
-    adapter = source_adapter(name) if section == "sources" else sink_adapter(name)
-    sample = adapter_sample(adapter)
+    found = adapter(ADAPTER_SECTIONS[section], name)
+    sample = adapter_sample(found)
     own = _below(section, sample.splitlines()) if sample is not None else []
     if own:
         yield from own
     else:
         yield f"  my-{name}:"
-        yield from _options(adapter.options, {"type": name}, "    ")
+        yield from _options(found.options, {"type": name}, "    ")
 
 
 def _below(section: str, lines: list[str]) -> list[str]:

@@ -78,7 +78,7 @@ class Runners:
         ``told`` gives the open incidents it was told.
         """
         adapter = sink_adapter(options.type)
-        context = AdapterContext(name, self._clock, random.Random(self._rng.random()), self._metrics, sink=True)
+        context = AdapterContext(name, self._clock, random.Random(self._rng.random()), self._metrics, kind="sink")
         context.open_incidents = told
         build = partial(build_sink, adapter, options, context)
         if outbox is None:

@@ -17,6 +17,20 @@ REMOTE_SECTIONS = ("sensors", "graph", "decision", "rules", "patterns", "drift",
 """Sections that a fleet's configuration may have by default: nothing that opens a door or knows a secret."""
 
 
+def gateway_name(options: OtaOptions, agent_name: str) -> str:
+    """Name of this gateway in topics and reports: its own, else that of the agent.
+
+    :raises ValueError: the agent's name cannot be one.
+    """
+    name = options.gateway or agent_name
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(
+            f"is missing, and agent.name ({name!r}) cannot stand for it: expected 1 to 64 letters, digits, "
+            "`_`, `.` or `-`"
+        )
+    return name
+
+
 class OtaOptions(Options):
     """Updates of models and configuration over the air. Nothing is done without `repository`."""
 

@@ -12,12 +12,10 @@ from typing import Any, get_args
 
 import yaml
 
-from edge_agent.contract import SinkAdapter, SinkOptions, SourceAdapter, SourceOptions
+from edge_agent.contract import Adapter
 from edge_agent.options import Options
-from edge_agent.registry import Group, missing_packages, names
+from edge_agent.registry import announced, group_of, missing_packages, names
 from edge_agent.testing.rule import require
-
-Adapter = SourceAdapter | SinkAdapter
 
 
 def check_announcement(adapter: Adapter) -> None:
@@ -31,11 +29,6 @@ def check_announcement(adapter: Adapter) -> None:
     _check_client_library_is_late(adapter)
 
 
-def group_of(adapter: Adapter) -> Group:
-    """The entry point group that ``adapter`` belongs into."""
-    return Group.SOURCES if isinstance(adapter, SourceAdapter) else Group.SINKS
-
-
 def _check_entry_point(adapter: Adapter) -> None:
     group = group_of(adapter)
     require(adapter.name in names(group), f"an entry point {adapter.name!r} is in the group {group.value}")
@@ -47,7 +40,7 @@ def _check_entry_point(adapter: Adapter) -> None:
 
 
 def _check_options(adapter: Adapter) -> None:
-    base = SourceOptions if isinstance(adapter, SourceAdapter) else SinkOptions
+    base = announced(group_of(adapter)).options
     require(issubclass(adapter.options, base), f"{adapter.options.__name__} derives from {base.__name__}")
     for options in _option_classes(adapter.options):
         for name, field in options.model_fields.items():
@@ -70,7 +63,7 @@ def _check_files(adapter: Adapter) -> None:
     for name in ("README.md", "sample.yaml"):
         require((folder / name).is_file(), f"{name} is beside the adapter {adapter.name}, inside its package")
     sample = yaml.safe_load((folder / "sample.yaml").read_text(encoding="utf-8"))
-    section = "sources" if isinstance(adapter, SourceAdapter) else "sinks"
+    section = group_of(adapter).section
     entries = [entry for entry in (sample.get(section) or {}).values() if entry.get("type") == adapter.name]
     require(entries, f"sample.yaml shows a component of type {adapter.name} under `{section}`")
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from edge_agent.clock import SystemClock
-from edge_agent.contract import AdapterContext
+from edge_agent.contract import AdapterContext, AdapterKind
 from edge_agent.metrics import Metrics
 
 POLL_S = 0.01
@@ -36,9 +36,9 @@ async def until(holds: Callable[[], object], timeout_s: float, rule: str) -> Non
         await asyncio.sleep(POLL_S)
 
 
-def new_context(name: str, *, sink: bool = False) -> AdapterContext:
+def new_context(name: str, *, kind: AdapterKind = "source") -> AdapterContext:
     """What the agent would give to one instance, with its own metrics."""
-    return AdapterContext(name, SystemClock(), random.Random(1), Metrics(), sink=sink)  # jitter only
+    return AdapterContext(name, SystemClock(), random.Random(1), Metrics(), kind=kind)  # jitter only
 
 
 @asynccontextmanager

@@ -70,7 +70,7 @@ async def check_sink(
 
 
 async def _deliver(adapter: SinkAdapter, options: Any, events: Sequence[Event], timeout_s: float) -> None:
-    sink = build_sink(adapter, options, new_context(f"{adapter.name}-under-test", sink=True))
+    sink = build_sink(adapter, options, new_context(f"{adapter.name}-under-test", kind="sink"))
     try:
         async with asyncio.timeout(timeout_s):
             await sink.open()
@@ -109,7 +109,7 @@ async def _check_arrival(
 
 async def _check_unreachable(adapter: SinkAdapter, options: Any, timeout_s: float) -> None:
     """Either step may find out; at the end the sink has said so and can be closed."""
-    sink = build_sink(adapter, options, new_context("unreachable", sink=True))
+    sink = build_sink(adapter, options, new_context("unreachable", kind="sink"))
     failure: BaseException | None = None
     try:
         async with asyncio.timeout(timeout_s):

@@ -15,7 +15,7 @@ from edge_agent.config.options_text import options_text, yaml_text
 from edge_agent.config.problems import describe, option_path
 from edge_agent.config.sample import sample_config
 from edge_agent.config.schema import SECTION_NAMES
-from edge_agent.registry import Group, names
+from edge_agent.registry import ADAPTER_GROUPS, names
 
 CASES = Path(__file__).parent / "cases"
 MODBUS = {"type": "modbus", "host": "a", "devices": [{"registers": [{"name": "x", "address": 0}]}]}
@@ -34,8 +34,7 @@ def test_schema_knows_every_section(validator: Any) -> None:
 
 def test_schema_has_a_variant_for_every_adapter(validator: Any) -> None:
     variants = {name for name in validator.schema["$defs"] if "." in name}
-    expected = {f"source.{name}" for name in names(Group.SOURCES)} | {f"sink.{name}" for name in names(Group.SINKS)}
-    assert variants == expected
+    assert variants == {f"{group.noun}.{name}" for group in ADAPTER_GROUPS for name in names(group)}
 
 
 def test_schema_takes_the_sample(validator: Any) -> None:

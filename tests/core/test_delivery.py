@@ -64,7 +64,7 @@ class SinkBench:
         self.opened: Callable[[], None] = lambda: None
         self.delivering: Callable[[], None] = lambda: None
         parsed = SinkOptions.model_validate({"type": "test", "retry_max": "1ms", **options})
-        context = AdapterContext("hook", SystemClock(), random.Random(0), self.metrics, sink=True)
+        context = AdapterContext("hook", SystemClock(), random.Random(0), self.metrics, kind="sink")
 
         def build() -> Sink:
             self.sinks.append(ScriptedSink(script, self.got, poison))

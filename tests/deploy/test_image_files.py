@@ -26,13 +26,13 @@ from edge_agent.cli.connection import DEFAULT_CONFIG
 from edge_agent.config import AgentConfig, load_config
 from edge_agent.config.agent import AgentOptions
 from edge_agent.options import parse_duration
-from edge_agent.registry import Group, adapters
+from edge_agent.registry import ADAPTER_GROUPS, adapters
 
 FINAL = ("agent", "demo")
 
 
 def adapter_extras() -> set[str]:
-    good = [adapter for group in (Group.SOURCES, Group.SINKS) for adapter in adapters(group)[0]]
+    good = [adapter for group in ADAPTER_GROUPS for adapter in adapters(group)[0]]
     return {adapter.extra for adapter in good if adapter.extra is not None}
 
 

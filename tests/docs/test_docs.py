@@ -24,12 +24,12 @@ from edge_agent.config.options_text import options_text
 from edge_agent.config.sample import adapter_sample
 from edge_agent.config.schema import ENTRY_OPTIONS, SECTION_NAMES, SECTION_SUMMARIES, SECTIONS
 from edge_agent.metrics import Metrics
-from edge_agent.registry import Group
+from edge_agent.registry import ADAPTER_GROUPS, group_of
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("adapters/edge_adapters/*/README.md")])
-ADAPTERS = [adapter for group in (Group.SOURCES, Group.SINKS) for adapter in our_adapters(group)]
+ADAPTERS = [adapter for group in ADAPTER_GROUPS for adapter in our_adapters(group)]
 
 
 def test_generated_pages_are_up_to_date() -> None:
@@ -99,12 +99,12 @@ def test_sample_of_every_adapter_is_a_valid_configuration(adapter: object) -> No
     package = adapter.options.__module__.rpartition(".")[0]  # type: ignore[attr-defined]
     path = ROOT / "adapters" / package.replace(".", "/") / "sample.yaml"
     config = load_config(path, {}, sources_required=False)
-    assert config.sources or config.sinks
+    assert config.sources or config.sinks or config.uplinks
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: f"{type(adapter).__name__}-{adapter.name}")
 def test_init_gives_a_valid_file_for_every_adapter(adapter: object, tmp_path: Path) -> None:
-    kind = "--source" if type(adapter).__name__ == "SourceAdapter" else "--sink"
+    kind = f"--{group_of(adapter).noun}"  # type: ignore[arg-type]
     path = tmp_path / "agent.yaml"
     result = CliRunner().invoke(cli, ["init", str(path), kind, adapter.name])  # type: ignore[attr-defined]
     assert result.exit_code == 0, result.output

@@ -59,7 +59,7 @@ class Outage:
 
     def make(self) -> SinkRunner:
         """The runner of a daemon that starts."""
-        context = AdapterContext("desk", self.clock, random.Random(0), self.metrics, sink=True)
+        context = AdapterContext("desk", self.clock, random.Random(0), self.metrics, kind="sink")
         outbox = Outbox("desk", self.folder, self.options.buffer, self.clock)
         return SinkRunner("desk", lambda: self.far_side, self.options, context, self.metrics, outbox)
 

@@ -259,7 +259,7 @@ def test_template_that_fails_is_replaced_by_the_built_in_text_counted_and_told_o
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     metrics = Metrics()
-    context = AdapterContext("mail", VirtualClock(0), random.Random(0), metrics, sink=True)
+    context = AdapterContext("mail", VirtualClock(0), random.Random(0), metrics, kind="sink")
     text = EventText("body", Template("{{ incident.summary }}"), plain_text, context.template_failed)
     with caplog.at_level(logging.WARNING):
         assert text.of(FULL) == FULL.body["summary"]

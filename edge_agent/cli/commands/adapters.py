@@ -11,7 +11,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.nearest import nearest
 
 if TYPE_CHECKING:
-    from edge_agent.contract import SinkAdapter, SourceAdapter
+    from edge_agent.contract import Adapter
 
 
 @click.group()
@@ -26,7 +26,7 @@ def list_adapters(as_json: bool) -> None:
     from edge_agent import registry
 
     rows = []
-    for group in (registry.Group.SOURCES, registry.Group.SINKS):
+    for group in registry.ADAPTER_GROUPS:
         good, broken = registry.adapters(group)
         rows += [_row(group.noun, adapter) for adapter in good]
         rows += [{"kind": group.noun, "name": item.name, "state": "broken", "summary": item.problem} for item in broken]
@@ -41,18 +41,15 @@ def list_adapters(as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show every option of the adapter NAME, as source and as sink."""
+    """Show every option of the adapter NAME, in every part that it can play (source, sink, uplink)."""
     from edge_agent import registry
     from edge_agent.config.options_text import options_text
 
-    known = sorted({*registry.names(registry.Group.SOURCES), *registry.names(registry.Group.SINKS)})
+    known = sorted({known for group in registry.ADAPTER_GROUPS for known in registry.names(group)})
     if name not in known:
         raise ConfigError(f"got {name!r}, {_expected(known)}{nearest(name, known)}")
-    found: list[tuple[str, SourceAdapter | SinkAdapter]] = []
-    if name in registry.names(registry.Group.SOURCES):
-        found.append(("source", registry.source_adapter(name)))
-    if name in registry.names(registry.Group.SINKS):
-        found.append(("sink", registry.sink_adapter(name)))
+    groups = [group for group in registry.ADAPTER_GROUPS if name in registry.names(group)]
+    found = [(group.noun, registry.adapter(group, name)) for group in groups]
     if as_json:
         print_json(
             [_row(kind, a) | {"options": [_option(text) for text in options_text(a.options)]} for kind, a in found]
@@ -67,7 +64,7 @@ def show(name: str, as_json: bool) -> None:
         click.echo()
 
 
-def _row(kind: str, adapter: SourceAdapter | SinkAdapter) -> dict[str, Any]:
+def _row(kind: str, adapter: Adapter) -> dict[str, Any]:
     from edge_agent.registry import DISTRIBUTION, missing_packages
 
     missing = missing_packages(adapter.extra) if adapter.extra else ()

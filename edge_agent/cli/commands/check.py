@@ -24,9 +24,7 @@ _NOT_TRIED = "usable here; it meets its far side at the first event, which `edge
 @click.argument(
     "file", type=click.Path(path_type=Path), default="/etc/edge-agent/agent.yaml", envvar="EDGE_AGENT_CONFIG"
 )
-@click.option(
-    "--connect", is_flag=True, help="Also reach every source and sink, one after the other. Takes no reading."
-)
+@click.option("--connect", is_flag=True, help="Also reach every source, sink and uplink, and the repository.")
 @click.option("--timeout", type=click.FloatRange(0.1, 300), default=5.0, show_default=True, help="Seconds for each.")
 @json_option
 @click.pass_context
@@ -64,24 +62,30 @@ def _outcome(config: AgentConfig, missed: Sequence[str]) -> str:
 def _notes(config: AgentConfig) -> list[str]:
     """What is allowed but probably not meant."""
     from edge_agent.config.rule_checks import doubtful_rules
-    from edge_agent.registry import DISTRIBUTION, missing_packages, sink_adapter, source_adapter
+    from edge_agent.config.schema import ADAPTER_SECTIONS
+    from edge_agent.registry import DISTRIBUTION, adapter, missing_packages
 
     notes = list(doubtful_rules(config))
     notes += _unusable_bundle(config)
+    notes += _unusable_root(config)
     if not config.sinks:
         notes.append("sinks: there are none; incidents will only show in `edge-agent status` and the local API")
-    for section, options, find in (("sources", config.sources, source_adapter), ("sinks", config.sinks, sink_adapter)):
-        for name, option in options.items():
-            extra = find(option.type).extra
+    for section, group in ADAPTER_SECTIONS.items():
+        for name, option in getattr(config, section).items():
+            extra = adapter(group, option.type).extra
             missing = missing_packages(extra) if extra else ()
             if missing:
                 notes.append(
                     f"{section}.{name}: {', '.join(missing)} is not installed here: "
                     f"pip install '{DISTRIBUTION}[{extra}]'"
                 )
-    missing = missing_packages("otlp") if config.telemetry.endpoint is not None else ()
-    if missing:
-        notes.append(f"telemetry: {', '.join(missing)} is not installed here: pip install '{DISTRIBUTION}[otlp]'")
+    wanted = {"telemetry": ("otlp", config.telemetry.endpoint), "ota": ("ota", config.ota.repository)}
+    for section, (extra, address) in wanted.items():
+        missing = missing_packages(extra) if address is not None else ()
+        if missing:
+            notes.append(
+                f"{section}: {', '.join(missing)} is not installed here: pip install '{DISTRIBUTION}[{extra}]'"
+            )
     return notes
 
 
@@ -98,8 +102,22 @@ def _unusable_bundle(config: AgentConfig) -> list[str]:
     return []
 
 
+def _unusable_root(config: AgentConfig) -> list[str]:
+    from edge_agent.cli.repository import read_root
+    from edge_agent.errors import OtaError
+
+    try:
+        if config.ota.root is not None:
+            read_root(config.ota.root)
+    except OtaError as error:
+        return [f"ota.root: {error}; the agent would run without updates"]
+    return []
+
+
 async def _reach_all(config: AgentConfig, timeout_s: float) -> list[dict[str, Any]]:
-    from edge_agent.cli.reach import reach_sink, reach_source, visiting
+    from edge_agent.cli.reach import reach_sink, reach_source, reach_uplink, visiting
+    from edge_agent.cli.repository import reach_repository
+    from edge_agent.ota.options import gateway_name
 
     found: list[dict[str, Any]] = []
     for name, source in config.sources.items():
@@ -107,10 +125,17 @@ async def _reach_all(config: AgentConfig, timeout_s: float) -> list[dict[str, An
             {"component": f"sources.{name}", "problem": await reach_source(name, source, timeout_s), "tried": True}
         )
     for name, sink in config.sinks.items():
-        context = visiting(name, sink=True)
+        context = visiting(name, kind="sink")
         problem = await reach_sink(sink, context, timeout_s)
         tried = problem is not None or context.state == "connected"
         found.append({"component": f"sinks.{name}", "problem": problem, "tried": tried})
+    if config.ota.repository is not None:
+        missed = await reach_repository(config.ota, timeout_s)
+        found.append({"component": "ota.repository", "problem": missed, "tried": True})
+        identity = (config.ota.fleet, config.ota.ring, gateway_name(config.ota, config.agent.name))
+        for name, uplink in config.uplinks.items():
+            missed = await reach_uplink(name, uplink, identity, timeout_s)
+            found.append({"component": f"uplinks.{name}", "problem": missed, "tried": True})
     return found
 
 

@@ -96,7 +96,7 @@ def test(
     options = config.sinks[name]
     trial = trial_of(config.sinks, name, config.agent.name, Severity(severity), area, sensor)
     began = time.monotonic()
-    problem = asyncio.run(reach_sink(options, visiting(name, sink=True), timeout, trial.events))
+    problem = asyncio.run(reach_sink(options, visiting(name, kind="sink"), timeout, trial.events))
     took_s = round(time.monotonic() - began, 3)
     routing = trial.routing(name, options)
     if as_json:

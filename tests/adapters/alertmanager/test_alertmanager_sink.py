@@ -45,7 +45,7 @@ def alertmanager(start: Callable[..., Alertmanager]) -> Alertmanager:
 
 
 def context(**changes: Any) -> AdapterContext:
-    made = AdapterContext("alerts", changes.pop("clock", SystemClock()), random.Random(1), Metrics(), sink=True)
+    made = AdapterContext("alerts", changes.pop("clock", SystemClock()), random.Random(1), Metrics(), kind="sink")
     for name, value in changes.items():
         setattr(made, name, value)
     return made

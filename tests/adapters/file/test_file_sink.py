@@ -30,7 +30,7 @@ NOW_NS = 1_800_000_000 * 10**9
 @contextlib.asynccontextmanager
 async def opened(path: Path | str, **options: Any) -> AsyncIterator[Sink]:
     parsed = SINK.options.model_validate({"type": "file", "path": str(path), **options})
-    sink = SINK.build(parsed, AdapterContext("file", VirtualClock(NOW_NS), random.Random(1), Metrics(), sink=True))
+    sink = SINK.build(parsed, AdapterContext("file", VirtualClock(NOW_NS), random.Random(1), Metrics(), kind="sink"))
     try:
         await sink.open()
         yield sink

@@ -71,7 +71,7 @@ class Desk:
     def __init__(self, url: str, **options: Any) -> None:
         self.clock = VirtualClock(NOW_NS)
         self.metrics = Metrics()
-        self.context = AdapterContext("series", self.clock, random.Random(1), self.metrics, sink=True)
+        self.context = AdapterContext("series", self.clock, random.Random(1), self.metrics, kind="sink")
         self.sink: Sink = SINK.build(parsed(url, **options), self.context)
 
     @property

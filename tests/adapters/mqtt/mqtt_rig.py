@@ -19,7 +19,7 @@ import paho.mqtt.client as paho
 from edge_adapters.mqtt import SINK, SOURCE
 from edge_agent.channel import Channel, Full
 from edge_agent.clock import SystemClock
-from edge_agent.contract import AdapterContext, Sink, Source
+from edge_agent.contract import AdapterContext, AdapterKind, Sink, Source
 from edge_agent.metrics import Metrics
 from edge_agent.sample import Batch
 
@@ -106,8 +106,8 @@ class Intake:
         return [batch.values[0] for batch in await self.take(count, timeout_s)]
 
 
-def context(*, sink: bool = False) -> AdapterContext:
-    return AdapterContext("test", SystemClock(), random.Random(7), Metrics(), sink=sink)
+def context(*, kind: AdapterKind = "source") -> AdapterContext:
+    return AdapterContext("test", SystemClock(), random.Random(7), Metrics(), kind=kind)
 
 
 def source_options(port: int, **options: Any) -> Any:

@@ -45,7 +45,7 @@ def lines(process: subprocess.Popen[str]) -> list[str]:
 @pytest.mark.parametrize("qos", [0, 1, 2])
 async def test_events_arrive_as_json_in_order(broker: Broker, qos: int, version: str) -> None:
     listening = await asyncio.to_thread(subscriber, broker, "edge-agent/#", 50, "-F", "%t %p")
-    given = context(sink=True)
+    given = context(kind="sink")
     sink = build_sink(broker.port, given, qos=qos, version=version)
     await sink.open()
     assert given.state == "connected"
@@ -58,7 +58,7 @@ async def test_events_arrive_as_json_in_order(broker: Broker, qos: int, version:
 
 
 async def test_topic_template_and_retain(broker: Broker) -> None:
-    sink = build_sink(broker.port, context(sink=True), topic="e/{severity}/{kind}/{id}", retain=True)
+    sink = build_sink(broker.port, context(kind="sink"), topic="e/{severity}/{kind}/{id}", retain=True)
     await sink.open()
     await sink.deliver([event(1, severity="high"), event(2)])
     await sink.close()
@@ -70,7 +70,7 @@ async def test_replayed_event_says_so_and_has_a_topic_of_its_own(broker: Broker)
     late = replace(event(1, severity="low"), replayed=True)
     listening = await asyncio.to_thread(subscriber, broker, "e/#", 3, "-F", "%t %p")
     for options in ({}, {"replay_topic": "e/late/{severity}"}):
-        sink = build_sink(broker.port, context(sink=True), topic="e/{kind}", **options)
+        sink = build_sink(broker.port, context(kind="sink"), topic="e/{kind}", **options)
         await sink.open()
         await sink.deliver([late] if not options else [late, event(2)])
         await sink.close()
@@ -82,7 +82,7 @@ async def test_replayed_event_says_so_and_has_a_topic_of_its_own(broker: Broker)
 
 
 async def test_template_makes_the_payload_and_the_body_stands_in_when_it_fails(broker: Broker) -> None:
-    given = context(sink=True)
+    given = context(kind="sink")
     listening = await asyncio.to_thread(subscriber, broker, "e", 2, "-F", "%p")
     template = "{{ id }} {% if id == 'id2' %}{{ body.oops }}{% endif %}é"
     sink = build_sink(broker.port, given, topic="e", template=template)
@@ -94,7 +94,7 @@ async def test_template_makes_the_payload_and_the_body_stands_in_when_it_fails(b
 
 
 async def test_delivery_without_acknowledgement_fails_and_can_be_repeated(broker: Broker) -> None:
-    given = context(sink=True)
+    given = context(kind="sink")
     sink = build_sink(broker.port, given, timeout="300ms", connect_timeout="300ms")
     await sink.open()
     broker.signal(signal.SIGSTOP)
@@ -109,7 +109,7 @@ async def test_delivery_without_acknowledgement_fails_and_can_be_repeated(broker
 
 
 async def test_delivery_reconnects_after_the_broker_was_gone(broker: Broker) -> None:
-    sink = build_sink(broker.port, context(sink=True))
+    sink = build_sink(broker.port, context(kind="sink"))
     await sink.open()
     await asyncio.to_thread(broker.stop)
     with pytest.raises(RetryableAdapterError):
@@ -124,7 +124,7 @@ async def test_delivery_reconnects_after_the_broker_was_gone(broker: Broker) -> 
 
 
 async def test_idle_sink_finds_its_broker_again(broker: Broker) -> None:
-    given = context(sink=True)
+    given = context(kind="sink")
     sink = build_sink(broker.port, given, retry_max="100ms")
     await sink.open()
     await asyncio.to_thread(broker.stop)
@@ -139,7 +139,7 @@ async def test_forbidden_topic_is_final(start_broker: Callable[..., Broker], tmp
     rules = tmp_path / "rules"
     rules.write_text("topic read edge-agent/#\n")
     broker = start_broker(f"acl_file {rules}")
-    sink = build_sink(broker.port, context(sink=True), version="5")
+    sink = build_sink(broker.port, context(kind="sink"), version="5")
     await sink.open()
     with pytest.raises(AdapterError, match="the broker refuses a message: Not authorized") as caught:
         await sink.deliver([event(1)])
@@ -149,14 +149,14 @@ async def test_forbidden_topic_is_final(start_broker: Callable[..., Broker], tmp
 
 async def test_closing_and_failing_leave_no_socket(broker: Broker) -> None:
     before = sockets()
-    sink = build_sink(broker.port, context(sink=True))
+    sink = build_sink(broker.port, context(kind="sink"))
     await sink.open()
     delivering = asyncio.create_task(sink.deliver([event(number) for number in range(1000)]))
     await asyncio.sleep(0)
     delivering.cancel()
     await asyncio.wait([delivering])
     await sink.close()
-    absent = build_sink(free_port(), context(sink=True))
+    absent = build_sink(free_port(), context(kind="sink"))
     with pytest.raises(RetryableAdapterError, match="cannot reach the broker"):
         await absent.open()
     await absent.close()

@@ -38,7 +38,7 @@ def event(name: str, **body: Any) -> Event:
 
 
 def context() -> AdapterContext:
-    return AdapterContext("shift", VirtualClock(0), random.Random(1), Metrics(), sink=True)
+    return AdapterContext("shift", VirtualClock(0), random.Random(1), Metrics(), kind="sink")
 
 
 @contextlib.asynccontextmanager

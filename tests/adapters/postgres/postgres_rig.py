@@ -108,7 +108,7 @@ def options(server: Postgres, **changed: Any) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def opened(server: Postgres, **changed: Any) -> AsyncIterator[Sink]:
-    context = AdapterContext("warehouse", VirtualClock(NOW_NS), random.Random(1), Metrics(), sink=True)
+    context = AdapterContext("warehouse", VirtualClock(NOW_NS), random.Random(1), Metrics(), kind="sink")
     sink = SINK.build(SINK.options.model_validate(options(server, **changed)), context)
     try:
         await sink.open()

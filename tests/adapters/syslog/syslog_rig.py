@@ -72,7 +72,7 @@ def parsed(**options: Any) -> Any:
 
 
 def new_context() -> AdapterContext:
-    return AdapterContext("siem", VirtualClock(NOW_NS), random.Random(1), Metrics(), sink=True)
+    return AdapterContext("siem", VirtualClock(NOW_NS), random.Random(1), Metrics(), kind="sink")
 
 
 def built(context: AdapterContext, **options: Any) -> Sink:

@@ -140,7 +140,7 @@ async def test_an_unknown_host_is_told() -> None:
 
 async def test_a_cut_message_is_counted() -> None:
     metrics = Metrics()
-    context = AdapterContext("siem", VirtualClock(NOW_NS), random.Random(1), metrics, sink=True)
+    context = AdapterContext("siem", VirtualClock(NOW_NS), random.Random(1), metrics, kind="sink")
     async with receiver() as far, opened(context, port=far.port, max_length="480B") as sink:
         await sink.deliver([status_event(message="y" * 1_000), status_event()])
     assert metrics.sink_parts_lost.labels("siem", "truncated").value == 1

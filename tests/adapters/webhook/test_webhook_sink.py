@@ -83,7 +83,7 @@ async def receiver(tls: ssl.SSLContext | None = None, **script: Any) -> AsyncIte
 
 
 def context() -> AdapterContext:
-    return AdapterContext("hook", VirtualClock(NOW_NS), random.Random(1), Metrics(), sink=True)
+    return AdapterContext("hook", VirtualClock(NOW_NS), random.Random(1), Metrics(), kind="sink")
 
 
 @contextlib.asynccontextmanager
