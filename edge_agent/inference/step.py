@@ -112,11 +112,18 @@ def initial_state(spec: StateSpec, sensors: int) -> NDArray[np.float32]:
     return np.full((sensors, *spec.shape), spec.init, np.float32)
 
 
-def _load(model: bytes) -> tuple[Any, tuple[type[Exception], ...]]:
-    """A session on one thread that does not spin, and what it raises."""
+def load_runtime() -> Any:
+    """ONNX Runtime, loaded when it is first needed: it costs 15 MB and 0.1 s that commands without a model save."""
     # Later wheels report to their maker unless this is set before the import.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime as ort  # Here, because it costs 15 MB and 0.1 s that commands without a model need not pay.
+    import onnxruntime as ort
+
+    return ort
+
+
+def _load(model: bytes) -> tuple[Any, tuple[type[Exception], ...]]:
+    """A session on one thread that does not spin, and what it raises."""
+    ort = load_runtime()
     from onnxruntime.capi import onnxruntime_pybind11_state as native
 
     errors = (*(kind for kind in vars(native).values() if _is_error(kind)), RuntimeError, ValueError)
