@@ -61,6 +61,10 @@ class Document:
             path = path[:-1]
         return self.lines.get(path, 1)
 
+    def where(self, problem: Problem, file: str) -> str:
+        """The place of a mistake for messages; ``file`` is what the text was read from."""
+        return f"{file}:{problem.line}"
+
 
 def read_document(text: str) -> Document:
     """Parse ``text``; never raises, what is wrong is in ``problems``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ from pydantic import ValidationError
 from edge_agent.config.checks import contradictions
 from edge_agent.config.document import MAX_BYTES, Document, Problem, read_document
 from edge_agent.config.document import Path as OptionPath
+from edge_agent.config.layers import OVER_THE_AIR, Layers, Overlay, overlay_path, read_overlay
+from edge_agent.config.overlay import lay_over
 from edge_agent.config.problems import MAPPING, found_in, kind_of, option_path
 from edge_agent.config.references import Resolver
 from edge_agent.config.schema import ADAPTER_SECTIONS, SECTION_NAMES, SECTIONS, AgentConfig
@@ -30,8 +33,17 @@ _PLACE = re.compile(r"[0-9]+:[0-9]+: ")
 _COMPONENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
-def load_config(path: Path, env: Mapping[str, str] = os.environ, *, sources_required: bool = True) -> AgentConfig:
-    """Read and check the file at ``path``. :raises ConfigError: with every mistake, as ``file:line: option: …``."""
+def load_config(
+    path: Path,
+    env: Mapping[str, str] = os.environ,
+    *,
+    sources_required: bool = True,
+    overlay: Overlay | None = None,
+) -> AgentConfig:
+    """Read and check the file at ``path``, with ``overlay`` laid over it.
+
+    :raises ConfigError: with every mistake, as ``file:line: option: …``; those of the overlay name its release.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -42,33 +54,69 @@ def load_config(path: Path, env: Mapping[str, str] = os.environ, *, sources_requ
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: not UTF-8 text (byte {content[error.start]:#04x})") from error
-    return parse_config(text, path, env, sources_required=sources_required)
+    return parse_config(text, path, env, sources_required=sources_required, overlay=overlay)
+
+
+def load_in_use(path: Path, env: Mapping[str, str] = os.environ, *, sources_required: bool = True) -> AgentConfig:
+    """As the agent starts with it: the file at ``path``, with the overlay in the data folder that it names.
+
+    An overlay that cannot be used is left out, and ``layers.left_out`` says why: the gateway's own file is enough to
+    work with.
+
+    :raises ConfigError: the file itself has mistakes.
+    """
+    base = load_config(path, env, sources_required=sources_required)
+    try:
+        overlay = read_overlay(overlay_path(base.agent.data_dir))
+        return parse_config(base.layers.text, path, env, sources_required=sources_required, overlay=overlay)
+    except ConfigError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return base
+        why = str(error)
+    except Exception as error:
+        # A mistake of ours in reading it must not keep every gateway that has it from starting.
+        why = f"{OVER_THE_AIR}: {error!r}"
+    return replace(base, layers=replace(base.layers, left_out=why))
 
 
 def parse_config(
-    text: str, path: Path, env: Mapping[str, str] = os.environ, *, sources_required: bool = True
+    text: str,
+    path: Path,
+    env: Mapping[str, str] = os.environ,
+    *,
+    sources_required: bool = True,
+    overlay: Overlay | None = None,
 ) -> AgentConfig:
-    """Check ``text``; ``path`` is used in messages, and its folder for relative paths.
+    """Check ``text``, and with ``overlay`` what the two give together; ``path`` is used in messages, and its folder for
+    relative paths. What the overlay may change is said by ``ota.remote_config`` of ``text``.
 
     ``sources_required`` is False where the readings come from elsewhere (``edge-agent detect``).
-    :raises ConfigError: with every mistake, ordered by line.
+    :raises ConfigError: with every mistake, ordered by line. The text has to be right without its overlay.
     """
     document = read_document(text)
+    base = _checked(document, path, env, sources_required)
+    if overlay is None:
+        return replace(base, layers=Layers(text))
+    both = lay_over(document, overlay, base.ota.remote_config)
+    return replace(_checked(both, path, env, sources_required), layers=Layers(text, overlay))
+
+
+def _checked(document: Document, path: Path, env: Mapping[str, str], sources_required: bool) -> AgentConfig:
     resolver = Resolver(document, path.parent, env)
     config = None
     if not document.problems:
         config = _Assembly(document, resolver, path).build(sources_required)
     if config is None or document.problems:
         ordered = sorted(document.problems, key=lambda problem: (problem.line, option_path(problem.path)))
-        raise ConfigError(*(resolver.hide(_rendered(problem, path)) for problem in ordered))
+        raise ConfigError(*(resolver.hide(_rendered(problem, document, path)) for problem in ordered))
     return config
 
 
-def _rendered(problem: Problem, path: Path) -> str:
+def _rendered(problem: Problem, document: Document, path: Path) -> str:
     where = option_path(problem.path)
     # The place of a mistake inside a text, as `rules.overflow.when:1:23: …`.
     mark = ":" if _PLACE.match(problem.message) else ": "
-    return f"{path}:{problem.line}: {where}{mark if where else ''}{problem.message}"
+    return f"{document.where(problem, str(path))}: {where}{mark if where else ''}{problem.message}"
 
 
 class _Assembly:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_type_hints
 
 from edge_agent.api.options import ApiOptions
 from edge_agent.companions import CompanionOptions
 from edge_agent.config.agent import AgentOptions
+from edge_agent.config.layers import Layers
 from edge_agent.contract import SinkOptions, SourceOptions, UplinkOptions
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.drift import DriftOptions
@@ -35,6 +36,7 @@ class AgentConfig:
     name, else of the first pattern that matches (:func:`~edge_agent.pipeline.engine.sensor_options_by_pattern`).
     ``rules``: by the name the user gave.
     Relative paths in the file are relative to the file's folder; here they are absolute.
+    ``layers``: the texts that it was made of.
     """
 
     path: Path
@@ -56,9 +58,12 @@ class AgentConfig:
     api: ApiOptions
     telemetry: TelemetryOptions
     history: HistoryOptions
+    layers: Layers = field(default=Layers(), compare=False, repr=False)
 
 
-SECTION_NAMES: tuple[str, ...] = tuple(name for name in AgentConfig.__dataclass_fields__ if name != "path")
+SECTION_NAMES: tuple[str, ...] = tuple(
+    name for name in AgentConfig.__dataclass_fields__ if name not in ("path", "layers")
+)
 """Names of the top-level sections, in the order of the reference page and the sample."""
 
 SECTIONS: Mapping[str, type[Options]] = {

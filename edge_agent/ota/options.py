@@ -9,12 +9,15 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from edge_agent.nearest import nearest
 from edge_agent.options import ByteSize, Duration, Options
 from edge_agent.tls import TlsOptions
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 REMOTE_SECTIONS = ("sensors", "graph", "decision", "rules", "patterns", "drift", "companions")
 """Sections that a fleet's configuration may have by default: nothing that opens a door or knows a secret."""
+REMOTE_SECTIONS_ON_REQUEST = ("sources", "sinks")
+"""Those that it may have as well where the operator says so. No other section is ever taken from a release."""
 
 
 def gateway_name(options: OtaOptions, agent_name: str) -> str:
@@ -70,7 +73,9 @@ class OtaOptions(Options):
         default=True, description="Whether candidates may run in shadow; it needs memory for two models."
     )
     remote_config: tuple[str, ...] = Field(
-        default=REMOTE_SECTIONS, description="Sections of the configuration that a release may change; `[]`: none."
+        default=REMOTE_SECTIONS,
+        description="Sections of the configuration that a release may change; `[]`: none. `sources` and `sinks` may be "
+        "added; whoever signs configurations can then say where the gateway connects to.",
     )
 
     @field_validator("fleet", "ring", "gateway")
@@ -78,6 +83,15 @@ class OtaOptions(Options):
     def _is_a_name(cls, value: str | None) -> str | None:
         if value is not None and _NAME.fullmatch(value) is None:
             raise ValueError(f"got {value!r}, expected 1 to 64 letters, digits, `_`, `.` or `-`")
+        return value
+
+    @field_validator("remote_config")
+    @classmethod
+    def _may_be_remote(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = (*REMOTE_SECTIONS, *REMOTE_SECTIONS_ON_REQUEST)
+        for name in value:
+            if name not in known:
+                raise ValueError(f"got {name!r}, expected some of {', '.join(known)}{nearest(name, known)}")
         return value
 
     @field_validator("repository")

@@ -77,7 +77,9 @@ class DeviceOptions(Options):
     )
     name: str = Field(default="", max_length=100, description="Put in front of every sensor: `<name>.<register>`.")
     registers: tuple[RegisterOptions, ...] = Field(default=(), description="What to read.")
-    map: str | None = Field(default=None, description="File with more registers: `.csv` or `.yaml`.")
+    map: str | None = Field(
+        default=None, description="File with more registers: `.csv` or `.yaml`.", json_schema_extra={"format": "path"}
+    )
     addressing: Addressing = Field(
         default=Addressing.ZERO, description="Addresses count from `zero`, from `one`, or are `modicon` (40001)."
     )

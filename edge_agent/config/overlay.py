@@ -1,0 +1,226 @@
+"""Laying a configuration that came over the air over the gateway's own: merged, and kept to what it may change.
+
+Merged as RFC 7396 (JSON Merge Patch) says: mappings are merged, ``null`` removes, everything else replaces.
+
+Whoever has the key that signs configurations must not get more than the operator allows: an overlay has the sections
+that the gateway's own file lists, no references (they would read files and secrets), no paths and no secrets, and it
+does not touch a source or sink that knows a secret (it would be sent where the overlay says).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from edge_agent.config.document import Document, Path, Problem, read_document
+from edge_agent.config.layers import Overlay
+from edge_agent.config.problems import Schema, kind_of, option_path, resolved, schema_at
+from edge_agent.config.schema import ADAPTER_SECTIONS, ENTRY_OPTIONS, SECTION_NAMES, SECTIONS
+from edge_agent.errors import ConfigError
+from edge_agent.nearest import nearest
+from edge_agent.options import Options
+from edge_agent.ota.options import REMOTE_SECTIONS, REMOTE_SECTIONS_ON_REQUEST
+from edge_agent.registry import adapter
+
+_PATHS = ("path", "file-path", "directory-path")
+_SECRETS = ("password",)
+
+
+def merge_patch(base: Any, patch: Any) -> Any:
+    """``patch`` applied to ``base`` as in RFC 7396, section 2; neither is changed."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(base) if isinstance(base, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged
+
+
+@dataclass(slots=True)
+class Layered(Document):
+    """The values of two documents, one laid over the other.
+
+    ``over``: lines in the overlay, of all that is written or removed there; ``lines``: those in the base of what is
+    left of it.
+    """
+
+    label: str = ""
+    over: dict[Path, int] = field(default_factory=dict)
+
+    def line(self, path: Path) -> int:
+        """The line of ``path``, or of the nearest option around it that was written, in the text that it is from."""
+        path = self._written(path)
+        return self.over.get(path, self.lines.get(path, 1))
+
+    def where(self, problem: Problem, file: str) -> str:
+        """The place in the overlay; or that of the base which the overlay does not fit."""
+        if self._written(problem.path) in self.over:
+            return f"{self.label}: line {problem.line}"
+        return f"{self.label}: does not fit {file}:{problem.line}"
+
+    def _written(self, path: Path) -> Path:
+        while path and path not in self.over and path not in self.lines:
+            path = path[:-1]
+        return path
+
+
+def lay_over(base: Document, overlay: Overlay, allowed: Collection[str]) -> Layered:
+    """``overlay`` over ``base``, which is not changed.
+
+    :raises ConfigError: the overlay is no YAML, or has what it must not have; with every mistake and its line.
+    """
+    patch = read_document(overlay.text())
+    if not patch.problems:
+        patch.problems += list(_forbidden(patch, base.value if isinstance(base.value, dict) else {}, allowed))
+    if patch.problems:
+        raise ConfigError(*said_of(overlay.label, patch.problems))
+    written = {} if patch.value is None else patch.value
+    kept = {path: line for path, line in base.lines.items() if not _replaced(path, written)}
+    return Layered(merge_patch(base.value or {}, written), kept, [], overlay.label, dict(patch.lines))
+
+
+def said_of(label: str, problems: Collection[Problem]) -> list[str]:
+    """The mistakes of an overlay in the order of its lines."""
+    ordered = sorted(problems, key=lambda problem: (problem.line, option_path(problem.path)))
+    return [
+        f"{label}: line {one.line}: {option_path(one.path)}{': ' if one.path else ''}{one.message}" for one in ordered
+    ]
+
+
+def overruled(base: Any, overlay: Overlay) -> list[Path]:
+    """Options that the gateway's own file ``base`` (its values) sets and ``overlay`` sets otherwise or removes."""
+    patch = read_document(overlay.text()).value
+    return list(_overruled(base, patch, ())) if isinstance(patch, dict) else []
+
+
+def _overruled(base: Any, patch: Any, path: Path) -> Iterator[Path]:
+    if isinstance(base, dict) and isinstance(patch, dict):
+        for name in base:
+            if name in patch:
+                yield from _overruled(base[name], patch[name], (*path, name))
+    elif base != patch:
+        yield path
+
+
+def _replaced(path: Path, patch: Any) -> bool:
+    """Whether what the base has at ``path`` is not there any more under ``patch``."""
+    for part in path:
+        if not isinstance(patch, dict):
+            return True
+        if part not in patch:
+            return False
+        patch = patch[part]
+    return not isinstance(patch, dict)
+
+
+# -- what an overlay must not have -----------------------------------------------------------------------------
+
+
+def _forbidden(patch: Document, base: Mapping[str, Any], allowed: Collection[str]) -> Iterator[Problem]:
+    value = patch.value if patch.value is not None else {}
+    if not isinstance(value, dict):
+        yield Problem(patch.line(()), (), f"got {kind_of(value)}, expected sections: {', '.join(allowed) or 'none'}")
+        return
+    for section in value:
+        refusal = _refusal(section, allowed)
+        if refusal is not None:
+            yield Problem(patch.line((section,)), (section,), refusal)
+            continue
+        for where, message in _in_section(section, value[section], base.get(section)):
+            yield Problem(patch.line(where), where, message)
+
+
+def _refusal(section: str, allowed: Collection[str]) -> str | None:
+    if section in (*REMOTE_SECTIONS, *REMOTE_SECTIONS_ON_REQUEST):
+        if section in allowed:
+            return None
+        return f"may not come over the air here; `ota.remote_config` of this gateway has {', '.join(allowed) or 'none'}"
+    if section in SECTION_NAMES:
+        return "can never come over the air; it is set in the gateway's own file only"
+    return f"is not a section{nearest(section, SECTION_NAMES) or ''}"
+
+
+def _in_section(section: str, value: Any, base: Any) -> Iterator[tuple[Path, str]]:
+    for path, text in _leaves(value, (section,)):
+        if isinstance(text, str) and "${" in text:
+            yield path, "has a reference (`${`), which is only followed in the gateway's own file; write the value"
+    if section in SECTIONS:
+        yield from _closed_options(SECTIONS[section], value, (section,))
+        return
+    entries, known = (one if isinstance(one, dict) else {} for one in (value, base))
+    for name, entry in entries.items():
+        if section in ENTRY_OPTIONS:
+            yield from _closed_options(ENTRY_OPTIONS[section], entry, (section, name))
+        else:
+            yield from _closed_adapter(section, name, entry, known.get(name))
+
+
+def _closed_adapter(section: str, name: str, entry: Any, base: Any) -> Iterator[tuple[Path, str]]:
+    """What must not be said of the source or sink ``name``. Removing it is allowed."""
+    if not isinstance(entry, dict):
+        return
+    whole = merge_patch(base, entry)
+    try:
+        options = adapter(ADAPTER_SECTIONS[section], str(whole.get("type"))).options
+    except ConfigError:
+        return  # which the check of the whole says better
+    yield from _closed_options(options, entry, (section, name))
+    known = base if isinstance(base, dict) else {}
+    if _knows_a_secret(options, known):
+        yield (
+            (section, name),
+            "has a secret in the gateway's own file, so it is changed there only: "
+            "what comes over the air could have the secret sent elsewhere",
+        )
+
+
+def _knows_a_secret(options: type[Options], values: Any) -> bool:
+    schema = _schema(options)
+    return any(
+        (isinstance(value, str) and "${" in value) or _of_format(schema, path, _SECRETS)
+        for path, value in _leaves(values, ())
+    )
+
+
+def _closed_options(options: type[Options], value: Any, where: Path) -> Iterator[tuple[Path, str]]:
+    """Options that name a file or are a secret. Removing them is allowed."""
+    schema = _schema(options)
+    for path, leaf in _leaves(value, ()):
+        if leaf is None:
+            continue
+        if _of_format(schema, path, _PATHS):
+            yield (*where, *path), "is a path; files are named in the gateway's own file only"
+        elif _of_format(schema, path, _SECRETS):
+            yield (*where, *path), "is a secret; secrets are in the gateway's own file only, as what comes is no secret"
+
+
+@cache
+def _schema(options: type[Options]) -> Schema:
+    return options.model_json_schema()
+
+
+def _of_format(whole: Schema, path: Path, formats: Collection[str]) -> bool:
+    schema = schema_at(whole, path)
+    while schema is None and path:  # below a secret or path that is written as a mapping: said of what is around it
+        path = path[:-1]
+        schema = schema_at(whole, path)
+    if schema is None:
+        return False
+    branches = (schema, *schema.get("anyOf", ()), *schema.get("oneOf", ()))
+    return any(resolved(branch, whole).get("format") in formats for branch in branches)
+
+
+def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _leaves(item, (*path, name))
+    elif isinstance(value, list) and value:
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*path, index))
+    else:
+        yield path, value
