@@ -1,21 +1,68 @@
-"""Keeps the sources running: starts, restarts with jittered back-off, and never lets one failing take another down."""
+"""Keeps adapters running: starts, restarts with jittered back-off, and never lets one failing take another down."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from edge_agent.backoff import full_jitter, is_own_cancellation
 from edge_agent.channel import Channel, ClosedError, Full
 from edge_agent.contract import AdapterContext, Source, SourceOptions, StartBehaviour
 from edge_agent.errors import AdapterError, RetryableAdapterError
-from edge_agent.metrics import Metrics
+from edge_agent.metrics import Counter, Metrics
 from edge_agent.sample import Batch
 
 _log = logging.getLogger(__name__)
 
 _DRAIN = 256  # frames handed over before the event loop gets a turn
+
+
+class Lives:
+    """The lives of one adapter instance, one after the other; ``what`` is what the log calls it.
+
+    A life that was longer than ``retry_max_s`` was a success: pauses begin to grow anew after it.
+    """
+
+    def __init__(self, what: str, context: AdapterContext, restarts: Counter, retry_max_s: float) -> None:
+        self._what = what
+        self._context = context
+        self._restarts = restarts
+        self._retry_max_s = retry_max_s
+        self._attempt = 0
+        self._began_s = 0.0
+
+    async def live(self, run: Callable[[], Awaitable[None]]) -> AdapterError | None:
+        """One life; None when it has ended by itself, else why it failed. :raises ClosedError: as ``run`` does."""
+        self._context.state = "starting"
+        self._began_s = asyncio.get_running_loop().time()
+        try:
+            await run()
+        except AdapterError as error:
+            return error
+        except ClosedError:
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            if is_own_cancellation(error):
+                raise
+            # A fault in an adapter must not take the others down; it is told in full, and tried again.
+            _log.exception("%s: fault in its adapter", self._what)
+            return RetryableAdapterError("a fault in the adapter, see the log")
+        return None
+
+    async def rest(self, error: AdapterError) -> None:
+        """Between a life that failed with ``error`` and the next one."""
+        lived_s = asyncio.get_running_loop().time() - self._began_s
+        self._attempt = 1 if lived_s > self._retry_max_s else self._attempt + 1
+        self._context.disconnected(str(error))
+        self._restarts.inc()
+        await asyncio.sleep(self._pause_s(error))
+
+    def _pause_s(self, error: AdapterError) -> float:
+        # What a retry will not mend is tried at leisure all the same: passwords are corrected at brokers.
+        if not isinstance(error, RetryableAdapterError):
+            return self._retry_max_s
+        return full_jitter(self._context.random, self._attempt, self._retry_max_s)
 
 
 class SourceEmitter:
@@ -48,6 +95,7 @@ class SourceRunner:
         self.ended = False
         self._build = build
         self._metrics = metrics
+        self._lives = Lives(f"source {name}", context, metrics.source_restarts.labels(name), options.retry_max)
         self._take = take
         self._dropped = 0
 
@@ -67,13 +115,9 @@ class SourceRunner:
 
     async def _keep_running(self) -> AdapterError | None:
         """Until the source ends or is given up; the error if that is to stop the agent."""
-        attempt = 0
         while True:
-            self.context.state = "starting"
-            loop_time = asyncio.get_running_loop().time
-            began = loop_time()
             try:
-                error = await self._attempt()
+                error = await self._lives.live(lambda: self._build().run(SourceEmitter(self.channel)))
             except ClosedError:
                 return None
             if error is None:
@@ -83,32 +127,7 @@ class SourceRunner:
                 return None
             if not self.context.ever_connected and self.options.start is not StartBehaviour.RETRY:
                 return self._give_up(error)
-            attempt = 1 if loop_time() - began > self.options.retry_max else attempt + 1
-            self.context.disconnected(str(error))
-            self._metrics.source_restarts.labels(self.name).inc()
-            await asyncio.sleep(self._pause_s(error, attempt))
-
-    async def _attempt(self) -> AdapterError | None:
-        """One life of the source; None when it has ended by itself."""
-        try:
-            await self._build().run(SourceEmitter(self.channel))
-        except AdapterError as error:
-            return error
-        except ClosedError:
-            raise
-        except (Exception, asyncio.CancelledError) as error:
-            if is_own_cancellation(error):
-                raise
-            # A fault in an adapter must not take the others down; it is told in full, and tried again.
-            _log.exception("source %s: fault in its adapter", self.name)
-            return RetryableAdapterError("a fault in the adapter, see the log")
-        return None
-
-    def _pause_s(self, error: AdapterError, attempt: int) -> float:
-        # What a retry will not mend is tried at leisure all the same: passwords are corrected at brokers.
-        if not isinstance(error, RetryableAdapterError):
-            return self.options.retry_max
-        return full_jitter(self.context.random, attempt, self.options.retry_max)
+            await self._lives.rest(error)
 
     def _give_up(self, error: AdapterError) -> AdapterError | None:
         if self.options.start is StartBehaviour.FAIL:

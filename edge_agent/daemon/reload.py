@@ -51,6 +51,7 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
     # What needs a restart is not in use yet, so the configuration in use does not have it either.
     new = replace(new, **in_use)
     sources, sinks = await _exchange_runners(daemon, new)
+    uplinks = await _exchange_uplinks(daemon, new)
     pipeline = daemon.pipeline
     assert pipeline is not None
     options_for = sensor_options_by_pattern(new.sensors.items())
@@ -75,6 +76,10 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
             "started": [*sinks.added, *sinks.changed],
             "stopped": list(sinks.removed),
         },
+        "uplinks": {
+            "started": [*uplinks.added, *uplinks.changed],
+            "stopped": list(uplinks.removed),
+        },
         "applied": [name for name in sections if getattr(old, name) != getattr(new, name)],
         "restart_required": restart,
     }
@@ -83,7 +88,9 @@ async def apply_config(daemon: Daemon) -> dict[str, Any]:
 
 
 def _in_words(result: dict[str, Any]) -> str:
-    words = {f"{part} {what}": names for part in ("sources", "sinks") for what, names in result[part].items()}
+    words = {
+        f"{part} {what}": names for part in ("sources", "sinks", "uplinks") for what, names in result[part].items()
+    }
     words |= {"taken into use:": result["applied"], "not before a restart:": result["restart_required"]}
     return listed(words) or "nothing has changed"
 
@@ -105,6 +112,19 @@ async def _exchange_runners(daemon: Daemon, new: AgentConfig) -> tuple[NamesDiff
     for name in (*sources.changed, *sources.added):
         daemon.start_source(name, new.sources[name])
     return sources, sinks
+
+
+async def _exchange_uplinks(daemon: Daemon, new: AgentConfig) -> NamesDifference:
+    """Have the uplinks of ``new`` run instead of those that do; how they differed. They need `ota` in use."""
+    runners = daemon.runners
+    if runners.switchboard is None:
+        return NamesDifference()
+    uplinks = diff_names({name: runner.options for name, runner in runners.uplinks.items()}, new.uplinks)
+    for name in (*uplinks.removed, *uplinks.changed):
+        await runners.stop_uplink(name)
+    for name in (*uplinks.changed, *uplinks.added):
+        runners.start_uplink(name, new.uplinks[name])
+    return uplinks
 
 
 def _in_use(old: AgentConfig, new: AgentConfig, section: str) -> Any:
