@@ -162,7 +162,7 @@ async def _swaps() -> list[Result]:
         state = plant.pipeline.detector.export_state()
         detector = await asyncio.to_thread(OnnxDetector, bundle)
         detector.import_state(state)
-        plant.pipeline.replace_detector(detector, calibration=None)
+        plant.pipeline.replace_detector(detector, None)
         spent += [plant.step() for _ in range(2)]
         lost = plant.pipeline.ticks - first - 2 * (k + 1)
     longest, usual = max(spent) * 1e3, float(np.percentile(ordinary, 99)) * 1e3

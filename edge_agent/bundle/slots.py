@@ -50,23 +50,34 @@ class ModelSlots:
         self.quarantined: list[str] = []
         self._slots = self._load()
 
-    def install(self, bundle: Bundle) -> None:
-        """Make ``bundle`` the current one and keep the one that was current as the previous one.
+    @property
+    def names(self) -> tuple[str | None, str | None]:
+        """What the slots say: sha256 of the current and of the previous bundle, None for the universal one."""
+        return self._slots.current, self._slots.previous
+
+    def install(self, bundle: Bundle | None) -> None:
+        """Make ``bundle`` (None: the universal one) the current one and keep the one that was current as the previous.
 
         It is on disk before the slots name it. Installing the current bundle again changes nothing.
         """
-        name = bundle.sha256
+        name = None if bundle is None else bundle.sha256
         if name == self._slots.current:
             return
         try:
-            folder = self._folder / name
-            if not self._readable(name):
+            if name is not None and bundle is not None and not self._readable(name):
+                folder = self._folder / name
                 shutil.rmtree(folder, ignore_errors=True)
                 place_files(folder, bundle.files)
             self._save(_Slots(name, self._slots.current))
         except OSError as error:
             raise StoreError(f"{self._folder}: the bundle cannot be stored: {error.strerror}") from error
         self._remove_unused()
+
+    def read(self, name: str) -> Bundle:
+        """The bundle with that sha256, if a slot names it. :raises BundleError: none does, or it is damaged."""
+        if name not in self.names:
+            raise BundleError(f"{self._folder}: bundle {name} is not there, expected it as current or previous one")
+        return self._read(name)
 
     def current(self) -> Bundle | None:
         """The bundle in use, or None for the universal one.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from edge_agent.clock import NS_PER_S, Clock, Timeline
 from edge_agent.metrics import Metrics
 
@@ -20,6 +22,8 @@ class Beat:
         self._lateness_ns = round(lateness_s * NS_PER_S)
         self._missed = metrics.ticks_missed.labels()
         self._timeline: Timeline | None = None
+        self._pause: asyncio.Future[None] | None = None
+        self._ended = False
 
     def begin(self, timeline: Timeline) -> None:
         """The next tick is the first of ``timeline`` from now on."""
@@ -38,9 +42,31 @@ class Beat:
         await self._clock.sleep_until(self.tick_ns + self._lateness_ns)
         return self.tick_ns
 
+    async def pause(self, wanted_s: float) -> None:
+        """Until the next tick is ``wanted_s`` away; with ticks closer together, until one has just ended."""
+        timeline = self._timeline
+        if timeline is None:
+            return
+        wanted_ns = min(round(wanted_s * NS_PER_S), timeline.period_ns // 2)
+        while self.tick_ns + self._lateness_ns - self._clock.monotonic_ns() < wanted_ns and not self._ended:
+            if self._pause is None:
+                self._pause = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._pause)
+
+    def end(self) -> None:
+        """No more ticks come; nobody need wait for them."""
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._pause is not None and not self._pause.done():
+            self._pause.set_result(None)
+        self._pause = None
+
     def done(self) -> None:
         """Go on to the following tick; those that are overdue by much are left out and counted."""
         assert self._timeline is not None
+        self._wake()
         self.done_at_once()
         period_ns = self._timeline.period_ns
         behind_ns = self._clock.monotonic_ns() - self._lateness_ns - self.tick_ns

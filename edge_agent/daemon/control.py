@@ -14,13 +14,11 @@ import numpy as np
 
 from edge_agent import __version__
 from edge_agent.api.control import HISTORY_NOT_TAKEN
-from edge_agent.bundle import Bundle
-from edge_agent.daemon.memory import release_memory
+from edge_agent.daemon.exchange import go_live, load
 from edge_agent.daemon.models import Model
 from edge_agent.daemon.reload import apply_config
 from edge_agent.errors import BundleError, ControlError, StoreError
 from edge_agent.pipeline.engine import Pipeline, TickReport
-from edge_agent.pipeline.rewarm import rewarm
 from edge_agent.sample import Quality
 from edge_agent.verdict import Feedback, IncidentState, rfc3339
 
@@ -244,8 +242,8 @@ class Control:
     async def _swap_model(self, path: Path, actor: str) -> dict[str, Any]:
         _log.info("model swap to %s asked for by %s", path, actor)
         try:
-            model = await self._daemon.models.prepare(path)
-            _check_fits(model, self._pipeline.graph.sensors)
+            bundle = await self._daemon.models.prepare(path)
+            model = await load(self._daemon, bundle)
         except BundleError as error:
             self.metrics.model_swaps.labels("refused").inc()
             _log.warning("model swap refused: %s", error)  # whoever asked is told, but it may not be the operator
@@ -254,7 +252,7 @@ class Control:
 
     async def _rollback_model(self, actor: str) -> dict[str, Any]:
         _log.info("model rollback asked for by %s", actor)
-        model = await self._daemon.models.previous()
+        model = await load(self._daemon, await self._daemon.models.previous())
         return await self._go_live(model, "rolled back", self._daemon.models.commit_rollback)
 
     async def _reload(self, actor: str) -> dict[str, Any]:
@@ -274,29 +272,12 @@ class Control:
         return pipeline
 
     async def _go_live(self, model: Model, what: str, keep: Callable[[], Awaitable[None]]) -> dict[str, Any]:
-        """Warm the new detector on what the graph remembers, off the loop; keep it on disk; exchange one reference."""
-        daemon, pipeline = self._daemon, self._pipeline
-        if not model.detector.import_state(pipeline.detector.export_state()):
-            await asyncio.to_thread(rewarm, model.detector, pipeline.graph.replay())
         try:
-            await keep()
+            done = await go_live(self._daemon, self._pipeline, model, what, keep)
         except StoreError as error:
             self.metrics.model_swaps.labels("failed").inc()
             raise ControlError(f"{error}; the model in use stays", status=507) from error
-        # Ticks went on meanwhile: a state that can be carried over is taken as it is now.
-        carried = model.detector.import_state(pipeline.detector.export_state())
-        before = daemon.model.describe() if daemon.model is not None else {}
-        daemon.use_model(model)
-        self.metrics.model_swaps.labels(what.replace(" ", "_")).inc()
-        message = (
-            f"model {what}: {_named(model.bundle)} instead of {before.get('name')} {before.get('version')}; "
-            f"state {'carried over' if carried else 'warmed up again from recent readings'}"
-        )
-        _log.info("%s", message)
-        pipeline.notice("model", message)
-        await asyncio.to_thread(release_memory)
-        decision_ready = pipeline.decider.calibration.ready
-        return {"model": self.model(), "state": "carried" if carried else "rewarmed", "calibrated": decision_ready}
+        return {"model": self.model(), **done}
 
     def _sensor(self, report: TickReport, i: int) -> dict[str, Any]:
         snapshot, scores = report.snapshot, report.scores
@@ -322,17 +303,3 @@ def _tell_outcome(change: asyncio.Task[dict[str, Any]]) -> None:
     error = change.exception()
     if error is not None:
         _log.error("the change that nobody waited for failed: %s", error)
-
-
-def _check_fits(model: Model, sensors: tuple[str, ...]) -> None:
-    """:raises BundleError: a site model was trained on another site: it knows none of the sensors here."""
-    trained = [] if model.bundle is None else [sensor.name for sensor in model.bundle.manifest.sensors]
-    if trained and sensors and not set(trained) & set(sensors):
-        raise BundleError(
-            f"the model was trained on {len(trained)} sensors such as {trained[0]!r}, and none of the {len(sensors)} "
-            f"sensors here, such as {sensors[0]!r}, is among them; expected a model of this plant or a universal one"
-        )
-
-
-def _named(bundle: Bundle | None) -> str:
-    return "the fallback" if bundle is None else f"{bundle.manifest.name} {bundle.manifest.version}"

@@ -36,6 +36,7 @@ from edge_agent.daemon.runners import Runners
 from edge_agent.daemon.sole_use import make_data_folder
 from edge_agent.daemon.telling import Telling
 from edge_agent.daemon.tracing import Tracer
+from edge_agent.decision.decider import Decider
 from edge_agent.errors import StoreError
 from edge_agent.export.otlp import OtlpExporter
 from edge_agent.export.systemd import Notifier
@@ -211,11 +212,18 @@ class Daemon:
         """How long ago the next tick should have been finished; negative while there is time."""
         return self._beat.overdue_s()
 
-    def use_model(self, model: Model) -> None:
-        """Exchange the model between two ticks: one reference changes, no tick is lost."""
+    async def pause(self, wanted_s: float) -> None:
+        """Wait for a good moment to hold everything up: the next tick is ``wanted_s`` away, or one has just ended."""
+        await self._beat.pause(wanted_s)
+
+    def use_model(self, model: Model, knowledge: Decider | None) -> None:
+        """Exchange the model between two ticks: one reference changes, no tick is lost.
+
+        ``knowledge``: what the pipeline made of the scores that its bundle brought.
+        """
         assert self.pipeline is not None
         self.model = model
-        self.pipeline.replace_detector(model.detector, calibration=model.calibration)
+        self.pipeline.replace_detector(model.detector, knowledge)
         self._use(model)
 
     def _use(self, model: Model) -> None:
@@ -341,6 +349,7 @@ class Daemon:
         deadline = now() + self.config.agent.stop_timeout
         parts.stuck += await parts.cancel(parts.running("source "), self.config.agent.stop_timeout)
         parts.stuck += await parts.cancel(["ticks", "memory"], _LAST_S)
+        self._beat.end()
         await self._last_ticks()
         await parts.cancel(["notifications", "notified state"], _LAST_S)
         await self.telling.save()

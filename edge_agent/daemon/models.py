@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import platform
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from edge_agent.bundle import Bundle, Calibration, ModelSlots, read_bundle, universal_bundle
+from edge_agent.bundle.manifest import MANIFEST
+from edge_agent.bundle.store import UNIVERSAL
 from edge_agent.errors import BundleError, StoreError
 from edge_agent.inference import Detector, OnnxDetector, StatisticalDetector, self_test
+from edge_agent.ota.probe import ChildProber
 from edge_agent.pipeline.options import ModelOptions
 
 _log = logging.getLogger(__name__)
@@ -25,6 +30,13 @@ class Model:
 
     detector: Detector
     bundle: Bundle | None
+
+    @property
+    def installed(self) -> str | None:
+        """Sha256 of the installed bundle that it came from; None: it came with the agent."""
+        if self.bundle is None or self.bundle.sha256 == universal_sha256():
+            return None
+        return self.bundle.sha256
 
     @property
     def calibration(self) -> Calibration | None:
@@ -73,18 +85,38 @@ class Models:
         """
         return await asyncio.to_thread(self._choose)
 
-    async def prepare(self, path: Path) -> Model:
-        """Load and self-test the bundle at ``path``. :raises BundleError: it must not be used."""
-        return await asyncio.to_thread(lambda: _tested(read_bundle(path)))
+    async def prepare(self, path: Path) -> Bundle:
+        """Try the bundle at ``path`` in a process of its own, and read it. :raises BundleError: it must not be used."""
+        tried = await ChildProber().try_out(path)
+        bundle = await asyncio.to_thread(read_bundle, path)
+        if bundle.sha256 != tried.bundle:
+            raise BundleError(f"bundle {path}: it was exchanged for another while it was tried; give it again")
+        return bundle
+
+    async def load(self, bundle: Bundle) -> Model:
+        """Load a bundle that was tried in a process of its own. :raises BundleError: it cannot be loaded here."""
+        return await asyncio.to_thread(lambda: Model(OnnxDetector(bundle), bundle))
 
     async def install(self, model: Model) -> None:
         """Keep ``model`` as the current one over restarts. :raises StoreError: cannot be written."""
-        if self._slots is not None and model.bundle is not None:
-            await asyncio.to_thread(self._slots.install, model.bundle)
-            await asyncio.to_thread(self._look_below)
+        if model.bundle is not None:
+            await self.keep(model.bundle)
 
-    async def previous(self) -> Model:
-        """The model a rollback would bring back, tested. :raises BundleError: there is none."""
+    async def keep(self, bundle: Bundle | None) -> None:
+        """Have ``bundle`` (None: the universal one) in the slots as the current one. :raises StoreError: it cannot."""
+        bundle = None if bundle is not None and bundle.sha256 == universal_sha256() else bundle
+        await asyncio.to_thread(self._keep, bundle)
+
+    async def find(self, name: str) -> Bundle:
+        """The installed bundle with that sha256. :raises BundleError: there is none, or it is damaged."""
+        return await asyncio.to_thread(lambda: self._opened().read(name))
+
+    def names(self) -> tuple[str | None, str | None]:
+        """Sha256 of the current and the previous bundle in the slots (None: universal). Blocks before the start."""
+        return self._opened().names
+
+    async def previous(self) -> Bundle:
+        """The bundle a rollback would bring back; it ran here before. :raises BundleError: there is none."""
         return await asyncio.to_thread(self._previous)
 
     async def commit_rollback(self) -> None:
@@ -98,6 +130,15 @@ class Models:
         return self._below
 
     # -- inside, in a thread -----------------------------------------------------------------------------------
+
+    def _opened(self) -> ModelSlots:
+        if self._slots is None:
+            self._slots = ModelSlots(self._data_dir)
+        return self._slots
+
+    def _keep(self, bundle: Bundle | None) -> None:
+        self._opened().install(bundle)
+        self._look_below()
 
     def _choose(self) -> Model:
         model = self._first_that_works()
@@ -143,12 +184,12 @@ class Models:
 
     def _current(self) -> Bundle | None:
         configured = self._options.path()
-        self._slots = ModelSlots(self._data_dir)
-        for message in self._slots.quarantined:
+        slots = self._opened()
+        for message in slots.quarantined:
             self._tell(message)
         if configured is not None:
-            self._install_configured(self._slots, self._data_dir / "models" / "configured", configured)
-        return self._slots.current()
+            self._install_configured(slots, self._data_dir / "models" / "configured", configured)
+        return slots.current()
 
     def _install_configured(self, slots: ModelSlots, marker: Path, configured: Path) -> None:
         """Install the bundle named in the configuration once: a model swapped in later is newer than that line."""
@@ -169,14 +210,23 @@ class Models:
     def _before(self) -> Bundle | None:
         return self._slots.previous() if self._slots is not None else None
 
-    def _previous(self) -> Model:
+    def _previous(self) -> Bundle:
         if self._slots is None or self._slots.current() is None:
             raise BundleError("model rollback: the universal model is in use, expected an installed one before it")
-        return _tested(self._slots.previous() or universal_bundle())
+        return self._slots.previous() or universal_bundle()
 
     def _tell(self, message: str) -> None:
         self.problems.append(message)
         _log.error("model: %s", message)
+
+
+@cache
+def universal_sha256() -> str | None:
+    """Identity of the universal bundle of this installation, None when it is not in it."""
+    try:
+        return hashlib.sha256((UNIVERSAL / MANIFEST).read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _says(path: Path, text: str) -> bool:

@@ -199,13 +199,19 @@ class RollingGraph:
         rows = (np.arange(self._ticks - length, self._ticks)) % self.window_length
         return self._window[rows[:, None], sensors]
 
-    def replay(self) -> Iterator[Snapshot]:
+    @property
+    def ticks(self) -> int:
+        """How many ticks were remembered so far; the next one has this number in :meth:`replay`."""
+        return self._ticks
+
+    def replay(self, since: int = 0) -> Iterator[Snapshot]:
         """The window as snapshots, oldest first, so that another detector can get to know the plant. Ages are lost.
 
-        What it gives is the window as it is now, even when it is gone through later and in another thread.
+        ``since``: from this tick on. What it gives is the window as it is now, even when it is gone through later and
+        in another thread.
         """
         n = len(self.sensors)
-        length = min(self._ticks, self.window_length)
+        length = min(self._ticks - min(since, self._ticks), self._ticks, self.window_length)
         ticks = range(self._ticks - length, self._ticks)
         window = self._window[np.array(ticks, dtype=np.int64) % self.window_length, :n]
         return _snapshots(window, ticks, self.topology, self.sensors, self._neighbour[:n].copy())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from edge_agent.bundle.verify import Bundle
@@ -28,6 +30,8 @@ class OnnxDetector:
         self.sha256 = bundle.sha256
         self.neighbours = manifest.neighbours
         self.warmup_ticks = manifest.warmup_ticks
+        # What the state means is known to the network alone: bundles that differ in other files may go on with it.
+        self._network = hashlib.sha256(bundle.model).hexdigest()
         self._inits = {state.name: state.init for state in manifest.states}
         self._context_row = {sensor.name: row for row, sensor in enumerate(manifest.sensors, 1)}
         contexts = (manifest.default_context, *(sensor.context for sensor in manifest.sensors))
@@ -64,11 +68,11 @@ class OnnxDetector:
 
     def export_state(self) -> State:
         """The carried state as copies: sensors, ticks seen, and the model's states."""
-        return pack_state(self.sha256, self._sensors, self._columns())
+        return pack_state(self._network, self._sensors, self._columns())
 
     def import_state(self, state: State) -> bool:
-        """Take over an exported state; False, and nothing changed, unless this very bundle exported it."""
-        sensors = unpack_state(state, self.sha256, {name: array[:0] for name, array in self._columns().items()})
+        """Take over an exported state; False, and nothing changed, unless a bundle with this network did."""
+        sensors = unpack_state(state, self._network, {name: array[:0] for name, array in self._columns().items()})
         if sensors is None:
             return False
         self._step.resize(len(sensors), {name: state[f"state.{name}"].copy() for name in self._inits})

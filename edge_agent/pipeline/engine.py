@@ -72,7 +72,8 @@ class PipelineOptions:
 
 @dataclass(frozen=True, slots=True)
 class TickReport:
-    """Everything about one tick. ``stages_ns``: for each of ``STAGES``, how long it took."""
+    """Everything about one tick. ``stages_ns``: for each of ``STAGES``, how long it took; ``detector_ns``: the detector
+    alone. ``model_scores``: what the detector said, before companions had a say."""
 
     tick: int
     time_ns: int
@@ -82,6 +83,8 @@ class TickReport:
     events: tuple[Event, ...]
     stages_ns: tuple[int, ...]
     degraded: bool
+    model_scores: Scores
+    detector_ns: int
 
 
 class Pipeline:
@@ -158,8 +161,9 @@ class Pipeline:
         times.append(time.perf_counter_ns())
         snapshot = self.graph.snapshot(self.ticks, tick_ns, self.timeline.to_wall_ns(tick_ns))
         times.append(time.perf_counter_ns())
-        scores = self._score(snapshot)
-        ensemble = scores
+        before_ns = time.perf_counter_ns()
+        scores = ensemble = model_scores = self._score(snapshot)
+        detector_ns = time.perf_counter_ns() - before_ns
         if self.companions is not None:
             ensemble = self.companions.score(snapshot, scores, self.monitored)
             scores = ensemble if self.transition.done else scores
@@ -175,7 +179,16 @@ class Pipeline:
         times.append(time.perf_counter_ns())
         stages = tuple(after - before for before, after in pairwise(times))
         report = TickReport(
-            snapshot.tick, snapshot.time_ns, snapshot, scores, decision, events, stages, self.detector.degraded
+            snapshot.tick,
+            snapshot.time_ns,
+            snapshot,
+            scores,
+            decision,
+            events,
+            stages,
+            self.detector.degraded,
+            model_scores,
+            detector_ns,
         )
         self.ticks += 1
         self.last_report = report
@@ -198,8 +211,11 @@ class Pipeline:
         self.intake.reset()
         return tuple(self._incident_event(incident) for incident in changed)
 
-    def replace_detector(self, detector: Detector, *, calibration: Calibration | None) -> None:
-        """Exchange the detector between two ticks. Without ``calibration`` the decision warms up again."""
+    def replace_detector(self, detector: Detector, knowledge: Decider | None) -> None:
+        """Exchange the detector between two ticks; ``knowledge`` is what :meth:`knowledge_of` its bundle gave.
+
+        Without it the decision warms up again.
+        """
         self.detector = detector
         self._failures = 0
         self.graph.set_neighbours(detector.neighbours)
@@ -210,12 +226,25 @@ class Pipeline:
         if self.drift is not None:
             self.drift.model_replaced()
         self._warm = False
-        self.calibrate(calibration)
+        if knowledge is not None:
+            self.decider.judge_as(knowledge)
 
     def calibrate(self, calibration: Calibration | None) -> None:
         """Take over the scores on held-out normal data that a bundle brought, if any."""
-        if calibration is not None and calibration.scores.size:
-            self.decider.calibrate(calibration.sensor_names, calibration.scores)
+        knowledge = self.knowledge_of(calibration)
+        if knowledge is not None:
+            self.decider.judge_as(knowledge)
+
+    def knowledge_of(self, calibration: Calibration | None) -> Decider | None:
+        """What the decision learns from the scores that a bundle brought; None: there are none.
+
+        Takes tens of milliseconds and changes nothing: call it in a thread while ticks go on.
+        """
+        if calibration is None or not calibration.scores.size:
+            return None
+        decider = self._new_decider()
+        decider.calibrate(calibration.sensor_names, calibration.scores)
+        return decider
 
     def notice(self, what: str, message: str, details: dict[str, Any] | None = None) -> None:
         """Put a status event into the next tick's report; ``details`` come beside its message."""
@@ -376,7 +405,7 @@ class Pipeline:
         )
         _log.error("%s", message)
         self.notice("degraded", message)
-        self.replace_detector(self._fallback(), calibration=None)
+        self.replace_detector(self._fallback(), None)
 
     def _watch_drift(self, drift: DriftMonitor, snapshot: Snapshot, scores: Scores, incident: str | None) -> None:
         for finding in drift.observe(snapshot, scores, incident):

@@ -82,11 +82,18 @@ class RuleWatch:
         changed = self._incidents.update(self.rules.holding, snapshot, units, process, involved, awaited)
         return [*others, *changed]
 
-    def reload(self, rules: Mapping[str, RuleOptions], states: States) -> None:
-        """Other rules from the next tick on; only those that changed begin anew."""
+    def reload(
+        self,
+        rules: Mapping[str, RuleOptions],
+        states: States,
+        clear_after_s: float | None = None,
+        most: int | None = None,
+    ) -> None:
+        """Other rules from the next tick on; only those that changed begin anew. What is None stays as it is."""
         for name in self.rules.options.keys() - rules.keys():
             self._metrics.rule_holds.remove(name)
-        self.rules.reload(rules, states)
+        self.rules.reload(rules, states, clear_after_s)
+        self._incidents.most = self._incidents.most if most is None else most
 
     def resume(self, incidents: Iterable[Incident]) -> None:
         """Before the first tick: incidents that were open when the agent stopped. Their rules hold still."""

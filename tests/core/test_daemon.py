@@ -13,7 +13,7 @@ from typing import Any
 
 import probe_adapters as probe
 import pytest
-from bundle_factory import bundle_with, make_files, nan_when_value_is_below_minus_1000, rewire
+from bundle_factory import GraphBuilder, bundle_with, make_files, nan_when_value_is_below_minus_1000, rewire
 
 from edge_agent import registry
 from edge_agent.clock import NS_PER_S, VirtualClock
@@ -86,6 +86,11 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
+
+
+def slightly_other(builder: GraphBuilder, before: str) -> str:
+    """Another network; it differs by less than its self-test forgives."""
+    return builder.op("Mul", before, builder.const(1.0001))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -240,7 +245,7 @@ async def test_ticks_that_could_not_be_made_are_counted_and_not_made_up_for(benc
 async def test_models_are_swapped_refused_and_rolled_back_between_ticks(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    good = bundle_folder(bench.folder / "good", make_files(version="2.0.0"))
+    good = bundle_folder(bench.folder / "good", bundle_with(rewire("score", slightly_other), version="2.0.0").files)
     broken = bundle_folder(bench.folder / "broken", make_files(version="3.0.0") | {"model.onnx": b"\x00" * 100})
     blind = bundle_with(rewire("score", nan_when_value_is_below_minus_1000), version="4.0.0")
     blind_folder = bundle_folder(bench.folder / "blind", blind.files)
@@ -272,14 +277,18 @@ async def test_models_are_swapped_refused_and_rolled_back_between_ticks(
     assert ["swapped" in told[0], "rolled back" in told[1]] == [True, True]
 
 
-async def test_the_same_model_again_carries_its_state_over_as_it_is_at_the_exchange(bench: Bench) -> None:
+@pytest.mark.parametrize("version", ["1.0.0", "1.0.1"])
+async def test_the_same_network_again_carries_its_state_over_as_it_is_at_the_exchange(
+    bench: Bench, version: str
+) -> None:
+    again = bundle_folder(bench.folder / "again", make_files(version=version))
     async with running(bench.make()) as daemon:
         assert daemon.pipeline is not None
         for _ in range(25):
             probe.sources["press"].give(a=1.0)
             await bench.tick(daemon)
         before = daemon.pipeline.detector.export_state()
-        answer = await daemon.control.swap_model(bench.tiny, "test")
+        answer = await daemon.control.swap_model(again, "test")
         assert answer["state"] == "carried"
         after = daemon.pipeline.detector.export_state()
         assert {name: array.tolist() for name, array in after.items()} == {
@@ -636,7 +645,7 @@ async def test_the_fallback_does_not_replace_what_the_model_had_learned(bench: B
         probe.sources["press"].give(a=1.0)
         await bench.tick(daemon)
         await daemon.save_learned()
-        daemon.pipeline.replace_detector(StatisticalDetector(), calibration=None)
+        daemon.pipeline.replace_detector(StatisticalDetector(), None)
         probe.sources["press"].give(b=1.0)
         await bench.tick(daemon)
     probe.log.clear()

@@ -71,7 +71,7 @@ def test_switched_off_nothing_is_watched() -> None:
     assert plant.pipeline.drift is None
     plant.blocks(1)
     plant.pipeline.new_run()
-    plant.pipeline.replace_detector(StatisticalDetector(), calibration=None)
+    plant.pipeline.replace_detector(StatisticalDetector(), None)
     assert import_learned(plant.pipeline, write_npz(export_learned(plant.pipeline)))
 
 

@@ -120,7 +120,7 @@ def test_another_detector_goes_on_with_the_next_tick_and_is_calibrated_anew(tiny
     assert plant.told == ["calibrated"]
     detector = OnnxDetector(tiny)
     assert rewarm(detector, plant.pipeline.graph.replay()) == 128
-    plant.pipeline.replace_detector(detector, calibration=None)
+    plant.pipeline.replace_detector(detector, None)
     first = plant.run(1)[0]
     assert first.tick == 600
     assert first.scores.valid.all()
@@ -344,7 +344,7 @@ def test_another_model_is_judged_alone_by_its_own_calibration(noise: Calibration
     plant = Plant(OnnxDetector(universal_bundle()), replace(OPTIONS, decision=DecisionOptions()))
     plant.run(1_200)
     assert plant.pipeline.transition.done
-    plant.pipeline.replace_detector(OnnxDetector(universal_bundle()), calibration=noise)
+    plant.pipeline.replace_detector(OnnxDetector(universal_bundle()), plant.pipeline.knowledge_of(noise))
     assert not plant.pipeline.transition.done
     assert plant.run(1)[0].scores.plant is None
 

@@ -72,7 +72,8 @@ def tick_report(*changed: Incident, p_value: float | None = 0.4, unusable: str |
     scores.score[NAMES.index("LIT301")] = 90.0
     scores.score[NAMES.index("FIT201")] = 12.0
     decision = Decision(1.5, p_value, bool(changed), None, changed, p_value is None)
-    return TickReport(7, 0, snapshot, scores, decision, (), (100_000, 200_000, 300_000, 400_000), False)
+    stages = (100_000, 200_000, 300_000, 400_000)
+    return TickReport(7, 0, snapshot, scores, decision, (), stages, False, scores, 250_000)
 
 
 def started(name: str) -> dict[str, object]:
