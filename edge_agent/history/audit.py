@@ -15,7 +15,8 @@ from edge_agent.durable import sync_folder
 from edge_agent.errors import StoreError
 
 _MOST_BYTES = 1_000_000
-_KEPT = 4  # older files beside the one that is written to
+KEPT = 4
+"""Older files beside the one that is written to."""
 
 
 class AuditLog:
@@ -42,7 +43,7 @@ class AuditLog:
         """The last ``limit`` entries, newest first. :raises StoreError: a file is there and cannot be read."""
         found: list[dict[str, Any]] = []
         with self._lock:
-            for path in (self.path, *map(self._older, range(1, _KEPT + 1))):
+            for path in (self.path, *map(self._older, range(1, KEPT + 1))):
                 if len(found) >= limit:
                     break
                 found += _entries(path)
@@ -64,7 +65,7 @@ class AuditLog:
     def _rotate(self, coming_bytes: int) -> None:
         if not self.path.exists() or self.path.stat().st_size + coming_bytes <= self._max_bytes:
             return
-        for number in range(_KEPT, 1, -1):
+        for number in range(KEPT, 1, -1):
             with suppress(FileNotFoundError):
                 self._older(number - 1).replace(self._older(number))
         self.path.replace(self._older(1))

@@ -13,7 +13,10 @@ from enum import StrEnum
 from pydantic import AwareDatetime, Field
 
 from edge_agent.options import Options
-from edge_agent.ota.ring import Name, Ring, Sha256
+from edge_agent.ota.ring import MAX_DENIED, Name, Ring, Sha256
+
+MAX_OWN_DENIED = 64
+MAX_FLOORS = 16
 
 
 class Phase(StrEnum):
@@ -77,10 +80,12 @@ class InForce(Options):
 class OtaState(Options):
     """Everything about updates that must survive a power cut.
 
+    :attr:`Phase.CHECKING` is never written: a check has no effect, and a crash in it leads back to where it began.
+
     ``release``: the verified ring file that is being worked on, None when there is nothing to do. ``floors``: by ring,
     at most 16. ``time_floor_s``: a moment (s since 1970) that is known to have passed. ``starts``: starts of the
-    process since the trial began. ``before``: what a rollback brings back. ``activate_at_s``: when the staged
-    release is to begin (wall time), None: not decided yet.
+    process since the trial (or shadow) began. ``before``: what a rollback brings back, also after a commit.
+    ``activate_at_s``: when the staged release is to begin (wall time), None: not decided yet.
     """
 
     serial: int = Field(default=0, ge=0)
@@ -91,7 +96,9 @@ class OtaState(Options):
     activate_at_s: float | None = None
     starts: int = Field(default=0, ge=0)
     before: InForce | None = None
-    denied: tuple[Denied, ...] = Field(default=(), max_length=64)
+    denied: tuple[Denied, ...] = Field(default=(), max_length=MAX_OWN_DENIED + MAX_DENIED)
     config: Sha256 | None = Field(default=None, description="Overlay in use.")
     outcome: Outcome | None = None
     last_success_s: float | None = None
+    expires_s: float | None = Field(default=None, description="When the metadata that were seen last expire.")
+    origin: str | None = Field(default=None, max_length=4_096, description="Where the release is from, if sideloaded.")
