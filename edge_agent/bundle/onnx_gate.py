@@ -2,25 +2,47 @@
 
 A model is a program: `Loop` can run for ever, nested functions can blow up while loading, external data can name any
 file. So the protobuf is walked here inside its bounds, without the `onnx` package (which has had its own holes), and
-only a flat graph of known operators over small tensors is let through. Field numbers are those of ``onnx.proto3``
-(github.com/onnx/onnx). What a well-formed graph computes is not judged here; the self-test does that.
+only a flat graph of known operators over small tensors is let through, in which every field is known
+(:mod:`edge_agent.bundle.onnx_wire`) and no size depends on data (:mod:`edge_agent.bundle.onnx_flow`). What a
+well-formed graph computes is not judged here; the self-test does that.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_agent.bundle.manifest import MODEL, max_bytes
-from edge_agent.errors import BundleError
+from edge_agent.bundle.manifest import MODEL, OPSETS, max_bytes
+from edge_agent.bundle.onnx_flow import Flow
+from edge_agent.bundle.onnx_wire import (
+    ATTRIBUTE,
+    DIMENSION,
+    ENTRY,
+    GRAPH,
+    MAX_FIELDS,
+    MODEL_PROTO,
+    NODE,
+    OPSET,
+    SHAPE,
+    TENSOR,
+    TENSOR_TYPE,
+    TYPE,
+    VALUE,
+    Fields,
+    Wire,
+    refused,
+)
+
+__all__ = ["ALLOWED_OPERATORS", "FLOAT32", "INT32", "INT64", "MAX_FIELDS", "ModelFacts", "Port", "inspect_model"]
 
 MAX_NODES = 5_000
 MAX_TENSORS = 5_000
 MAX_ELEMENTS = 32 << 20
+MAX_TENSOR_BYTES = 64 << 20
+"""Of all tensors together, unpacked: some forms of numbers take less room in the file than in memory."""
 MAX_DIMENSIONS = 8
-MAX_FIELDS = 1_000_000
-"""Protobuf fields looked at in one file; keeps hostile files from burning minutes in this walk."""
+IR_VERSIONS = range(3, 14)
 
 _ALLOWED = """
     Abs Add And ArgMax ArgMin Atan BatchNormalization Cast CastLike Ceil Clip Concat Constant Conv Cos CumSum
@@ -36,9 +58,13 @@ ALLOWED_OPERATORS = frozenset(_ALLOWED.split())
 
 FLOAT32, INT32, INT64 = 1, 6, 7
 _ELEMENT_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
+_RAW = 9
+_TYPED = {1: 4, 2: 5, 3: 5, 4: 5, 5: 5, 6: 5, 7: 7, 9: 5, 10: 5, 11: 10, 12: 11, 13: 11, 16: 5}
+"""The typed field in which numbers of an element type may be instead of ``raw_data``."""
+_WIDTHS = {4: 4, 5: None, 7: None, 10: 8, 11: None}
 _STANDARD_DOMAINS = ("", "ai.onnx")
-
-Value = int | memoryview
+_ATTRIBUTE_FIELDS = {1: 2, 2: 3, 3: 4, 4: 5, 6: 7, 7: 8, 8: 9, 9: 10}
+"""Which field holds the value of an attribute of a type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,199 +89,160 @@ class ModelFacts:
 def inspect_model(raw: bytes) -> ModelFacts:
     """Walk the whole model; :class:`~edge_agent.errors.BundleError` says what is not allowed in it."""
     if not 0 < len(raw) <= max_bytes(MODEL):
-        raise _refused(f"got {len(raw)} bytes, expected 1 to {max_bytes(MODEL)}")
+        raise refused(f"got {len(raw)} bytes, expected 1 to {max_bytes(MODEL)}")
     return _Gate().model(memoryview(raw))
-
-
-def _refused(message: str) -> BundleError:
-    return BundleError(f"{MODEL}: {message}")
-
-
-def _varint(view: memoryview, position: int) -> tuple[int, int]:
-    result = 0
-    for shift in range(0, 64, 7):
-        if position >= len(view):
-            raise _refused("not an ONNX file: a number is cut off")
-        byte = view[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, position
-    raise _refused("not an ONNX file: a number is longer than 64 bits")
-
-
-def _text(value: Value) -> str:
-    if isinstance(value, int):
-        raise _refused("not an ONNX file: got a number, expected text")
-    try:
-        return bytes(value[:256]).decode()
-    except UnicodeDecodeError as error:
-        raise _refused("not an ONNX file: a name is not UTF-8") from error
-
-
-def _integer(value: Value) -> int:
-    if not isinstance(value, int):
-        raise _refused("not an ONNX file: got bytes, expected a number")
-    return value
 
 
 class _Gate:
     """One walk over one file, with its counters."""
 
     def __init__(self) -> None:
-        self._fields = 0
+        self._wire = Wire()
+        self._flow = Flow()
         self._nodes = 0
         self._tensors = 0
+        self._tensor_bytes = 0
         self._operators: set[str] = set()
 
-    def fields(self, message: Value) -> Iterator[tuple[int, Value]]:
-        """Number and value of every field; bytes for strings, sub-messages and fixed numbers."""
-        if isinstance(message, int):
-            raise _refused("not an ONNX file: got a number, expected a message")
-        position = 0
-        while position < len(message):
-            self._fields += 1
-            if self._fields > MAX_FIELDS:
-                raise _refused(f"got more than {MAX_FIELDS} fields, expected a small model; store weights as raw_data")
-            key, position = _varint(message, position)
-            number, wire = key >> 3, key & 7
-            if number == 0:
-                raise _refused("not an ONNX file: field number 0")
-            if wire == 0:
-                value, position = _varint(message, position)
-                yield number, value
-                continue
-            if wire == 2:
-                length, position = _varint(message, position)
-            elif wire in (1, 5):
-                length = 8 if wire == 1 else 4
-            else:
-                raise _refused(f"not an ONNX file: wire type {wire}")
-            if length > len(message) - position:
-                raise _refused("not an ONNX file: cut off, or a length points past the end")
-            yield number, message[position : position + length]
-            position += length
-
-    def single(self, message: Value, number: int) -> Value | None:
-        """The only field of this number. A second one would be merged by some readers and not by others."""
-        found = [value for key, value in self.fields(message) if key == number]
-        if len(found) > 1:
-            raise _refused(f"field {number} appears {len(found)} times, expected once")
-        return found[0] if found else None
-
     def model(self, message: memoryview) -> ModelFacts:
-        graphs, opsets = [], []
-        for number, value in self.fields(message):
-            if number == 7:
-                graphs.append(value)
-            elif number == 8:
-                opsets.append(self.opset(value))
-            elif number == 20:
-                raise _refused("got training information, expected an inference model")
-            elif number == 25:
-                raise _refused("got local functions, expected a flat graph; export with functions inlined")
+        model = self._wire.read(MODEL_PROTO, message)
+        graphs, opsets = model.messages(7), [self.opset(message) for message in model.messages(8)]
         if len(graphs) != 1 or len(opsets) != 1:
-            raise _refused(f"got {len(graphs)} graphs and {len(opsets)} opset imports, expected one of each")
-        inputs, outputs = self.graph(graphs[0])
+            raise refused(f"got {len(graphs)} graphs and {len(opsets)} opset imports, expected one of each")
+        if model.integer(1) not in IR_VERSIONS:
+            raise refused(f"got version {model.integer(1)} of the format, expected {_span(IR_VERSIONS)}")
+        self.metadata(model.messages(14))
+        inputs, outputs = self.graph(self._wire.read(GRAPH, graphs[0]))
         return ModelFacts(tuple(sorted(self._operators)), opsets[0], inputs, outputs)
 
-    def opset(self, message: Value) -> int:
-        domain = self.single(message, 1)
-        self.domain("" if domain is None else _text(domain))
-        return _integer(self.single(message, 2) or 0)
+    def opset(self, message: memoryview) -> int:
+        opset = self._wire.read(OPSET, message)
+        self.domain(opset.text(1))
+        if opset.integer(2) not in OPSETS:
+            raise refused(f"got opset {opset.integer(2)}, expected {_span(OPSETS)}")
+        return opset.integer(2)
+
+    def metadata(self, messages: Sequence[memoryview]) -> None:
+        for message in messages:
+            self._wire.read(ENTRY, message)
 
     def domain(self, domain: str) -> None:
         if domain not in _STANDARD_DOMAINS:
-            raise _refused(f"operator domain {domain!r} is not allowed, expected standard ONNX operators only")
+            raise refused(f"operator domain {domain!r} is not allowed, expected standard ONNX operators only")
 
-    def graph(self, message: Value) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
-        inputs, outputs = [], []
-        for number, value in self.fields(message):
-            if number == 1:
-                self.node(value)
-            elif number == 5:
-                self.tensor(value)
-            elif number == 11:
-                inputs.append(self.port(value))
-            elif number == 12:
-                outputs.append(self.port(value))
-            elif number == 15:
-                raise _refused("got a sparse initializer, expected dense tensors")
-        return tuple(inputs), tuple(outputs)
+    def graph(self, graph: Fields) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+        self.metadata(graph.messages(16))
+        inputs = tuple(self.port(message) for message in graph.messages(11))
+        outputs = tuple(self.port(message) for message in graph.messages(12))
+        for port in inputs:
+            self._flow.give(port.name, fixed=False)
+        for message in graph.messages(5):
+            self._flow.give(self.tensor(message), fixed=True)
+        for message in graph.messages(1):
+            self.node(self._wire.read(NODE, message))
+        for port in outputs:
+            self._flow.need(port.name, "an output")
+        for message in graph.messages(13):
+            self.port(message)
+        return inputs, outputs
 
-    def node(self, message: Value) -> None:
+    def node(self, node: Fields) -> None:
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise _refused(f"got more than {MAX_NODES} nodes, expected at most that many")
-        operators = []
-        for number, value in self.fields(message):
-            if number == 4:
-                operators.append(_text(value))
-            elif number == 5:
-                self.attribute(value)
-            elif number == 7:
-                self.domain(_text(value))
-        if len(operators) != 1 or operators[0] not in ALLOWED_OPERATORS:
-            name = repr(operators[0]) if operators else "a node without an operator"
-            raise _refused(f"operator not allowed: got {name}, expected one of those in docs/reference/bundle.md")
-        self._operators.add(operators[0])
+            raise refused(f"got more than {MAX_NODES} nodes, expected at most that many")
+        attributes = [self.attribute(message) for message in node.messages(5)]
+        operator = node.text(4)
+        self.domain(node.text(7))
+        if operator not in ALLOWED_OPERATORS:
+            name = repr(operator[:64]) if 4 in node else "a node without an operator"
+            raise refused(f"operator not allowed: got {name}, expected one of those in docs/reference/bundle.md")
+        if len({name for name, _ in attributes}) != len(attributes):
+            raise refused(f"a node {operator} has an attribute twice, expected each once")
+        for name, attribute in attributes:
+            _check_text_free(operator, name, attribute)
+        self.metadata(node.messages(9))
+        self._operators.add(operator)
+        self._flow.node(operator, node.texts(1), node.texts(2))
 
-    def attribute(self, message: Value) -> None:
-        for number, value in self.fields(message):
-            if number in (5, 10):
-                self.tensor(value)
-            elif number in (6, 11):
-                raise _refused("got a subgraph (If, Loop, Scan), expected a flat graph")
-            elif number in (21, 22, 23):
-                raise _refused("got a sparse or referenced attribute, expected plain ones")
+    def attribute(self, message: memoryview) -> tuple[str, Fields]:
+        attribute = self._wire.read(ATTRIBUTE, message)
+        kind = attribute.integer(20)
+        if kind not in _ATTRIBUTE_FIELDS:
+            raise refused(f"got an attribute of type {kind}, expected numbers, text or tensors")
+        if any(number in attribute for number in _ATTRIBUTE_FIELDS.values() if number != _ATTRIBUTE_FIELDS[kind]):
+            raise refused(f"got an attribute with a value of another type than its own ({kind})")
+        for tensor in (*attribute.messages(5), *attribute.messages(10)):
+            self.tensor(tensor)
+        return attribute.text(1), attribute
 
-    def tensor(self, message: Value) -> None:
+    def tensor(self, message: memoryview) -> str:
+        """Check a tensor; its name."""
         self._tensors += 1
         if self._tensors > MAX_TENSORS:
-            raise _refused(f"got more than {MAX_TENSORS} tensors, expected at most that many")
-        dims: list[int] = []
-        kind, raw_bytes = 0, None
-        for number, value in self.fields(message):
-            if number == 1:
-                dims.extend(self.numbers(value))
-                if len(dims) > MAX_DIMENSIONS:
-                    raise _refused(f"got a tensor of more than {MAX_DIMENSIONS} dimensions")
-            elif number == 2:
-                kind = _integer(value)
-            elif number == 9 and isinstance(value, memoryview):
-                raw_bytes = len(value)
-            elif number == 13 or (number == 14 and value != 0):
-                raise _refused("got weights in an external file, expected all of them inside model.onnx")
-        self.tensor_size(dims, kind, raw_bytes)
-
-    def tensor_size(self, dims: list[int], kind: int, raw_bytes: int | None) -> None:
+            raise refused(f"got more than {MAX_TENSORS} tensors, expected at most that many")
+        tensor = self._wire.read(TENSOR, message)
+        if tensor.integer(14):
+            raise refused("got weights in an external file, expected all of them inside model.onnx")
+        self.metadata(tensor.messages(16))
+        dims, kind = tensor.integers(1, MAX_DIMENSIONS), tensor.integer(2)
+        if len(dims) > MAX_DIMENSIONS:
+            raise refused(f"got a tensor of more than {MAX_DIMENSIONS} dimensions")
         if kind not in _ELEMENT_BYTES:
-            raise _refused(f"got a tensor of element type {kind}, expected numbers")
+            raise refused(f"got a tensor of element type {kind}, expected numbers")
         elements = math.prod(dims)
         if any(dim >= 1 << 31 for dim in dims) or elements > MAX_ELEMENTS:
-            raise _refused(f"got a tensor of shape {dims}, expected at most {MAX_ELEMENTS} elements")
-        if raw_bytes is not None and raw_bytes != elements * _ELEMENT_BYTES[kind]:
-            raise _refused(f"got {raw_bytes} bytes for a tensor of {elements} elements of type {kind}")
+            raise refused(f"got a tensor of shape {dims}, expected at most {MAX_ELEMENTS} elements")
+        self._tensor_bytes += elements * _ELEMENT_BYTES[kind]
+        if self._tensor_bytes > MAX_TENSOR_BYTES:
+            raise refused(f"got tensors of more than {MAX_TENSOR_BYTES} bytes together, expected at most that many")
+        _check_content(tensor, kind, elements)
+        return tensor.text(8)
 
-    def numbers(self, value: Value) -> list[int]:
-        """A repeated integer field, packed or not."""
-        if isinstance(value, int):
-            return [value]
-        result: list[int] = []
-        position = 0
-        while position < len(value) and len(result) <= MAX_DIMENSIONS:
-            number, position = _varint(value, position)
-            result.append(number)
-        return result
+    def port(self, message: memoryview) -> Port:
+        value = self._wire.read(VALUE, message)
+        self.metadata(value.messages(4))
+        kind = value.raw(2)
+        tensor = None if kind is None else self._wire.read(TYPE, kind).raw(1)
+        if tensor is None or not value.text(1):
+            raise refused("got an input or output that is not a named tensor")
+        found = self._wire.read(TENSOR_TYPE, tensor)
+        if found.integer(1) and found.integer(1) not in _ELEMENT_BYTES:
+            raise refused(f"got a value of element type {found.integer(1)}, expected numbers")
+        shape = found.raw(2)
+        return Port(value.text(1), found.integer(1), None if shape is None else self.shape(shape))
 
-    def port(self, message: Value) -> Port:
-        name, kind = self.single(message, 1), self.single(message, 2)
-        tensor = None if kind is None else self.single(kind, 1)
-        if name is None or tensor is None:
-            raise _refused("got an input or output that is not a named tensor")
-        shape = self.single(tensor, 2)
-        return Port(_text(name), _integer(self.single(tensor, 1) or 0), None if shape is None else self.shape(shape))
+    def shape(self, message: memoryview) -> tuple[int | None, ...]:
+        dims = [self._wire.read(DIMENSION, dim) for dim in self._wire.read(SHAPE, message).messages(1)]
+        if len(dims) > MAX_DIMENSIONS:
+            raise refused(f"got a value of more than {MAX_DIMENSIONS} dimensions")
+        if any(1 in dim and 2 in dim for dim in dims):
+            raise refused("got a dimension with both a number and a name, expected one of them")
+        return tuple(dim.integer(1) if 1 in dim else None for dim in dims)
 
-    def shape(self, message: Value) -> tuple[int | None, ...]:
-        dims = [self.single(value, 1) for number, value in self.fields(message) if number == 1]
-        return tuple(None if dim is None else _integer(dim) for dim in dims)
+
+def _check_content(tensor: Fields, kind: int, elements: int) -> None:
+    """As many numbers as the shape says, in one place."""
+    places = [number for number in (*_WIDTHS, _RAW) if number in tensor]
+    if len(places) > 1 or not set(places) <= {_RAW, _TYPED[kind]}:
+        raise refused(f"got a tensor of element type {kind} with its numbers in fields {places}, expected one place")
+    raw = tensor.raw(_RAW)
+    if raw is not None:
+        if len(raw) != elements * _ELEMENT_BYTES[kind]:
+            raise refused(f"got {len(raw)} bytes for a tensor of {elements} elements of type {kind}")
+        return
+    typed = _TYPED[kind]
+    found = tensor.count(typed, _WIDTHS[typed])
+    if found != elements:
+        raise refused(f"got {found} numbers for a tensor of {elements} elements of type {kind}")
+
+
+def _check_text_free(operator: str, name: str, attribute: Fields) -> None:
+    """Text has no size that could be known, so no tensor may hold any."""
+    if operator == "Constant" and name in ("value_string", "value_strings"):
+        raise refused("got a constant of text, expected numbers")
+    if operator == "Cast" and name == "to" and attribute.integer(3) not in _ELEMENT_BYTES:
+        raise refused(f"got a Cast to element type {attribute.integer(3)}, expected numbers")
+
+
+def _span(allowed: range) -> str:
+    return f"{allowed.start} to {allowed.stop - 1}"

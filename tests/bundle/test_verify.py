@@ -105,6 +105,7 @@ def double_precision(model: Any) -> None:
 
 def misname_state(model: Any) -> None:
     next(port for port in model.graph.output if port.name == "next_state.mean").name = "next_state.average"
+    next(node for node in model.graph.node if "next_state.mean" in node.output).output[:] = ["next_state.average"]
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,9 @@ def rewire(output: str, make: Callable[[GraphBuilder, str], str]) -> Callable[[G
     def change(builder: GraphBuilder) -> None:
         node = next(node for node in builder.nodes if output in node.output)
         node.output[:] = ["before"]
+        place, known = builder.nodes.index(node) + 1, len(builder.nodes)
         builder.op("Identity", make(builder, "before"), out=output)
+        builder.nodes[place:] = builder.nodes[known:] + builder.nodes[place:known]  # before whatever uses it
 
     return change
 
