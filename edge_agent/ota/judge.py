@@ -29,7 +29,7 @@ from typing import Any
 
 from edge_agent.ota.ports import Checked, Facts
 from edge_agent.ota.ring import MAX_DENIED, ModelTarget, Ring, Target, parse_ring
-from edge_agent.ota.state import MAX_FLOORS, MAX_OWN_DENIED, Denied, Floor, InForce, OtaState, Result
+from edge_agent.ota.state import MAX_FLOORS, MAX_OWN_DENIED, Denied, Floor, InForce, OtaState, Phase, Result
 
 DENIED = "denied"
 _SHARE_OF_FREE = 0.25
@@ -171,9 +171,9 @@ def _not_newest(news: News, state: OtaState, facts: Facts, policy: Policy, momen
         return _refuse("equivocation", f"counter {ring.counter} was seen before with another ring file")
     if news.expires_s <= moment.now_s:
         return _refuse("expired", "the repository's metadata have expired; its publisher must sign them again")
-    if moment.unconfirmed and floor is not None and ring.counter == floor.counter and state.release is None:
-        if not _ended(news, state):
-            return _refuse("time_unconfirmed", "the clock is behind what is known to have passed; set it")
+    grows = floor is None or ring.counter > floor.counter
+    if moment.unconfirmed and not grows and state.release is None and not _ended(news, state):
+        return _refuse("time_unconfirmed", "the clock is behind what is known to have passed; set it")
     return None
 
 
@@ -184,9 +184,13 @@ def _forbidden(news: News, state: OtaState, facts: Facts, policy: Policy, moment
         return Judgement(Verdict.GIVE_UP, DENIED, f"{word} of release {state.release.release} was denied")
     if state.release is not None and ring.halt:
         return Judgement(Verdict.GIVE_UP, "halted", f"release {state.release.release} was halted by its publisher")
-    if state.release is None and {facts.in_force.model, facts.in_force.config} & denied:
+    if state.phase is not Phase.TRIAL and {facts.in_force.model, facts.in_force.config} & denied:
+        if state.release is not None:
+            return Judgement(Verdict.GIVE_UP, "superseded", f"release {ring.release} denies what is in use")
         return Judgement(Verdict.ROLL_BACK, DENIED, f"what is in use was denied by release {ring.release}")
     if ring.halt and not _ended(news, state):
+        if wanted(ring, facts.in_force) == facts.in_force:
+            return Judgement(Verdict.NOTHING)
         return _refuse("halted", f"release {ring.release} was halted by its publisher")
     return None
 
@@ -201,7 +205,7 @@ def _known(news: News, state: OtaState, facts: Facts, policy: Policy, moment: Mo
         return Judgement(Verdict.GIVE_UP, "superseded", f"release {release.release} was superseded by {ring.release}")
     if _ended(news, state):
         return Judgement(Verdict.NOTHING)
-    if wanted(ring, facts.in_force) == facts.in_force and not ring.halt:
+    if wanted(ring, facts.in_force) == facts.in_force:
         return Judgement(Verdict.ALREADY)
     return None
 

@@ -1,0 +1,136 @@
+"""Files that trust has verified: ``<folder>/blobs/<sha256>``, read-only, and ``<folder>/partial/<sha256>.part``.
+
+Blocking. What is here was right when it was put here; a card may rot, so each file is hashed again before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from edge_agent.bundle import Bundle, read_bundle
+from edge_agent.durable import make_folder, sync_folder
+from edge_agent.errors import BundleError, StoreError
+
+MOST_KEPT = 3
+_SHARE_OF_FREE = 0.25
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CHUNK = 1 << 20
+
+
+class Blobs:
+    """The files of updates below ``folder`` (``<data_dir>/ota``)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._blobs = folder / "blobs"
+        self._partial = folder / "partial"
+
+    def path(self, sha256: str) -> Path:
+        """Where the file is, or would be."""
+        return self._blobs / sha256
+
+    def partial(self, sha256: str) -> Path:
+        """Where it is fetched to."""
+        return self._partial / f"{sha256}.part"
+
+    def make_folders(self) -> None:
+        """:raises StoreError: they cannot be made."""
+        for folder in (self._blobs, self._partial):
+            try:
+                make_folder(folder)
+            except OSError as error:
+                raise StoreError(f"{folder}: cannot be made: {error.strerror or error}") from error
+
+    def held(self) -> frozenset[str]:
+        """What is there, by name."""
+        try:
+            return frozenset(name for name in os.listdir(self._blobs) if _SHA256.fullmatch(name))
+        except OSError:
+            return frozenset()
+
+    def intact(self, sha256: str) -> bool:
+        """Whether the file is there and what its name says; what is not is removed."""
+        path = self.path(sha256)
+        try:
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+        except OSError:
+            return False
+        if digest.hexdigest() == sha256:
+            return True
+        path.unlink(missing_ok=True)
+        return False
+
+    def adopt(self, sha256: str) -> None:
+        """Take the whole file that was fetched to :meth:`partial`; durable on return.
+
+        :raises StoreError: it cannot be, or is not what its name says (then it is removed).
+        """
+        part = self.partial(sha256)
+        try:
+            with part.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                os.fsync(file.fileno())
+            if digest != sha256:
+                part.unlink()
+                raise StoreError(f"{part}: got sha256 {digest}, expected that of its name; removed")
+            part.chmod(0o444)
+            part.replace(self.path(sha256))
+            sync_folder(self._blobs)
+            sync_folder(self._partial)
+        except OSError as error:
+            raise StoreError(f"{part}: cannot be taken: {error.strerror or error}") from error
+
+    def bundle(self, sha256: str) -> Bundle:
+        """The model bundle in a file. :raises BundleError: it is not intact, or no bundle."""
+        if not self.intact(sha256):
+            raise BundleError(f"{self.path(sha256)}: is missing or damaged, expected the verified file")
+        return read_bundle(self.path(sha256))
+
+    def find_bundle(self, bundle: str) -> Bundle | None:
+        """The bundle of that identity in any file, None when there is none."""
+        for name in self.held():
+            try:
+                found = self.bundle(name)
+            except BundleError:
+                continue
+            if found.sha256 == bundle:
+                return found
+        return None
+
+    def remove(self, sha256: Collection[str]) -> None:
+        """Remove these files and what was fetched of them."""
+        for name in sha256:
+            self.path(name).unlink(missing_ok=True)
+            self.partial(name).unlink(missing_ok=True)
+
+    def collect(self, keep: Collection[str], free_bytes: int, most: int = MOST_KEPT) -> list[str]:
+        """Remove the oldest until at most ``most`` models and a quarter of the free space are taken.
+
+        Never one of ``keep``, nor its part; all other parts go. Returns what was removed.
+        """
+        removed = []
+        for part in self._files(self._partial):
+            if part.name.removesuffix(".part") not in keep:
+                part.unlink(missing_ok=True)
+        spare = [path for path in self._files(self._blobs) if path.name not in keep]
+        spare.sort(key=lambda path: path.stat().st_mtime_ns)
+        sizes = {path: path.stat().st_size for path in self._files(self._blobs)}
+        budget = _SHARE_OF_FREE * (free_bytes + sum(sizes.values()))
+        while spare and (len(sizes) > most or sum(sizes.values()) > budget or not most):
+            oldest = spare.pop(0)
+            oldest.unlink(missing_ok=True)
+            sizes.pop(oldest)
+            removed.append(oldest.name)
+        return removed
+
+    def _files(self, folder: Path) -> list[Path]:
+        try:
+            return [path for path in folder.iterdir() if path.is_file()]
+        except OSError:
+            return []
