@@ -66,6 +66,10 @@ class Companions:
         self._heard = False
         self.combination = Combination(MEMBERS)
 
+    def reconfigure(self, options: CompanionOptions) -> None:
+        """Go on under other options. What was learned stays; `max_sensors` counts when sensors come or go."""
+        self._options = options
+
     @property
     def sensors(self) -> int:
         """How many sensors have been taken in."""

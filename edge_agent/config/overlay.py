@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from edge_agent.config.document import Document, Path, Problem, read_document
-from edge_agent.config.layers import Overlay
+from edge_agent.config.layers import Layers, Overlay
 from edge_agent.config.problems import Schema, kind_of, option_path, resolved, schema_at
 from edge_agent.config.schema import ADAPTER_SECTIONS, ENTRY_OPTIONS, SECTION_NAMES, SECTIONS
 from edge_agent.errors import ConfigError
@@ -92,10 +92,12 @@ def said_of(label: str, problems: Collection[Problem]) -> list[str]:
     ]
 
 
-def overruled(base: Any, overlay: Overlay) -> list[Path]:
-    """Options that the gateway's own file ``base`` (its values) sets and ``overlay`` sets otherwise or removes."""
-    patch = read_document(overlay.text()).value
-    return list(_overruled(base, patch, ())) if isinstance(patch, dict) else []
+def overruled_options(layers: Layers) -> list[str]:
+    """Options that the gateway's own file sets and its overlay sets otherwise or removes."""
+    if layers.overlay is None:
+        return []
+    base, patch = read_document(layers.text).value, read_document(layers.overlay.text()).value
+    return [option_path(path) for path in _overruled(base, {} if patch is None else patch, ())]
 
 
 def _overruled(base: Any, patch: Any, path: Path) -> Iterator[Path]:

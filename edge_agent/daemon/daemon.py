@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from edge_agent import __version__
 from edge_agent.clock import NS_PER_S, Clock, SystemClock
-from edge_agent.config.edges import read_edges
-from edge_agent.config.pattern_file import load_library
 from edge_agent.config.schema import AgentConfig
 from edge_agent.contract import SinkOptions, SourceOptions
 from edge_agent.counted import counted
@@ -32,6 +30,7 @@ from edge_agent.daemon.models import Model, Models
 from edge_agent.daemon.open_incidents import OpenIncidents
 from edge_agent.daemon.operators import Operators
 from edge_agent.daemon.parts import Parts
+from edge_agent.daemon.prepared import pipeline_options
 from edge_agent.daemon.runners import Runners
 from edge_agent.daemon.sole_use import make_data_folder
 from edge_agent.daemon.telling import Telling
@@ -44,7 +43,7 @@ from edge_agent.history import History, StateFile
 from edge_agent.inference import StatisticalDetector
 from edge_agent.intake.intake import SourcePort
 from edge_agent.metrics import Metrics
-from edge_agent.pipeline.engine import Pipeline, PipelineOptions, TickReport, sensor_options_by_pattern
+from edge_agent.pipeline.engine import Pipeline, TickReport
 from edge_agent.pipeline.ulid import UlidMaker
 from edge_agent.sample import Batch
 from edge_agent.verdict import Event, EventKind, Incident
@@ -111,6 +110,10 @@ class Daemon:
         self.pipeline = self._build_pipeline(self.model)
         for problem in self.models.problems:
             self.pipeline.notice("model", problem)
+        left_out = self.config.layers.left_out
+        if left_out is not None:
+            _log.error("%s; left out, the gateway's own file is in use", left_out)
+            self.pipeline.notice("config", f"{left_out}; left out, the gateway's own file is in use")
         self.pipeline.calibrate(self.model.calibration)
         self._use(self.model)
         await self.learned.restore(self.pipeline)
@@ -304,19 +307,7 @@ class Daemon:
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _build_pipeline(self, model: Model) -> Pipeline:
-        config = self.config
-        options = PipelineOptions(
-            tick=config.tick,
-            intake=config.intake,
-            graph=config.graph,
-            companions=config.companions,
-            decision=config.decision,
-            drift=config.drift,
-            rules=config.rules,
-            patterns=load_library(config.patterns),
-            sensor_options=sensor_options_by_pattern(config.sensors.items()),
-            edges=_declared_edges(config),
-        )
+        options = pipeline_options(self.config)
         return Pipeline(options, model.detector, StatisticalDetector, self.clock, self.metrics, self._new_id)
 
     async def _start_api(self) -> ApiServer | None:
@@ -422,13 +413,6 @@ class Daemon:
             return
         if pipeline.detector is model.detector:
             await self.learned.save(pipeline)
-
-
-def _declared_edges(config: AgentConfig) -> tuple[tuple[str, str], ...]:
-    edges = config.graph.edges
-    if config.graph.edges_file is not None:
-        edges += read_edges(config.graph.edges_file)
-    return edges
 
 
 async def _release_memory_soon() -> None:

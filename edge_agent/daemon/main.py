@@ -7,7 +7,7 @@ import logging
 import signal
 from pathlib import Path
 
-from edge_agent.config import load_config
+from edge_agent.config import load_in_use
 from edge_agent.daemon.daemon import Daemon
 from edge_agent.daemon.sole_use import sole_use
 from edge_agent.errors import EdgeAgentError
@@ -22,7 +22,7 @@ def run_daemon(path: Path) -> int:
     """
     import uvloop
 
-    config = load_config(path)
+    config = load_in_use(path)
 
     async def main() -> int:
         daemon = Daemon(config)

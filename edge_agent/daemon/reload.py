@@ -4,94 +4,133 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.config import diff_config, load_config
+from edge_agent.config import diff_config, load_config, load_in_use
 from edge_agent.config.difference import NamesDifference, diff_names
-from edge_agent.config.edges import read_edges
-from edge_agent.config.pattern_file import load_library
+from edge_agent.config.overlay import overruled_options
 from edge_agent.config.schema import AgentConfig
 from edge_agent.counted import listed
+from edge_agent.daemon.prepared import pipeline_options
 from edge_agent.errors import ConfigError, DataFileError
-from edge_agent.pipeline.engine import sensor_options_by_pattern, states_by_name
+from edge_agent.pipeline.engine import PipelineOptions
+from edge_agent.pipeline.reconfigure import reconfigure
 
 if TYPE_CHECKING:
     from edge_agent.daemon.daemon import Daemon
 
 _log = logging.getLogger(__name__)
 
-_LIVE = frozenset({"sensors", "graph", "rules", "patterns", "decision"})
-_LIVE_PARTS = {"graph": ("edges", "edges_file"), "decision": ("maintenance",)}
-"""Options that are taken into use at once, of sections of which the rest is fixed at the start."""
+LIVE = ("sensors", "graph", "rules", "patterns", "decision", "drift", "companions")
+"""Sections that are taken into use at once, but for:"""
+FIXED = {
+    "graph": ("learn", "learn_after", "relearn_every", "window"),
+    "decision": ("detect_within", "calibration_ticks"),
+    "companions": ("enabled", "max_sensors"),
+}
+"""What was learned, or how much memory there is, depends on these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A configuration that can be taken into use at once, with all that it needs of the disk.
+
+    ``changed``: see :func:`~edge_agent.pipeline.reconfigure.reconfigure`. ``restart``: sections of which something is
+    left as it was, because it needs a restart.
+    """
+
+    config: AgentConfig
+    pipeline: PipelineOptions
+    changed: frozenset[str]
+    sections: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+
+
+def prepare(daemon: Daemon, new: AgentConfig) -> Change:
+    """How to get from what runs to ``new``. Changes nothing; reads files, so call it in a thread.
+
+    :raises ConfigError, DataFileError: a file that it names cannot be used.
+    """
+    old = daemon.config
+    pipeline = daemon.pipeline
+    assert pipeline is not None
+    sections = diff_config(old, new).sections
+    in_use = {name: _in_use(old, new, name) for name in sections}
+    restart = tuple(name for name, options in in_use.items() if options != getattr(new, name))
+    # What needs a restart is not in use yet, so the configuration in use does not have it either.
+    new = replace(new, **in_use)
+    applied = tuple(name for name in sections if getattr(old, name) != getattr(new, name))
+    options = pipeline_options(new)
+    changed = set(applied)
+    if options.patterns != pipeline.patterns.library:  # the file may have other content
+        changed.add("patterns")
+    if options.edges != pipeline.options.edges:
+        changed.add("edges")
+    return Change(new, options, frozenset(changed), applied, restart)
+
+
+async def take_into_use(daemon: Daemon, change: Change) -> dict[str, Any]:
+    """Change over; which sources, sinks and uplinks were started and stopped.
+
+    What runs is compared, and the configuration in use is the new one only in the end: when it is cut short, doing it
+    again does the rest.
+    """
+    assert daemon.pipeline is not None
+    sources, sinks = await _exchange_runners(daemon, change.config)
+    uplinks = await _exchange_uplinks(daemon, change.config)
+    reconfigure(daemon.pipeline, change.pipeline, change.changed)
+    daemon.config = change.config
+    return {
+        name: {"started": [*difference.added, *difference.changed], "stopped": list(difference.removed)}
+        for name, difference in (("sources", sources), ("sinks", sinks), ("uplinks", uplinks))
+    } | {"applied": list(change.sections)}
 
 
 async def apply_config(daemon: Daemon) -> dict[str, Any]:
     """Read the file again and apply the difference; what was applied, and what needs a restart of the agent.
 
-    What runs is compared, and the configuration in use is the new one only in the end: when it is cut short, the next
-    reload does the rest.
+    A configuration that came over the air stays over it. ``overruled``: options of the file that have no effect
+    because of that.
 
-    :raises ConfigError: the file has mistakes; nothing is changed and the old configuration stays in use.
+    :raises ConfigError: the file has mistakes, or what came over the air does not fit it any more; nothing is changed
+        and the old configuration stays in use.
     """
-    old = daemon.config
     try:
-        new = await asyncio.to_thread(load_config, old.path)
-        edges = new.graph.edges
-        library = await asyncio.to_thread(load_library, new.patterns)
-        if new.graph.edges_file is not None:
-            edges += await asyncio.to_thread(read_edges, new.graph.edges_file)
+        new = await asyncio.to_thread(_read_again, daemon.config)
+        change = await asyncio.to_thread(prepare, daemon, new)
+        overruled = await asyncio.to_thread(overruled_options, new.layers)
     except (ConfigError, DataFileError) as error:
         daemon.metrics.config_reloads.labels("refused").inc()
         problem = "\n".join(getattr(error, "problems", (str(error),)))
         raise ConfigError(f"reload refused, the old configuration stays in use: {problem}") from error
-    sections = diff_config(old, new).sections
-    in_use = {name: _in_use(old, new, name) for name in sections}
-    restart = [name for name, options in in_use.items() if options != getattr(new, name)]
-    # What needs a restart is not in use yet, so the configuration in use does not have it either.
-    new = replace(new, **in_use)
-    sources, sinks = await _exchange_runners(daemon, new)
-    uplinks = await _exchange_uplinks(daemon, new)
-    pipeline = daemon.pipeline
-    assert pipeline is not None
-    options_for = sensor_options_by_pattern(new.sensors.items())
-    if "sensors" in sections:
-        pipeline.intake.limits.reload(options_for, pipeline.graph.sensors)
-    if {"rules", "sensors"} & set(sections):  # `sensors` has the names of values
-        pipeline.rules.reload(new.rules, states_by_name(options_for))
-    if library != pipeline.patterns.library:  # the file may have other content
-        pipeline.patterns.reload(library)
-    if "decision" in sections:
-        pipeline.lifecycle.plan(new.decision.maintenance)
-    if "graph" in sections or new.graph.edges_file is not None:  # the file may have other content
-        pipeline.graph.declare_edges(edges)
-    daemon.config = new
+    done = await take_into_use(daemon, change)
     daemon.metrics.config_reloads.labels("applied").inc()
-    result = {
-        "sources": {
-            "started": [*sources.added, *sources.changed],
-            "stopped": list(sources.removed),
-        },
-        "sinks": {
-            "started": [*sinks.added, *sinks.changed],
-            "stopped": list(sinks.removed),
-        },
-        "uplinks": {
-            "started": [*uplinks.added, *uplinks.changed],
-            "stopped": list(uplinks.removed),
-        },
-        "applied": [name for name in sections if getattr(old, name) != getattr(new, name)],
-        "restart_required": restart,
-    }
+    result = {**done, "restart_required": list(change.restart)}
+    if new.layers.overlay is not None:
+        result["overruled"] = overruled
+    if new.layers.left_out is not None:
+        result["left_out"] = new.layers.left_out
     _log.info("configuration reloaded: %s", _in_words(result))
     return result
+
+
+def _read_again(old: AgentConfig) -> AgentConfig:
+    if old.layers.overlay is None:  # perhaps it was left out at the start, and now it fits
+        return load_in_use(old.path)
+    return load_config(old.path, overlay=old.layers.overlay)
 
 
 def _in_words(result: dict[str, Any]) -> str:
     words = {
         f"{part} {what}": names for part in ("sources", "sinks", "uplinks") for what, names in result[part].items()
     }
-    words |= {"taken into use:": result["applied"], "not before a restart:": result["restart_required"]}
+    words |= {
+        "taken into use:": result["applied"],
+        "not before a restart:": result["restart_required"],
+        "overruled by what came over the air:": result.get("overruled", []),
+        "left out:": [result["left_out"]] if "left_out" in result else [],
+    }
     return listed(words) or "nothing has changed"
 
 
@@ -129,9 +168,7 @@ async def _exchange_uplinks(daemon: Daemon, new: AgentConfig) -> NamesDifference
 
 def _in_use(old: AgentConfig, new: AgentConfig, section: str) -> Any:
     """The options of a section after the reload: the new ones, as far as they can be taken into use at once."""
-    if section not in _LIVE:
+    if section not in LIVE:
         return getattr(old, section)
-    if section not in _LIVE_PARTS:
-        return getattr(new, section)
-    parts = {name: getattr(getattr(new, section), name) for name in _LIVE_PARTS[section]}
-    return getattr(old, section).model_copy(update=parts)
+    fixed = {name: getattr(getattr(old, section), name) for name in FIXED.get(section, ())}
+    return getattr(new, section).model_copy(update=fixed) if fixed else getattr(new, section)

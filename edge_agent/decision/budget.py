@@ -62,6 +62,12 @@ class Budget:
         own = min((self._own(name) for name in sensors), default=0.0)
         return min(self.rate * math.exp(-min(self._margin + own, _MOST)), _LOOSEST)
 
+    def allow(self, rate: float) -> None:
+        """Go on with another rate; what was raised and how much of it is not earned back stays as it is."""
+        own = {name: self._own(name) for name in self._sensors}
+        self.rate = rate
+        self._sensors = {name: self._earned + left for name, left in own.items() if left > 0}
+
     def watched(self) -> None:
         """A tick has passed on which an alarm could have been raised."""
         self._ticks += 1

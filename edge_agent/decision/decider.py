@@ -83,12 +83,13 @@ class Decider:
 
     def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
         self._needed = options.calibration_ticks
+        self._period_s = period_s
         self._delay = max(60, round(_LEARN_AFTER * options.detect_within / period_s))
         self._waiting: deque[_Seen] = deque()
         self._settling = 0
         self._persistence_ticks = round(min(max(options.detect_within / period_s / 3, 5), 120))
         self._rest = 0
-        self.budget = Budget(min(options.false_alarms * period_s, _OFTENEST), period_s)
+        self.budget = Budget(self._rate(options), period_s)
         self.process = ProcessIncidents(options, period_s, new_id, self.budget)
         self.quality = QualityIncidents(options, period_s, new_id)
         self.recalibrate()
@@ -202,6 +203,13 @@ class Decider:
         self.calibration.load(rows)
         self._settling, self._rest = self._needed, _REST
 
+    def reconfigure(self, options: DecisionOptions) -> None:
+        """Go on under other options from the next tick on. Those that what was learned depends on (`detect_within`,
+        `calibration_ticks`) stay as they are."""
+        self.budget.allow(self._rate(options))
+        self.process.reconfigure(options)
+        self.quality.reconfigure(options)
+
     def judge_as(self, other: Decider) -> None:
         """Take over what ``other`` has learned of scores, and its recent ones. Incidents stay as they are."""
         self.calibration, self.tails, self.lasting_tails = other.calibration, other.tails, other.lasting_tails
@@ -244,6 +252,9 @@ class Decider:
     def standing(self, incident_id: str) -> Standing | None:
         """What there is to say of an incident that is open or has just closed, beyond what is told."""
         return self.process.standing(incident_id) or self.quality.standing(incident_id)
+
+    def _rate(self, options: DecisionOptions) -> float:
+        return min(options.false_alarms * self._period_s, _OFTENEST)
 
     def _fresh_p(self, row: NDArray[np.float64]) -> float | None:
         """P-value of the last five ticks alone, while something is open."""

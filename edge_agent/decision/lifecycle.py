@@ -21,11 +21,10 @@ one incident never go back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from edge_agent.clock import CLOCK_SET_NS, NS_PER_S
-from edge_agent.decision.maintenance import MaintenanceOptions
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.decision.orders import Order, Orders
 from edge_agent.decision.severity import ORDER, worse
@@ -107,15 +106,12 @@ class Lifecycle:
         area_of: Callable[[str], str | None],
         missing_after_s: float = 60.0,
     ) -> None:
-        self._options = options
         self._period_ns = round(period_s * NS_PER_S)
         self._area_of = area_of
         self._missing_after_s = missing_after_s
-        self._cooldown_ns = round(options.cooldown * NS_PER_S)
-        self._flap_ns = round(options.flap_within * NS_PER_S)
-        self._least_ns = round(options.min_duration * NS_PER_S)
         self._lives: dict[str, _Life] = {}
         self._silence = Silence(options.maintenance, area_of)
+        self.reconfigure(options)
         self.version = 0
 
     @property
@@ -202,9 +198,13 @@ class Lifecycle:
         self.version += bool(told)
         return told
 
-    def plan(self, maintenance: Sequence[MaintenanceOptions]) -> None:
-        """Go on with other maintenance windows."""
-        self._silence.plan(maintenance)
+    def reconfigure(self, options: DecisionOptions) -> None:
+        """Go on under other options, and with other maintenance windows."""
+        self._options = options
+        self._cooldown_ns = round(options.cooldown * NS_PER_S)
+        self._flap_ns = round(options.flap_within * NS_PER_S)
+        self._least_ns = round(options.min_duration * NS_PER_S)
+        self._silence.plan(options.maintenance)
 
     # -- operators ---------------------------------------------------------------------------------------------
 

@@ -49,7 +49,6 @@ class ProcessIncidents:
     """
 
     def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str], budget: Budget) -> None:
-        self._options = options
         self._budget = budget
         self._new_id = new_id
         self._period_s = period_s
@@ -58,9 +57,14 @@ class ProcessIncidents:
         # One unusual tick may be a glitch; two of three are asked for when there is time for it.
         self._confirm = (2, 3) if ticks_to_detect >= 6 else (1, 1)
         self._hot: deque[bool] = deque(maxlen=self._confirm[1])
-        self._close_after = max(2, round(options.close_after / period_s))
+        self.reconfigure(options)
         self._open: dict[str, _Open] = {}
         self._standing: dict[str, Standing] = {}
+
+    def reconfigure(self, options: DecisionOptions) -> None:
+        """Go on under other options; `detect_within` stays as it is."""
+        self._options = options
+        self._close_after = max(2, round(options.close_after / self._period_s))
 
     @property
     def open_count(self) -> int:

@@ -53,15 +53,19 @@ class QualityIncidents:
     """One incident for each kind of finding and source, over all sensors: a dead link is one incident, not fifty."""
 
     def __init__(self, options: DecisionOptions, period_s: float, new_id: Callable[[int], str]) -> None:
-        self._options = options
         self._new_id = new_id
         self._period_s = period_s
-        self._open_after = max(1, round(options.quality_after / period_s))
-        self._close_after = max(2, round(options.close_after / period_s))
+        self.reconfigure(options)
         self._sensors: tuple[str, ...] = ()
         self._since: dict[Quality, NDArray[np.int64]] = {}  # tick of the first finding, for each sensor; -1: none
         self._open: dict[_Key, _Open] = {}
         self._standing: dict[str, Standing] = {}
+
+    def reconfigure(self, options: DecisionOptions) -> None:
+        """Go on under other options."""
+        self._options = options
+        self._open_after = max(1, round(options.quality_after / self._period_s))
+        self._close_after = max(2, round(options.close_after / self._period_s))
 
     def standing(self, incident_id: str) -> Standing | None:
         """All sensors of an incident that is open or has just closed, and when it was active last."""

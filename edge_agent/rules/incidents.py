@@ -60,7 +60,7 @@ class RuleIncidents:
 
     def __init__(self, new_id: Callable[[int], str], most: int) -> None:
         self._new_id = new_id
-        self._most = most
+        self.most = most
         self._open: dict[str, _Open] = {}
         self._process: dict[str, _Process] = {}
 
@@ -175,7 +175,7 @@ class RuleIncidents:
             p_value=1.0,
             score=0.0,
             summary=summary if options.message else f"{summary}, since {rfc3339(one.opened_ns)[11:19]} UTC",
-            contributions=tuple(replace(part, share=share) for part in parts[: self._most]),
+            contributions=tuple(replace(part, share=share) for part in parts[: self.most]),
             rules=(one.holding.rule,),
         )
 

@@ -140,8 +140,13 @@ class Rules:
             for sensor in (None, *sensors):
                 self._saved[rule, sensor] = HELD
 
-    def reload(self, rules: Mapping[str, RuleOptions], states_of: States) -> None:
-        """Other rules from the next tick on. Those that are as before go on; of a changed one only that it holds."""
+    def reload(self, rules: Mapping[str, RuleOptions], states_of: States, clear_after_s: float | None = None) -> None:
+        """Other rules from the next tick on. Those that are as before go on; of a changed one only that it holds.
+
+        ``clear_after_s``: None leaves it as it is.
+        """
+        if clear_after_s is not None:
+            self._clear_after_s = clear_after_s
         # What no sensor has come for yet stays; a rule that was gone in between begins anew.
         self._saved = {key: one for key, one in self._saved.items() if key[0] in rules and key[0] in self._rules}
         for rule in self._rules.values():

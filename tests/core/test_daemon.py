@@ -463,10 +463,10 @@ async def test_maintenance_is_planned_anew_by_a_reload(bench: Bench) -> None:
         assert (result["applied"], result["restart_required"]) == (["decision"], [])
         await bench.tick(daemon, 61)
         assert daemon.control.status()["detection"]["maintenance"] is True
-        bench.write(lambda text: text + f"\ndecision: {{maintenance: [{window}], close_after: 99s}}\n")
+        bench.write(lambda text: text + f"\ndecision: {{maintenance: [{window}], detect_within: 99s}}\n")
         result = await daemon.control.reload("test")
         assert (result["applied"], result["restart_required"]) == ([], ["decision"])
-        assert daemon.config.decision.close_after == 30.0
+        assert daemon.config.decision.detect_within == 60.0
         bench.write()
         await daemon.control.reload("test")
         await bench.tick(daemon)

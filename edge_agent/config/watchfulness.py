@@ -1,0 +1,64 @@
+"""What a changed configuration makes a gateway blind to: told whenever it comes over the air. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edge_agent.config.schema import AgentConfig
+from edge_agent.options import format_duration
+
+
+def less_watchful(old: AgentConfig, new: AgentConfig) -> list[str]:
+    """In which ways ``new`` would find or tell less than ``old``, each a few words with the option.
+
+    Whoever signs configurations may want exactly that; nobody should have to find it out from silence.
+    """
+    return [*_rules(old, new), *_sensors(old, new), *_decision(old, new), *_watchers(old, new)]
+
+
+def _rules(old: AgentConfig, new: AgentConfig) -> Iterator[str]:
+    for name, rule in old.rules.items():
+        if rule.enabled and name not in new.rules:
+            yield f"rules.{name} is gone"
+        elif rule.enabled and not new.rules[name].enabled:
+            yield f"rules.{name} is off"
+        elif rule.enabled and new.rules[name] != rule:
+            yield f"rules.{name} says something else"
+
+
+def _sensors(old: AgentConfig, new: AgentConfig) -> Iterator[str]:
+    for name, sensor in new.sensors.items():
+        before = old.sensors.get(name)
+        if not sensor.monitor and (before is None or before.monitor):
+            yield f"sensors.{name} is not monitored"
+    for name, before in old.sensors.items():
+        now = new.sensors.get(name)
+        gone = [
+            option
+            for option in ("min", "max", "max_rate", "stuck_after")
+            if getattr(before, option) is not None and (now is None or getattr(now, option) is None)
+        ]
+        if gone:
+            yield f"sensors.{name} has no {', '.join(gone)}"
+
+
+def _decision(old: AgentConfig, new: AgentConfig) -> Iterator[str]:
+    before, now = old.decision, new.decision
+    if now.false_alarms < before.false_alarms:
+        yield f"decision.false_alarms is {before.false_alarms / now.false_alarms:.3g} times lower"
+    for option in ("quality_after", "min_duration"):
+        if getattr(now, option) > getattr(before, option):
+            yield f"decision.{option} is {format_duration(getattr(now, option))}"
+    for window in now.maintenance:
+        if window not in before.maintenance:
+            yield f"decision.maintenance has {window.name}"
+
+
+def _watchers(old: AgentConfig, new: AgentConfig) -> Iterator[str]:
+    for section in ("drift", "companions", "patterns"):
+        if getattr(old, section).enabled and not getattr(new, section).enabled:
+            yield f"{section} is off"
+    for section in ("sources", "sinks"):
+        for name in getattr(old, section):
+            if name not in getattr(new, section):
+                yield f"{section}.{name} is gone"

@@ -1,0 +1,121 @@
+"""Putting a configuration that came over the air in force: all of it at once, or none of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.config import AgentConfig, Overlay, parse_config, read_overlay
+from edge_agent.config.layers import OVER_THE_AIR, keep_overlay
+from edge_agent.config.overlay import overruled_options
+from edge_agent.config.schema import SECTION_NAMES
+from edge_agent.config.watchfulness import less_watchful
+from edge_agent.counted import listed
+from edge_agent.daemon.reload import FIXED, LIVE, Change, prepare, take_into_use
+from edge_agent.errors import ConfigError, DataFileError, EdgeAgentError, OtaError
+
+if TYPE_CHECKING:
+    from edge_agent.daemon.daemon import Daemon
+
+_log = logging.getLogger(__name__)
+
+
+async def put_overlay_in_force(daemon: Daemon, overlay: Path | None, label: str = OVER_THE_AIR) -> dict[str, Any]:
+    """Have the running daemon work with the overlay in the file ``overlay`` (None: with none), and the next start too.
+
+    The overlay is laid over the gateway's own file as it was read last: what is in that file by now, finished or not,
+    is left for its owner to take into use. ``label`` says in messages whose it is: ``config of release X``. Call it
+    where changes do not overlap. Putting in force what already is changes nothing.
+
+    Returns what :func:`~edge_agent.daemon.reload.take_into_use` does; ``config``: sha256 of the overlay; ``overruled``:
+    options of the gateway's own file that have no effect now; ``less_watchful``: what would not be found any more.
+
+    :raises ConfigError: it has mistakes, or does not fit the gateway's own file.
+    :raises OtaError: reason ``restart_required``: not all of it can be taken into use while the agent runs.
+    :raises StoreError: the disk does not take it.
+        Each time what was in force is in force, and at the next start too.
+    """
+    old = daemon.config
+    try:
+        wanted = None if overlay is None else await asyncio.to_thread(read_overlay, overlay, label)
+        forwards, back = await asyncio.to_thread(_both_ways, daemon, wanted)
+        overruled = await asyncio.to_thread(overruled_options, forwards.config.layers)
+    except (ConfigError, DataFileError, OtaError) as error:
+        daemon.metrics.config_reloads.labels("refused").inc()
+        _log.warning("%s", error)
+        raise error if not isinstance(error, DataFileError) else ConfigError(f"{label}: {error}") from error
+    done = await _change_over(daemon, forwards, back)
+    daemon.metrics.config_reloads.labels("applied").inc()
+    lost = less_watchful(old, forwards.config)
+    result = {
+        **done,
+        "config": None if wanted is None else wanted.sha256,
+        "overruled": overruled,
+        "less_watchful": lost,
+    }
+    _tell(daemon, label if wanted is not None else f"no {OVER_THE_AIR}", result)
+    return result
+
+
+def _both_ways(daemon: Daemon, wanted: Overlay | None) -> tuple[Change, Change]:
+    """How to get to ``wanted``, and back to what runs: whatever happens in between, no file is needed any more."""
+    old = daemon.config
+    text, required = old.layers.text, bool(old.sources)
+    new = parse_config(text, old.path, sources_required=required, overlay=wanted)
+    current = parse_config(text, old.path, sources_required=required, overlay=old.layers.overlay)
+    fixed = list(_fixed_options(current, new))
+    if fixed:
+        label = OVER_THE_AIR if wanted is None else wanted.label
+        raise OtaError(
+            "restart_required",
+            f"{label}: {', '.join(fixed)} cannot change while the agent runs, so nothing of it is taken into use; "
+            "set it in the gateway's own file and restart",
+        )
+    forwards, back = prepare(daemon, new), prepare(daemon, old)
+    # What does not change needs nothing done on the way back either, but all that does.
+    return forwards, replace(back, changed=forwards.changed)
+
+
+def _fixed_options(current: AgentConfig, new: AgentConfig) -> Iterator[str]:
+    for section in SECTION_NAMES:
+        before, after = getattr(current, section), getattr(new, section)
+        if section not in (*LIVE, "sources", "sinks"):
+            if before != after:
+                yield section
+            continue
+        for option in FIXED.get(section, ()):
+            if getattr(before, option) != getattr(after, option):
+                yield f"{section}.{option}"
+
+
+async def _change_over(daemon: Daemon, forwards: Change, back: Change) -> dict[str, Any]:
+    data_dir, layers = daemon.config.agent.data_dir, daemon.config.layers
+    await asyncio.to_thread(keep_overlay, data_dir, forwards.config.layers.overlay)
+    try:
+        return await take_into_use(daemon, forwards)
+    except BaseException as error:
+        # Whatever it was, also being cancelled: half a configuration is none.
+        _log.error("the new configuration could not be taken into use, going back to the old one: %r", error)
+        await take_into_use(daemon, back)
+        await asyncio.to_thread(keep_overlay, data_dir, layers.overlay)
+        if isinstance(error, EdgeAgentError) or not isinstance(error, Exception):
+            raise
+        raise ConfigError(f"the new configuration could not be taken into use: {error!r}") from error
+
+
+def _tell(daemon: Daemon, what: str, result: dict[str, Any]) -> None:
+    assert daemon.pipeline is not None
+    words = {f"{part} {done}": names for part in ("sources", "sinks") for done, names in result[part].items()}
+    words |= {
+        "taken into use:": result["applied"],
+        "overruled in the gateway's own file:": result["overruled"],
+        "less watchful:": result["less_watchful"],
+    }
+    message = f"{what} is in force: {listed(words) or 'nothing has changed'}"
+    _log.info("%s", message)
+    if any(words.values()):
+        daemon.pipeline.notice("config", message)
