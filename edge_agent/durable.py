@@ -6,8 +6,6 @@ import logging
 import os
 from pathlib import Path
 
-from edge_agent.verdict import rfc3339
-
 _KEPT = 2
 _log = logging.getLogger("edge_agent.durable")
 
@@ -46,6 +44,8 @@ def quarantine(
     ``name``: what the new name begins with, for files of which any two are alike; the file's own by default.
     Returns the new name, or None when the file could not be renamed and was removed instead.
     """
+    from edge_agent.verdict import rfc3339  # loads numpy, which processes that only write files do without
+
     base = path.with_name(name or path.name)
     stamp = rfc3339(wall_ns).replace(":", "").replace("-", "").replace(".", "")
     target = base.with_name(f"{base.name}.damaged-{stamp}")
