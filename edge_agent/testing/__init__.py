@@ -13,5 +13,15 @@ from edge_agent.testing.announcement import check_announcement
 from edge_agent.testing.rule import ConformanceError
 from edge_agent.testing.sinks import check_sink
 from edge_agent.testing.sources import CollectingEmitter, check_source
+from edge_agent.testing.uplinks import CollectingPort, check_uplink, sample_report
 
-__all__ = ["CollectingEmitter", "ConformanceError", "check_announcement", "check_sink", "check_source"]
+__all__ = [
+    "CollectingEmitter",
+    "CollectingPort",
+    "ConformanceError",
+    "check_announcement",
+    "check_sink",
+    "check_source",
+    "check_uplink",
+    "sample_report",
+]

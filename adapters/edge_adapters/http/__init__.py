@@ -1,1 +1,1 @@
-"""What the sinks that speak HTTP share; no adapter itself."""
+"""What the adapters that speak HTTP share; no adapter itself."""

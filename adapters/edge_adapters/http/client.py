@@ -105,8 +105,28 @@ class HttpClient:
 
         :raises RetryableAdapterError: it cannot be reached, or cannot take this now. :raises AdapterError: it refuses.
         """
+        await self._exchange(method, body, headers, url, accept)
+
+    async def fetch(self, url: str, headers: Mapping[str, str], max_bytes: int) -> bytes:
+        """What the server has at ``url``.
+
+        :raises RetryableAdapterError: it cannot be reached, or answers with more than ``max_bytes``.
+        :raises AdapterError: it refuses.
+        """
+        return await self._exchange("GET", None, headers, url, (), max_bytes)
+
+    async def _exchange(
+        self,
+        method: str,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        url: str | None,
+        accept: Collection[int],
+        max_bytes: int | None = None,
+    ) -> bytes:
+        """One request; of the answer at most ``max_bytes`` are read, None: nothing."""
         if self._session is None:
-            raise RetryableAdapterError(f"{self.origin}: the sink is not open")
+            raise RetryableAdapterError(f"{self.origin}: the connection is not open")
         try:
             async with self._session.request(
                 method,
@@ -119,12 +139,21 @@ class HttpClient:
                 self._note_time(response.headers.get("Date"))
                 if response.status not in accept if accept else response.status // 100 != 2:
                     raise self._refusal(response, await response.content.read(_READ_BYTES))
+                return b"" if max_bytes is None else await self._content(response.content, max_bytes)
         except TimeoutError as error:
             raise self._unreachable(f"no answer within {self._timeout_s:g} s") from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise self._untrusted(error.certificate_error) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._unreachable(self._mask(_words(error))[:_SHOWN]) from error
+
+    async def _content(self, stream: aiohttp.StreamReader, max_bytes: int) -> bytes:
+        found = bytearray()
+        while chunk := await stream.read(max_bytes + 1 - len(found)):
+            found += chunk
+            if len(found) > max_bytes:
+                raise self._unreachable(f"it answers with more than {max_bytes} bytes")
+        return bytes(found)
 
     def _untrusted(self, reason: Exception) -> RetryableAdapterError:
         return self._unreachable(f"its certificate is not trusted: {reason}; see `tls.ca_file`")

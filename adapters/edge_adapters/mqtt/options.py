@@ -1,15 +1,16 @@
-"""Options of the MQTT source and sink. Does not load the client library."""
+"""Options of the MQTT source, sink and uplink. Does not load the client library."""
 
 from __future__ import annotations
 
 import re
+from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
 from edge_adapters.mqtt.connection import ConnectionOptions
 from edge_adapters.mqtt.presets import NO_PRESET, PRESETS, Preset, PresetSubscription
 from edge_adapters.mqtt.topics import TopicPattern
-from edge_agent.contract import SinkOptions, SourceOptions
+from edge_agent.contract import SinkOptions, SourceOptions, UplinkOptions
 from edge_agent.options import Duration, Options
 from edge_agent.payload import PayloadOptions, build_decoder
 from edge_agent.templates import Template, try_templates
@@ -158,6 +159,41 @@ class MqttSinkOptions(SinkOptions, ConnectionOptions):
     def _template_works(self) -> MqttSinkOptions:
         try_templates(self.told, {"template": self.template})
         return self
+
+
+class MqttUplinkOptions(UplinkOptions, ConnectionOptions):
+    """Options of the MQTT uplink."""
+
+    prefix: str = Field(
+        default="edge-agent",
+        max_length=128,
+        description="First levels of all topics: nudges come by `PREFIX/v1/FLEET/RING/nudge`, the status report goes "
+        "to `PREFIX/v1/FLEET/GATEWAY/ota/status`.",
+        examples=["site-4/edge-agent"],
+    )
+    session_expiry: Duration = Field(
+        default=86_400.0,
+        le=0xFFFFFFFE,
+        description="How long the broker keeps nudges for us while we are away (it keeps the latest one for ever). "
+        "MQTT 3.1.1 knows only 0 and for as long as the broker likes. Unless it is 0, the name of the client "
+        "(`client_id`) is `edge-agent:FLEET:GATEWAY` by default.",
+    )
+    timeout: Duration = Field(
+        default=30.0, gt=0, le=600, description="Longest wait for the broker to acknowledge a report."
+    )
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix_is_plain(cls, prefix: str) -> str:
+        if re.fullmatch(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*", prefix) is None:
+            raise ValueError(f"got {prefix!r}, expected levels of letters, digits, `_`, `.` or `-`, such as site-4/ota")
+        return prefix
+
+    def of_gateway(self, fleet: str, gateway: str) -> Self:
+        """The same with the name that a kept session needs."""
+        if self.client_id is not None or not self.session_expiry:
+            return self
+        return self.model_copy(update={"client_id": f"edge-agent:{fleet}:{gateway}"})
 
 
 def _publishable(topic: str) -> str:
