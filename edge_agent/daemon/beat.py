@@ -37,6 +37,10 @@ class Beat:
         grace_ns = max(_GRACE_PERIODS * self._timeline.period_ns, _LEAST_GRACE_NS)
         return (self._clock.monotonic_ns() - self.tick_ns - self._lateness_ns - grace_ns) / NS_PER_S
 
+    def late_s(self) -> float:
+        """How late the next tick is by now; negative while there is time."""
+        return (self._clock.monotonic_ns() - self.tick_ns - self._lateness_ns) / NS_PER_S
+
     async def next(self) -> int:
         """Wait until the next tick is due; its pipeline time."""
         await self._clock.sleep_until(self.tick_ns + self._lateness_ns)

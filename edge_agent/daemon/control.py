@@ -199,14 +199,14 @@ class Control:
     # -- changing ----------------------------------------------------------------------------------------------
 
     async def swap_model(self, path: Path, actor: str) -> dict[str, Any]:
-        return await self._change(partial(self._swap_model, path, actor))
+        return await self.change(partial(self._swap_model, path, actor))
 
     async def rollback_model(self, actor: str) -> dict[str, Any]:
-        return await self._change(partial(self._rollback_model, actor))
+        return await self.change(partial(self._rollback_model, actor))
 
     async def reload(self, actor: str) -> dict[str, Any]:
         _ = self._pipeline  # refused while starting
-        return await self._change(partial(self._reload, actor))
+        return await self.change(partial(self._reload, actor))
 
     async def finish(self, timeout_s: float) -> list[str]:
         """Wait for the change that is being made; it is named and cancelled when it takes too long."""
@@ -220,10 +220,11 @@ class Control:
         _log.error("not finished in time and cancelled: %s", change.get_name())
         return [change.get_name()]
 
-    # -- inside ------------------------------------------------------------------------------------------------
+    async def change(self, make: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
+        """Make one change when those before it are made: as a whole, also when whoever asked does not wait for it.
 
-    async def _change(self, make: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
-        """Make one change when those before it are made: as a whole, also when whoever asked does not wait for it."""
+        Operators, reloads and updates all come this way, so none of them overlaps another.
+        """
         await self._changing.acquire()
         self._change_made = change = asyncio.create_task(make(), name="change")
         change.add_done_callback(self._changed)
@@ -234,6 +235,8 @@ class Control:
                 _log.warning("nobody waits for the change any more; it is made all the same")
                 change.add_done_callback(_tell_outcome)
             raise
+
+    # -- inside ------------------------------------------------------------------------------------------------
 
     def _changed(self, _change: asyncio.Task[dict[str, Any]]) -> None:
         self._change_made = None

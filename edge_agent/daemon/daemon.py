@@ -22,6 +22,7 @@ from edge_agent.config.schema import AgentConfig
 from edge_agent.contract import SinkOptions, SourceOptions
 from edge_agent.counted import counted
 from edge_agent.daemon.beat import Beat
+from edge_agent.daemon.config_health import ConfigHealth
 from edge_agent.daemon.control import Control
 from edge_agent.daemon.learned_state import LearnedState
 from edge_agent.daemon.measurements import Measurements
@@ -74,6 +75,7 @@ class Daemon:
         self.pipeline: Pipeline | None = None
         self.parts = Parts()
         self.control = Control(self)
+        self.config_health = ConfigHealth(self)
         data_dir = config.agent.data_dir
         self.models = Models(config.model, data_dir)
         self.otlp = OtlpExporter(config.telemetry, self.metrics, config.agent.name, __version__)
@@ -214,6 +216,10 @@ class Daemon:
     def overdue_s(self) -> float:
         """How long ago the next tick should have been finished; negative while there is time."""
         return self._beat.overdue_s()
+
+    def late_s(self) -> float:
+        """How late the next tick is by now; negative while there is time."""
+        return self._beat.late_s()
 
     async def pause(self, wanted_s: float) -> None:
         """Wait for a good moment to hold everything up: the next tick is ``wanted_s`` away, or one has just ended."""

@@ -7,8 +7,9 @@ import contextlib
 import hashlib
 import logging
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from edge_agent.bundle.manifest import MANIFEST
 from edge_agent.bundle.store import UNIVERSAL
 from edge_agent.errors import BundleError, StoreError
 from edge_agent.inference import Detector, OnnxDetector, StatisticalDetector, self_test
+from edge_agent.ota.effects import put_model
 from edge_agent.ota.probe import ChildProber
 from edge_agent.pipeline.options import ModelOptions
 
@@ -100,12 +102,13 @@ class Models:
     async def install(self, model: Model) -> None:
         """Keep ``model`` as the current one over restarts. :raises StoreError: cannot be written."""
         if model.bundle is not None:
-            await self.keep(model.bundle)
+            await asyncio.to_thread(self._keep, partial(ModelSlots.install, bundle=model.bundle))
 
-    async def keep(self, bundle: Bundle | None) -> None:
-        """Have ``bundle`` (None: the universal one) in the slots as the current one. :raises StoreError: it cannot."""
-        bundle = None if bundle is not None and bundle.sha256 == universal_sha256() else bundle
-        await asyncio.to_thread(self._keep, bundle)
+    async def put(self, model: Model) -> None:
+        """Like :meth:`install`, for updates: one that goes back forgets what it goes back from, also to the universal
+        model. :raises StoreError: cannot be written."""
+        bundle = None if model.installed is None else model.bundle
+        await asyncio.to_thread(self._keep, partial(put_model, bundle=bundle))
 
     async def find(self, name: str) -> Bundle:
         """The installed bundle with that sha256. :raises BundleError: there is none, or it is damaged."""
@@ -136,8 +139,8 @@ class Models:
             self._slots = ModelSlots(self._data_dir)
         return self._slots
 
-    def _keep(self, bundle: Bundle | None) -> None:
-        self._opened().install(bundle)
+    def _keep(self, keep: Callable[[ModelSlots], None]) -> None:
+        keep(self._opened())
         self._look_below()
 
     def _choose(self) -> Model:

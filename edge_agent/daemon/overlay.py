@@ -48,7 +48,9 @@ async def put_overlay_in_force(daemon: Daemon, overlay: Path | None, label: str 
         daemon.metrics.config_reloads.labels("refused").inc()
         _log.warning("%s", error)
         raise error if not isinstance(error, DataFileError) else ConfigError(f"{label}: {error}") from error
+    before = daemon.config_health.footing()
     done = await _change_over(daemon, forwards, back)
+    daemon.config_health.changed(before)
     daemon.metrics.config_reloads.labels("applied").inc()
     lost = less_watchful(old, forwards.config)
     result = {

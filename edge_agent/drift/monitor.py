@@ -161,7 +161,7 @@ class DriftMonitor:
     def restore(self, saved: dict[str, NDArray[Any]]) -> None:
         """Take over what :meth:`export` gave. :raises KeyError, ValueError: it is of another form."""
         sensors, staleness = tuple(str(name) for name in saved["sensors"].ravel()), saved["staleness"]
-        arrays = {name: np.asarray(saved[name], np.float64) for name in Reference.FIELDS}
+        arrays = {name: np.array(saved[name], np.float64) for name in Reference.FIELDS}  # to be written to
         if staleness.ndim != 1 or not len(staleness) or any(a.shape != (_SHAPE, len(sensors)) for a in arrays.values()):
             raise ValueError(f"saved drift reference: expected arrays [{_SHAPE}, {len(sensors)}]")
         self._start(len(sensors))

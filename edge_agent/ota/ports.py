@@ -86,7 +86,9 @@ class Facts:
 class Vitals:
     """How the agent does, since it was started or since the model in use went live. Counters only grow.
 
-    ``scores``: plant scores of recent ticks (newest last, bounded). ``tick_ms``: time of the detector in recent ticks.
+    ``alarms``: process incidents opened, in ``alarm_seconds`` of ticks at which one could be (not while warming up).
+    ``scores``: of recent ticks (newest last, bounded), without the level that each model has of its own, so that those
+    of two models may be compared. ``tick_ms``: processor time of the detector in recent ticks.
     """
 
     ticks: int
@@ -141,7 +143,8 @@ class Host(Protocol):
         """Make ``wanted`` what runs, between two ticks: the model ``bundle`` (None: leave, or universal when
         ``wanted.model`` is None), the configuration overlay (None: none). Durable in the model slots on return.
 
-        :raises BundleError, ConfigError, StoreError: it cannot; what ran before still runs.
+        :raises BundleError, ConfigError, StoreError: it cannot; what ran before still runs. OtaError, reason
+            ``restart_required``: the configuration cannot be taken into use while the agent runs.
         """
         ...
 

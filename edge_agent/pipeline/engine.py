@@ -72,8 +72,11 @@ class PipelineOptions:
 
 @dataclass(frozen=True, slots=True)
 class TickReport:
-    """Everything about one tick. ``stages_ns``: for each of ``STAGES``, how long it took; ``detector_ns``: the detector
-    alone. ``model_scores``: what the detector said, before companions had a say."""
+    """Everything about one tick.
+
+    ``stages_ns``: for each of ``STAGES``, how long it took; ``detector_ns``: processor time of the detector alone.
+    ``model_scores``: what the detector said, before companions had a say.
+    """
 
     tick: int
     time_ns: int
@@ -109,7 +112,7 @@ class Pipeline:
         self.graph.declare_edges(options.edges)
         self.intake = Intake(self.graph, self.timeline, options.intake, options.sensor_options, metrics)
         self.companions = Companions(options.companions) if options.companions.enabled else None
-        self.decider = self._new_decider()
+        self.decider = self.new_decider()
         self.lifecycle = Lifecycle(options.decision, options.tick.period, self.area, options.intake.stale_after)
         self.rules = RuleWatch(
             options.rules,
@@ -121,7 +124,7 @@ class Pipeline:
             metrics,
         )
         self.patterns = PatternWatch(options.patterns, options.tick.period, self.decider.process.evidence)
-        self.transition = Transition(self._new_decider)
+        self.transition = Transition(self.new_decider)
         self.drift = DriftMonitor(options.drift, options.tick.period) if options.drift.enabled else None
         self.trusting = False
         """True while what comes is known to be normal, as a history that is run through first: all of it is learned."""
@@ -136,7 +139,8 @@ class Pipeline:
         self._next_look_ns = self.timeline.now_ns() + self._look_every_ns
         self._tick_metrics = TickMetrics(metrics, STAGES)
 
-    def _new_decider(self) -> Decider:
+    def new_decider(self) -> Decider:
+        """A decision under the options in force that knows nothing yet."""
         return Decider(self.options.decision, self.options.tick.period, self.new_id)
 
     # -- readings in -------------------------------------------------------------------------------------------
@@ -161,9 +165,9 @@ class Pipeline:
         times.append(time.perf_counter_ns())
         snapshot = self.graph.snapshot(self.ticks, tick_ns, self.timeline.to_wall_ns(tick_ns))
         times.append(time.perf_counter_ns())
-        before_ns = time.perf_counter_ns()
+        before_ns = time.thread_time_ns()
         scores = ensemble = model_scores = self._score(snapshot)
-        detector_ns = time.perf_counter_ns() - before_ns
+        detector_ns = time.thread_time_ns() - before_ns
         if self.companions is not None:
             ensemble = self.companions.score(snapshot, scores, self.monitored)
             scores = ensemble if self.transition.done else scores
@@ -242,7 +246,7 @@ class Pipeline:
         """
         if calibration is None or not calibration.scores.size:
             return None
-        decider = self._new_decider()
+        decider = self.new_decider()
         decider.calibrate(calibration.sensor_names, calibration.scores)
         return decider
 

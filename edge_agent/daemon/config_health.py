@@ -1,0 +1,49 @@
+"""How the agent does under a configuration that came over the air, beside how it did before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_agent.ota.config_gate import Footing, config_troubles
+from edge_agent.ota.ring import Trial
+
+if TYPE_CHECKING:
+    from edge_agent.daemon.daemon import Daemon
+
+
+class ConfigHealth:
+    """Remembers what the agent stood on when its configuration was changed, until it is changed again."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._before: Footing | None = None
+
+    def changed(self, before: Footing) -> None:
+        """The configuration has changed; ``before``: :meth:`footing` just before that."""
+        self._before = before
+
+    def troubles(self, trial: Trial | None = None) -> list[str]:
+        """What is worse than before, one sentence each; nothing when the configuration has not changed since the start.
+
+        Some of it passes: a source that was exchanged needs a moment to connect.
+        """
+        if self._before is None:
+            return []
+        return config_troubles(trial or Trial(), self._before, self.footing())
+
+    def footing(self) -> Footing:
+        """What the agent stands on now."""
+        daemon = self._daemon
+        pipeline, metrics = daemon.pipeline, daemon.metrics
+        assert pipeline is not None
+        report = pipeline.last_report
+        return Footing(
+            ticks=pipeline.ticks,
+            missed=int(metrics.ticks_missed.labels().value),
+            incidents=round(sum(child.value for _, child in metrics.incidents.series())),
+            usable=0 if report is None else int(report.snapshot.usable.sum()),
+            connected=frozenset(
+                name for name, runner in daemon.runners.sources.items() if runner.context.state == "connected"
+            ),
+            silent=frozenset(pipeline.rules.status()["unknown"]),
+        )

@@ -1,0 +1,170 @@
+"""The running agent as updates see it (see :class:`~edge_agent.ota.ports.Host`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_agent import __version__
+from edge_agent.bundle import Bundle, universal_bundle
+from edge_agent.config import Overlay
+from edge_agent.daemon.exchange import go_live, load
+from edge_agent.daemon.free_memory import free_memory_bytes
+from edge_agent.daemon.models import Model
+from edge_agent.daemon.overlay import put_overlay_in_force
+from edge_agent.daemon.shadow import Shadow
+from edge_agent.daemon.vitals import VitalSigns
+from edge_agent.errors import BundleError
+from edge_agent.ota.ports import Comparison, Facts, Vitals
+from edge_agent.ota.state import InForce
+from edge_agent.pipeline.engine import Pipeline, TickReport
+from edge_agent.pipeline.rewarm import rewarm
+
+if TYPE_CHECKING:
+    from edge_agent.daemon.daemon import Daemon
+
+_log = logging.getLogger("edge_agent.ota")
+
+_SESSION_BYTES = 12_000_000
+_FILE_TIMES = 6
+"""Memory of a loaded model: what ONNX Runtime needs at least, and how often it holds the file in one form or other."""
+_SHADOW_ENDS_S = 5.0
+
+
+class AgentHost:
+    """Vitals, shadow and exchange over one daemon whose pipeline is built. All of it on the event loop."""
+
+    def __init__(self, daemon: Daemon, hardware: tuple[str, ...]) -> None:
+        self._daemon = daemon
+        self._hardware = (platform.machine(), *hardware)
+        self._vitals = VitalSigns(daemon.metrics, daemon.config.tick.period, self._troubles)
+        self._shadow: Shadow | None = None
+        self._comparison: Comparison | None = None
+        daemon.add_listener(self._ticked)
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """Of the shadow that runs, else of the last one; None when there was none since the start."""
+        return self._comparison if self._shadow is None else self._shadow.comparison()
+
+    def facts(self) -> Facts:
+        """What this gateway is and runs."""
+        daemon = self._daemon
+        overlay = daemon.config.layers.overlay
+        return Facts(
+            agent=__version__,
+            hardware=self._hardware,
+            in_force=InForce(
+                model=None if daemon.model is None else daemon.model.installed,
+                config=None if overlay is None else overlay.sha256,
+            ),
+            free_memory_bytes=free_memory_bytes(),
+            free_disk_bytes=shutil.disk_usage(daemon.config.agent.data_dir).free,
+        )
+
+    def vitals(self) -> Vitals:
+        """How it does."""
+        return self._vitals.now()
+
+    # -- shadow ------------------------------------------------------------------------------------------------
+
+    async def begin_shadow(self, bundle: Bundle) -> None:
+        """Let ``bundle`` score beside the model in use. :raises BundleError: it cannot, or memory is short."""
+        await self.end_shadow()
+        pipeline = self._pipeline
+        needed = 2 * (_SESSION_BYTES + _FILE_TIMES * len(bundle.model))
+        free = free_memory_bytes()
+        if free < needed:
+            raise BundleError(
+                f"no shadow for {bundle.manifest.name} {bundle.manifest.version}: {free / 1e6:.0f} MB of memory are "
+                f"free, expected {needed / 1e6:.0f} MB, as two models need"
+            )
+        model = await load(self._daemon, bundle)
+        await asyncio.to_thread(rewarm, model.detector, pipeline.graph.replay())
+        self._comparison = None
+        self._shadow = Shadow(model, pipeline.new_decider, lambda: self._daemon.late_s() > 0)
+        self._daemon.parts.start("shadow", self._shadow.run())
+
+    def shadow(self) -> Comparison:
+        """How the candidate compares so far."""
+        return self.comparison or Comparison(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+    async def end_shadow(self) -> None:
+        """Stop it; also when none runs."""
+        shadow = self._shadow
+        if shadow is None:
+            return
+        self._comparison, self._shadow = shadow.comparison(), None
+        await self._daemon.parts.cancel(["shadow"], _SHADOW_ENDS_S)
+
+    def _troubles(self) -> list[str]:
+        return [*self._daemon.control.readiness()[1], *self._daemon.config_health.troubles()]
+
+    def _ticked(self, report: TickReport) -> None:
+        self._vitals.ticked(report)
+        if self._shadow is not None:
+            self._shadow.ticked(report, self._pipeline.monitored.copy())
+
+    # -- exchange ----------------------------------------------------------------------------------------------
+
+    async def put_in_force(self, wanted: InForce, bundle: Bundle | None, overlay: Path | None, why: str) -> None:
+        """Make ``wanted`` what runs, while no operator changes anything.
+
+        :raises BundleError, ConfigError, OtaError, StoreError: it cannot; what ran before still runs.
+        """
+        await self._daemon.control.change(partial(self._put_in_force, wanted, bundle, overlay, why))
+
+    async def _put_in_force(
+        self, wanted: InForce, bundle: Bundle | None, overlay: Path | None, why: str
+    ) -> dict[str, Any]:
+        daemon, in_force = self._daemon, self.facts().in_force
+        _log.info("update: %s", why)
+        # What may fail for long comes first, so that the configuration rarely has to be taken back.
+        model = await self._loaded(wanted.model, bundle) if wanted.model != in_force.model else None
+        layer = daemon.config.layers.overlay
+        if wanted.config != in_force.config:
+            await put_overlay_in_force(daemon, overlay)
+        if model is not None:
+            try:
+                await go_live(daemon, self._pipeline, model, "updated", partial(daemon.models.put, model))
+            except BaseException:
+                if wanted.config != in_force.config:
+                    await self._take_back(layer)
+                raise
+            self._vitals.exchanged()
+        return {}
+
+    async def _loaded(self, wanted: str | None, bundle: Bundle | None) -> Model:
+        if wanted is None:
+            bundle = await asyncio.to_thread(universal_bundle)
+        elif bundle is None:
+            bundle = await self._daemon.models.find(wanted)
+        return await load(self._daemon, bundle)
+
+    async def _take_back(self, overlay: Overlay | None) -> None:
+        """Lay what was over the configuration before over it again."""
+        if overlay is None:
+            await put_overlay_in_force(self._daemon, None)
+            return
+        kept = self._daemon.config.agent.data_dir / "ota" / "config.before"
+        await asyncio.to_thread(kept.write_bytes, overlay.content)
+        try:
+            await put_overlay_in_force(self._daemon, kept)
+        finally:
+            await asyncio.to_thread(kept.unlink)
+
+    def notice(self, code: str, message: str) -> None:
+        """Tell people, as a status event and in the log."""
+        _log.warning("%s: %s", code, message)
+        self._pipeline.notice(code, message)
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        pipeline = self._daemon.pipeline
+        assert pipeline is not None
+        return pipeline
