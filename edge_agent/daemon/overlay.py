@@ -50,7 +50,8 @@ async def put_overlay_in_force(daemon: Daemon, overlay: Path | None, label: str 
         raise error if not isinstance(error, DataFileError) else ConfigError(f"{label}: {error}") from error
     before = daemon.config_health.footing()
     done = await _change_over(daemon, forwards, back)
-    daemon.config_health.changed(before)
+    if forwards.config.layers.overlay != old.layers.overlay:
+        daemon.config_health.changed(before)
     daemon.metrics.config_reloads.labels("applied").inc()
     lost = less_watchful(old, forwards.config)
     result = {
