@@ -42,6 +42,7 @@ class HawkbitUplink:
         self._base = ""
         self._report: Report | None = None
         self._wants_attributes = False
+        self._cancelling: str | None = None
         # Known still when the agent builds the uplink anew, as it does after each failure.
         self._action: _Action | None = context.carried if isinstance(context.carried, _Action) else None
 
@@ -81,12 +82,11 @@ class HawkbitUplink:
         if poll is None:
             poll = ddi.Poll(ddi.DEFAULT_INTERVAL_S, None, None, wants_attributes=False)
         self._wants_attributes = poll.wants_attributes
-        if poll.cancel is not None:
-            await self._cancel(poll.cancel)
-        elif poll.deployment is None:
-            self._action = None
-        else:
+        self._cancelling = poll.cancel
+        if poll.deployment is not None:
             await self._deploy(poll.deployment, port)
+        elif poll.cancel is None:
+            self._action = None
         interval_s = self._options.poll_every or poll.interval_s
         return interval_s * self._context.random.uniform(0.9, 1.1)
 
@@ -99,28 +99,32 @@ class HawkbitUplink:
         if self._action.told is None or not self._action.told.final:
             port.look(Hint())
 
-    async def _cancel(self, number: str) -> None:
-        if self._report is None:
-            return  # it will be asked again
-        stopped = self._read(ddi.read_stopped, await self._get(f"{self._base}/cancelAction/{number}")) or number
-        action = self._action if self._action is not None and self._action.number == stopped else None
-        answer = ddi.feedback_on_cancelling(action.release if action is not None else None, self._report)
-        await self._post(f"cancelAction/{number}", answer)
-        if answer.final:
-            self._action = None
-
     async def _tell(self) -> None:
         """Tell the server what it wants to know and has not been told."""
-        if self._wants_attributes and self._report is not None:
-            await self._send("PUT", "configData", ddi.attributes(self._report))
-            self._wants_attributes = False
+        if self._report is not None:
+            await self._tell_of_gateway(self._report)
         action = self._action
-        if action is None or (action.told is not None and action.told.final):
+        if action is None or (action.told is not None and (action.told.final or self._report is None)):
             return
         feedback = ddi.feedback_on(action.release, self._report)
         if feedback != action.told:
             await self._post(f"deploymentBase/{action.number}", feedback)
             action.told = feedback
+
+    async def _tell_of_gateway(self, report: Report) -> None:
+        """Answer what cannot be answered without a report: later, when there is none yet."""
+        if self._wants_attributes:
+            await self._send("PUT", "configData", ddi.attributes(report))
+            self._wants_attributes = False
+        number, self._cancelling = self._cancelling, None
+        if number is None:
+            return
+        stopped = self._read(ddi.read_stopped, await self._get(f"{self._base}/cancelAction/{number}")) or number
+        known = self._action is not None and self._action.number == stopped
+        answer = ddi.feedback_on_cancelling(self._action.release if known and self._action else None, report)
+        await self._post(f"cancelAction/{number}", answer)
+        if answer.final:
+            self._action = None
 
     async def _post(self, action: str, feedback: ddi.Feedback) -> None:
         await self._send("POST", f"{action}/feedback", feedback.to_dict())
