@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "history": ("edge_agent.cli.commands.history:history", "Take incidents, scores or readings out of the history."),
     "sinks": ("edge_agent.cli.commands.sinks:sinks", "Where incidents go; send a test incident to one sink."),
     "rules": ("edge_agent.cli.commands.rules:rules", "List rules of your own, and try them on recorded readings."),
+    "ota": ("edge_agent.cli.commands.ota:ota", "Updates over the air: on this gateway, and how they are published."),
     "schema": ("edge_agent.cli.commands.schema:schema", "Print the JSON Schema of the configuration file."),
     "completion": ("edge_agent.cli.commands.completion:completion", "Print a shell completion script."),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from edge_agent.errors import ConfigError, ControlError, DataFileError, EdgeAgentError
+from edge_agent.errors import ConfigError, ControlError, DataFileError, EdgeAgentError, OtaError
 
 
 class ExitCode(IntEnum):
@@ -36,7 +36,9 @@ def exit_code(error: EdgeAgentError) -> ExitCode:
     """The exit code for ``error``."""
     if isinstance(error, ControlError):
         return ExitCode.NOT_RUNNING if error.status in _NO_ANSWER else ExitCode.REFUSED
-    return ExitCode.USAGE if isinstance(error, ConfigError | DataFileError) else ExitCode.FAILED
+    wrong = isinstance(error, OtaError) and error.reason in _WRONG_ARGUMENTS
+    return ExitCode.USAGE if wrong or isinstance(error, ConfigError | DataFileError) else ExitCode.FAILED
 
 
+_WRONG_ARGUMENTS = ("name", "number", "ring", "role")
 _NO_ANSWER = (502, 503, 504)

@@ -1,0 +1,351 @@
+"""``edge-agent ota repo``: publish models and configurations for a fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_agent.cli.output import json_option, print_json, print_table
+from edge_agent.cli.passphrase import asker
+
+if TYPE_CHECKING:
+    from edge_agent.ota.publisher import Change, Repository
+    from edge_agent.ota.ring import Activate
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_secrets = (
+    click.option("--passphrase-file", type=_FILE, help="File with the passphrase of the keys, one line."),
+    click.option("--passphrase-fd", type=click.IntRange(0), help="File descriptor to read the passphrase from."),
+)
+_dir_option = click.option(
+    "-d", "--dir", "folder", type=_FOLDER, default=".", show_default=True, envvar="EDGE_AGENT_OTA_REPO",
+    help="The publisher's folder.",
+)  # fmt: skip
+_into_option = click.option(
+    "--into", type=_FOLDER, help="Where a new private key goes, such as a stick. Default: keys/"
+)
+_uri_option = click.option("--uri", help="Where its private half is: hsm:ID?label=TOKEN, or another signer URI.")
+
+
+def on_repository(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds what every action needs, and passes the repository as first argument; tells gateways of new ring files."""
+
+    @_dir_option
+    @click.option("--keys", type=_FOLDER, multiple=True, help="Another folder with private keys. Several may be given.")
+    @_secrets[0]
+    @_secrets[1]
+    @json_option
+    @wraps(command)
+    def with_repository(
+        folder: Path, keys: tuple[Path, ...], passphrase_file: Path | None, passphrase_fd: int | None, **given: Any
+    ) -> Any:
+        from edge_agent.ota.publisher import Repository
+
+        return command(Repository.open(folder, asker(passphrase_file, passphrase_fd), keys=keys), **given)
+
+    return with_repository
+
+
+@click.group()
+def repo() -> None:
+    """Publish models and configurations: keys, releases, rings.
+
+    \b
+    Passphrases are asked for, or come from EDGE_AGENT_OTA_PASSPHRASE, --passphrase-file or --passphrase-fd;
+    the PIN of a token from EDGE_AGENT_OTA_PIN. Everything that is done is in audit.jsonl.
+    """
+
+
+@repo.command()
+@click.argument("folder", type=_FOLDER)
+@click.option("--family", "families", multiple=True, default=("default",), show_default=True, help="Family of models.")
+@click.option("--fleet", default="default", show_default=True, help="Name of the fleet.")
+@click.option(
+    "--ring", "rings", multiple=True, default=("canary", "early", "stable"), show_default=True, help="In order."
+)
+@click.option("--root-keys", type=click.IntRange(1, 9), default=3, show_default=True, help="How many root keys.")
+@click.option("--root-threshold", type=click.IntRange(1, 9), default=2, show_default=True, help="How many must sign.")
+@click.option("--offline", type=_FOLDER, help="Where the private keys of root and targets go, such as a stick.")
+@click.option("--ask-each", is_flag=True, help="Ask for a passphrase of its own for each key.")
+@_secrets[0]
+@_secrets[1]
+@json_option
+def init(
+    folder: Path,
+    passphrase_file: Path | None,
+    passphrase_fd: int | None,
+    as_json: bool,
+    ask_each: bool,
+    **plan: Any,
+) -> None:
+    """Make a new repository in FOLDER, with its keys.
+
+    \b
+    Example:
+      edge-agent ota repo init fleet --offline /media/stick
+    """
+    from edge_agent.ota.publisher import Repository
+
+    made = Repository.init(folder, asker(passphrase_file, passphrase_fd, each=ask_each), **plan)
+    if as_json:
+        print_json({"folder": str(folder), "root": str(made.root_file), "serve": str(made.served)})
+        return
+    click.echo(f"{folder}: repository made.")
+    click.echo(f"  For gateways, once (option ota.root):  {made.root_file}")
+    click.echo(f"  For the web server:                    {made.served}")
+    secret = [folder / "keys", *([plan["offline"]] if plan["offline"] else [])]
+    click.echo(f"  Never to be lost, never to be served:  {' and '.join(map(str, secret))}")
+
+
+@repo.command("add-key")
+@click.argument("name")
+@click.option(
+    "--role", required=True, help="What it may sign: root, targets, config, rings, models-FAMILY, rings-RING …"
+)
+@click.option("--threshold", type=click.IntRange(1), help="How many keys of the role must sign from now on.")
+@_into_option
+@_uri_option
+@click.option(
+    "--public", type=_FILE, help="Its public half (PEM, or the .json of another keys/), if it is not made here."
+)
+@on_repository
+def add_key(repository: Repository, as_json: bool, name: str, role: str, **options: Any) -> None:
+    """Let the key NAME sign for a role; it is made unless it is known, or said where it is.
+
+    \b
+    Examples:
+      edge-agent ota repo add-key models-pump-1 --role models-pump     a new family of models
+      edge-agent ota repo add-key stable-2 --role rings-stable --threshold 2
+      edge-agent ota repo add-key root-4 --role root --uri 'hsm:2?label=fleet'
+    """
+    _told(repository.add_key(name, role, **options), as_json)
+
+
+@repo.command()
+@click.argument("role")
+@click.argument("old")
+@click.argument("new")
+@_into_option
+@_uri_option
+@on_repository
+def rotate(repository: Repository, as_json: bool, role: str, old: str, new: str, **options: Any) -> None:
+    """Replace the key OLD of ROLE by NEW, which is made unless it is known. Gateways follow by themselves.
+
+    \b
+    Example:
+      edge-agent ota repo rotate timestamp online-1 online-2 --keys /media/stick
+    """
+    _told(repository.rotate(role, old, new, **options), as_json)
+
+
+@repo.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--ring", "rings", multiple=True, help="Ring that gets it. Default: the first one.")
+@click.option("--family", default="default", show_default=True, help="Family of models it belongs to.")
+@click.option("--release", help="Name of the release. Default: that of the bundle with its version.")
+@click.option("--name", help="Name of a configuration. Default: that of its file.")
+@click.option(
+    "--activate", default="stage", show_default=True, help="stage, now, or a moment such as 2027-01-31T06:00:00Z."
+)
+@click.option("--spread", default="20s", show_default=True, help="Gateways change over within this time, at random.")
+@click.option("--shadow", help="How long it runs beside the old model first. Default: 10m; 0s: not at all.")
+@click.option("--shadow-ticks", type=click.IntRange(0), help="And for how many ticks. Default: 200.")
+@click.option("--trial", help="How long it must do well before it stays. Default: 10m.")
+@click.option("--trial-ticks", type=click.IntRange(0), help="And for how many ticks. Default: 500.")
+@click.option("--p99-ms", type=float, help="Longest time of a tick on the gateway, instead of what the bundle says.")
+@click.option("--rss-mb", type=float, help="Most memory on the gateway, instead of what the bundle says.")
+@click.option("--hardware", multiple=True, help="Kind of gateway it is for. Default: all.")
+@click.option("--min-agent", help="Oldest version of the agent it is for.")
+@click.option("--image", help="Container image NAME@sha256:…, for whatever updates containers.")
+@click.option("--deny", "denied", multiple=True, help="Bundle (sha256) that is never to run again.")
+@on_repository
+def publish(repository: Repository, as_json: bool, path: Path, **given: Any) -> None:
+    """Publish PATH to a ring: a bundle (folder or tar), or sections of the configuration (.yaml).
+
+    Gateways fetch and probe it; they begin to use it when its activation says so (see `activate`).
+
+    \b
+    Examples:
+      edge-agent ota repo publish pump-1.4/ --ring canary --activate now
+      edge-agent ota repo publish thresholds.yaml --ring canary
+    """
+    from rich.console import Console
+
+    from edge_agent.cli.release_options import wanted
+
+    asked = wanted(given)
+    with Console(stderr=True).status(f"Checking {path.name}"):
+        config = path.suffix in (".yaml", ".yml")
+        change = repository.publish_config(path, asked) if config else repository.publish(path, asked)
+    _told_gateways(repository, change, as_json)
+
+
+@repo.command()
+@click.argument("release")
+@click.argument("from_ring")
+@click.argument("to_ring")
+@click.option("--activate", help="stage, now, or a moment. Default: as in FROM_RING.")
+@click.option("--spread", default="20s", show_default=True, help="Gateways change over within this time, at random.")
+@on_repository
+def promote(repository: Repository, as_json: bool, activate: str | None, spread: str, **given: str) -> None:
+    """Give TO_RING the RELEASE that FROM_RING has."""
+    _told_gateways(repository, repository.promote(**given, activate=_activate(activate, spread)), as_json)
+
+
+@repo.command()
+@click.argument("ring")
+@click.option("--why", default="", help="For the audit log.")
+@on_repository
+def halt(repository: Repository, as_json: bool, ring: str, why: str) -> None:
+    """Stop the release of RING: nobody begins with it, whoever has it on trial goes back."""
+    _told_gateways(repository, repository.halt(ring, why), as_json)
+
+
+@repo.command()
+@click.argument("ring")
+@click.argument("to_release")
+@click.option("--deny/--no-deny", default=True, show_default=True, help="The model of now is never to run again.")
+@click.option("--activate", default="now", show_default=True, help="stage, now, or a moment.")
+@click.option("--spread", default="20s", show_default=True, help="Gateways change over within this time, at random.")
+@click.option("--why", default="", help="For the audit log.")
+@on_repository
+def rollback(repository: Repository, as_json: bool, activate: str, spread: str, **given: Any) -> None:
+    """Take RING back to TO_RELEASE, an older release or `factory`."""
+    _told_gateways(repository, repository.rollback(**given, activate=_activate(activate, spread)), as_json)
+
+
+@repo.command()
+@click.argument("ring")
+@click.argument("when")
+@click.option("--spread", default="20s", show_default=True, help="Gateways change over within this time, at random.")
+@on_repository
+def activate(repository: Repository, as_json: bool, ring: str, when: str, spread: str) -> None:
+    """Say when gateways of RING change over to what they have fetched: `now`, `stage` (not yet), or a moment."""
+    chosen = _activate(when, spread)
+    assert chosen is not None, "WHEN is a required argument"
+    _told_gateways(repository, repository.activate(ring, chosen), as_json)
+
+
+@repo.command()
+@click.argument("roles", nargs=-1)
+@on_repository
+def refresh(repository: Repository, as_json: bool, roles: tuple[str, ...]) -> None:
+    """Sign anew what would expire: the timestamp, what is in the second half of its life, and ROLES.
+
+    To be run every six hours, by a timer.
+    """
+    _told(repository.refresh(roles), as_json)
+
+
+@repo.command()
+@click.option("--discard", is_flag=True, help="Forget it instead.")
+@on_repository
+def sign(repository: Repository, as_json: bool, discard: bool) -> None:
+    """Sign the change that waits for more signatures, with the keys that are here."""
+    if discard:
+        _told(repository.discard(), as_json)
+    else:
+        _told_gateways(repository, repository.sign(), as_json)
+
+
+@repo.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--ring", required=True, help="Ring of the gateways.")
+@click.option("--days", type=click.FloatRange(0, 366, min_open=True), default=30.0, show_default=True, help="It holds.")
+@on_repository
+def sideload(repository: Repository, as_json: bool, out: Path, ring: str, days: float) -> None:
+    """Write a small complete repository for one ring to OUT, a new folder or .tar, to be carried to gateways."""
+    _told(repository.sideload(out, ring, days), as_json)
+
+
+@repo.command()
+@click.option("--keep", type=click.IntRange(0), default=3, show_default=True, help="Releases to keep besides.")
+@on_repository
+def prune(repository: Repository, as_json: bool, keep: int) -> None:
+    """Remove models and configurations that no ring and none of the newest releases needs."""
+    _told(repository.prune(keep), as_json)
+
+
+@repo.command()
+@on_repository
+def status(repository: Repository, as_json: bool) -> None:
+    """What is published, what waits for signatures, what expires soon. Needs no key."""
+    found = repository.status()
+    if as_json:
+        print_json(found)
+        return
+    rings = {name: ring or {} for name, ring in found["rings"].items()}
+    columns = ("release", "counter", "activate", "halt", "model", "config")
+    print_table(
+        ("RING", *(column.upper() for column in columns)),
+        [(name, *(_cell(ring.get(column)) for column in columns)) for name, ring in rings.items()],
+    )
+    click.echo()
+    rows = [
+        (
+            role,
+            one["version"],
+            f"{one['threshold']} of {', '.join(one['keys'])}",
+            f"{one['seconds_left'] / 86_400:.1f} d",
+        )
+        for role, one in found["roles"].items()
+    ]
+    print_table(("ROLE", "VERSION", "SIGNED BY", "EXPIRES IN"), rows)
+    click.echo(f"\nAudit log: {found['audit_entries']} entries, whole.")
+    for warning in found["warnings"]:
+        click.secho(f"warning: {warning}", err=True, fg="yellow")
+
+
+def _cell(value: Any) -> Any:
+    return (
+        {None: "-", True: "yes", False: "no"}.get(value, value)
+        if not isinstance(value, int) or isinstance(value, bool)
+        else value
+    )
+
+
+def _activate(text: str | None, spread: str) -> Activate | None:
+    from edge_agent.cli.release_options import activation
+
+    return None if text is None else activation(text, spread)
+
+
+def _told(change: Change, as_json: bool, note: Mapping[str, Any] | None = None) -> None:
+    if as_json:
+        print_json(
+            {
+                "action": change.action,
+                "published": change.published,
+                "missing": dict(change.missing),
+                "versions": dict(change.versions),
+                **change.details,
+                **(note or {}),
+            }
+        )
+        return
+    details = ", ".join(f"{key} {_text(value)}" for key, value in change.details.items() if value not in ("", [], {}))
+    click.echo(f"{change.action}: {details}" if change.published else f"{change.action}: prepared, not published")
+    for role, count in change.missing.items():
+        click.echo(
+            f"  {role}: {count} more signature{'s' * (count > 1)} needed: `edge-agent ota repo sign` by who has a key"
+        )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} ({one})" for key, one in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _told_gateways(repository: Repository, change: Change, as_json: bool) -> None:
+    from edge_agent.cli.fleet import nudge_gateways
+
+    problems = nudge_gateways(repository, change) if change.published else []
+    _told(change, as_json, {"nudge_problems": problems})
+    for problem in problems:
+        click.secho(f"warning: gateways were not told, they will see it when they look next: {problem}", err=True)

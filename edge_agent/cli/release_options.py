@@ -1,0 +1,49 @@
+"""Words on the command line about a release, as options of the publisher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from edge_agent.errors import ConfigError
+from edge_agent.options import parse_duration
+from edge_agent.ota.publisher import Wanted
+from edge_agent.ota.ring import Activate, Activation, first_mistake
+
+
+def activation(text: str, spread: str) -> Activate:
+    """``stage``, ``now`` or a moment (RFC 3339). :raises ConfigError: it is none of them."""
+    try:
+        spread_s = parse_duration(spread)
+        if text in (Activation.STAGE, Activation.NOW):
+            return Activate(mode=Activation(text), spread_s=spread_s)
+        return Activate.model_validate({"mode": Activation.AT, "at": text, "spread_s": spread_s})
+    except ValidationError as error:
+        raise ConfigError(f"activate: {first_mistake(error)}; expected stage, now or 2027-01-31T06:00:00Z") from error
+    except ValueError as error:
+        raise ConfigError(f"spread: {error}") from error
+
+
+def wanted(given: dict[str, Any]) -> Wanted:
+    """What was asked for on the command line. :raises ConfigError: an option has no such value."""
+    plain = dict(given)
+    phases = {name: _phase(plain.pop(name), plain.pop(f"{name}_ticks"), name) for name in ("shadow", "trial")}
+    limits = {name: plain.pop(name) for name in ("p99_ms", "rss_mb")}
+    moment = activation(plain.pop("activate"), plain.pop("spread"))
+    try:
+        return Wanted.model_validate({**plain, **phases, "limits": limits, "activate": moment})
+    except ValidationError as error:
+        raise ConfigError(first_mistake(error)) from error
+
+
+def _phase(duration: str | None, ticks: int | None, name: str) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    if duration is not None:
+        try:
+            plain["seconds"] = parse_duration(duration)
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from error
+        if plain["seconds"] == 0 and ticks is None:
+            plain["ticks"] = 0
+    return plain if ticks is None else {**plain, "ticks": ticks}
