@@ -3,29 +3,32 @@
 Merged as RFC 7396 (JSON Merge Patch) says: mappings are merged, ``null`` removes, everything else replaces.
 
 Whoever has the key that signs configurations must not get more than the operator allows: an overlay has the sections
-that the gateway's own file lists, no references (they would read files and secrets), no paths and no secrets, and it
-does not touch a source or sink that knows a secret (it would be sent where the overlay says).
+that the gateway's own file lists, no references (they would read files and secrets) and no paths. Of a source or sink
+it says only what all of them have: where it connects to, and with what secrets, no overlay can change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from edge_agent.config.document import Document, Path, Problem, read_document
 from edge_agent.config.layers import Layers, Overlay
-from edge_agent.config.problems import Schema, kind_of, option_path, resolved, schema_at
-from edge_agent.config.schema import ADAPTER_SECTIONS, ENTRY_OPTIONS, SECTION_NAMES, SECTIONS
+from edge_agent.config.problems import kind_of, option_path, schema_at
+from edge_agent.config.schema import SECTION_NAMES, SECTIONS
+from edge_agent.contract import SinkOptions, SourceOptions
 from edge_agent.errors import ConfigError
 from edge_agent.nearest import nearest
-from edge_agent.options import Options
 from edge_agent.ota.options import REMOTE_SECTIONS, REMOTE_SECTIONS_ON_REQUEST
-from edge_agent.registry import adapter
 
-_PATHS = ("path", "file-path", "directory-path")
-_SECRETS = ("password",)
+_PATHS = {"path", "file-path", "directory-path"}
+_CLOSED = ("type", "start")  # another adapter has other secrets; `start: fail` would stop the agent
+_OPEN: Mapping[str, tuple[str, ...]] = {
+    "sources": tuple(name for name in SourceOptions.model_fields if name not in _CLOSED),
+    "sinks": tuple(name for name in SinkOptions.model_fields if name not in _CLOSED),
+}
+"""What an overlay may say of a source or sink."""
 
 
 def merge_patch(base: Any, patch: Any) -> Any:
@@ -152,69 +155,34 @@ def _in_section(section: str, value: Any, base: Any) -> Iterator[tuple[Path, str
         if isinstance(text, str) and "${" in text:
             yield path, "has a reference (`${`), which is only followed in the gateway's own file; write the value"
     if section in SECTIONS:
-        yield from _closed_options(SECTIONS[section], value, (section,))
+        yield from _paths(section, value)
+    elif section in _OPEN and isinstance(value, dict):
+        known = base if isinstance(base, dict) else {}
+        for name, entry in value.items():
+            yield from _of_adapter(section, name, entry, known)
+
+
+def _of_adapter(section: str, name: str, entry: Any, known: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """What must not be said of the source or sink ``name``. That it is not wanted may be."""
+    if entry is not None and name not in known:
+        yield (section, name), "is not in the gateway's own file; connections are made there only"
         return
-    entries, known = (one if isinstance(one, dict) else {} for one in (value, base))
-    for name, entry in entries.items():
-        if section in ENTRY_OPTIONS:
-            yield from _closed_options(ENTRY_OPTIONS[section], entry, (section, name))
-        else:
-            yield from _closed_adapter(section, name, entry, known.get(name))
+    for option in entry if isinstance(entry, dict) else ():
+        if option not in _OPEN[section]:
+            yield (
+                (section, name, option),
+                f"is set in the gateway's own file only; what may come over the air: {', '.join(_OPEN[section])}",
+            )
 
 
-def _closed_adapter(section: str, name: str, entry: Any, base: Any) -> Iterator[tuple[Path, str]]:
-    """What must not be said of the source or sink ``name``. Removing it is allowed."""
-    if not isinstance(entry, dict):
-        return
-    whole = merge_patch(base, entry)
-    try:
-        options = adapter(ADAPTER_SECTIONS[section], str(whole.get("type"))).options
-    except ConfigError:
-        return  # which the check of the whole says better
-    yield from _closed_options(options, entry, (section, name))
-    known = base if isinstance(base, dict) else {}
-    if _knows_a_secret(options, known):
-        yield (
-            (section, name),
-            "has a secret in the gateway's own file, so it is changed there only: "
-            "what comes over the air could have the secret sent elsewhere",
-        )
-
-
-def _knows_a_secret(options: type[Options], values: Any) -> bool:
-    schema = _schema(options)
-    return any(
-        (isinstance(value, str) and "${" in value) or _of_format(schema, path, _SECRETS)
-        for path, value in _leaves(values, ())
-    )
-
-
-def _closed_options(options: type[Options], value: Any, where: Path) -> Iterator[tuple[Path, str]]:
-    """Options that name a file or are a secret. Removing them is allowed."""
-    schema = _schema(options)
-    for path, leaf in _leaves(value, ()):
-        if leaf is None:
-            continue
-        if _of_format(schema, path, _PATHS):
-            yield (*where, *path), "is a path; files are named in the gateway's own file only"
-        elif _of_format(schema, path, _SECRETS):
-            yield (*where, *path), "is a secret; secrets are in the gateway's own file only, as what comes is no secret"
-
-
-@cache
-def _schema(options: type[Options]) -> Schema:
-    return options.model_json_schema()
-
-
-def _of_format(whole: Schema, path: Path, formats: Collection[str]) -> bool:
-    schema = schema_at(whole, path)
-    while schema is None and path:  # below a secret or path that is written as a mapping: said of what is around it
-        path = path[:-1]
-        schema = schema_at(whole, path)
-    if schema is None:
-        return False
-    branches = (schema, *schema.get("anyOf", ()), *schema.get("oneOf", ()))
-    return any(resolved(branch, whole).get("format") in formats for branch in branches)
+def _paths(section: str, value: Any) -> Iterator[tuple[Path, str]]:
+    """Options that name a file. That none is wanted may be said."""
+    whole = SECTIONS[section].model_json_schema()
+    for option in value if isinstance(value, dict) else ():
+        schema = schema_at(whole, (option,)) or {}
+        formats = {branch.get("format") for branch in (schema, *schema.get("anyOf", ()))}
+        if value[option] is not None and formats & _PATHS:
+            yield (section, option), "is a path; files are named in the gateway's own file only"
 
 
 def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:

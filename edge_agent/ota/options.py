@@ -75,7 +75,7 @@ class OtaOptions(Options):
     remote_config: tuple[str, ...] = Field(
         default=REMOTE_SECTIONS,
         description="Sections of the configuration that a release may change; `[]`: none. `sources` and `sinks` may be "
-        "added; whoever signs configurations can then say where the gateway connects to.",
+        "added: of those in this file, what all of them have (`rename`, `severity`), never where they connect to.",
     )
 
     @field_validator("fleet", "ring", "gateway")
