@@ -4,8 +4,6 @@ own reason, and the model on the gateway stays as it was."""
 from __future__ import annotations
 
 import copy
-import json
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,6 @@ from securesystemslib.signer import CryptoSigner
 from static_server import Handler, StaticServer
 from tuf.api.metadata import MetaFile
 from tuf_repository import MODELS, NOW_S, Repository
-
-from edge_agent.errors import OtaError
 
 OLD, NEW = b"the old model " * 5_000, b"the new model " * 5_000
 DAY = 86_400.0

@@ -1,4 +1,4 @@
-"""The two holes of TUF on a gateway: lost metadata and a clock in the past. Floors that the gateway keeps close them."""
+"""The two holes of TUF on a gateway: lost metadata and a clock in the past. The gateway's floors close them."""
 
 from __future__ import annotations
 
