@@ -305,6 +305,40 @@ class Metrics:
             "Messages to an uplink that could not be understood.",
             ("uplink", "reason"),
         )
+        # Updates over the air
+        self.ota_phase = Family(
+            Gauge, "edge_agent_ota_phase", "1 for the phase that updates over the air are in, else 0.", ("phase",)
+        )
+        self.ota_counter = Family(
+            Gauge, "edge_agent_ota_release_counter", "Counter of the newest ring file of this gateway's ring, 0 before."
+        )
+        self.ota_last_success = Family(
+            Gauge,
+            "edge_agent_ota_last_success_timestamp_seconds",
+            "When a release was committed last, seconds since 1970; 0 before.",
+        )
+        self.ota_checks = Family(
+            Counter, "edge_agent_ota_checks_total", "Looks for news, by what came of them.", ("outcome",)
+        )
+        self.ota_rollbacks = Family(
+            Counter, "edge_agent_ota_rollbacks_total", "Releases that were taken back, by reason.", ("reason",)
+        )
+        self.ota_refusals = Family(
+            Counter, "edge_agent_ota_refusals_total", "Releases and metadata that were refused, by reason.", ("reason",)
+        )
+        self.ota_downloaded_bytes = Family(
+            Counter, "edge_agent_ota_downloaded_bytes_total", "Bytes of models and configurations that were fetched."
+        )
+        self.ota_expires = Family(
+            Gauge,
+            "edge_agent_ota_metadata_expires_timestamp_seconds",
+            "When the first of the metadata seen last expires, seconds since 1970; 0 before.",
+        )
+        self.ota_time_unconfirmed = Family(
+            Gauge,
+            "edge_agent_ota_time_unconfirmed",
+            "1 while the clock is behind what is known to have passed, else 0.",
+        )
         # Store
         self.store_bytes = Family(
             Counter, "edge_agent_store_written_bytes_total", "Bytes written to the agent's own files.", ("store",)

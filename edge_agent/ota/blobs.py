@@ -6,13 +6,11 @@ Blocking. What is here was right when it was put here; a card may rot, so each f
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Collection
 from pathlib import Path
 
 from edge_agent.bundle import Bundle, read_bundle
-from edge_agent.durable import make_folder, sync_folder
 from edge_agent.errors import BundleError, StoreError
 
 MOST_KEPT = 3
@@ -36,18 +34,10 @@ class Blobs:
         """Where it is fetched to."""
         return self._partial / f"{sha256}.part"
 
-    def make_folders(self) -> None:
-        """:raises StoreError: they cannot be made."""
-        for folder in (self._blobs, self._partial):
-            try:
-                make_folder(folder)
-            except OSError as error:
-                raise StoreError(f"{folder}: cannot be made: {error.strerror or error}") from error
-
     def held(self) -> frozenset[str]:
         """What is there, by name."""
         try:
-            return frozenset(name for name in os.listdir(self._blobs) if _SHA256.fullmatch(name))
+            return frozenset(path.name for path in self._blobs.iterdir() if _SHA256.fullmatch(path.name))
         except OSError:
             return frozenset()
 
@@ -66,25 +56,16 @@ class Blobs:
         path.unlink(missing_ok=True)
         return False
 
-    def adopt(self, sha256: str) -> None:
-        """Take the whole file that was fetched to :meth:`partial`; durable on return.
-
-        :raises StoreError: it cannot be, or is not what its name says (then it is removed).
-        """
-        part = self.partial(sha256)
+    def seal(self, sha256: str) -> None:
+        """Check the file that was fetched and let nobody write to it. :raises StoreError: it is damaged."""
+        if not self.intact(sha256):
+            raise StoreError(
+                f"{self.path(sha256)}: is missing or damaged right after it was fetched; the disk is failing"
+            )
         try:
-            with part.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                os.fsync(file.fileno())
-            if digest != sha256:
-                part.unlink()
-                raise StoreError(f"{part}: got sha256 {digest}, expected that of its name; removed")
-            part.chmod(0o444)
-            part.replace(self.path(sha256))
-            sync_folder(self._blobs)
-            sync_folder(self._partial)
+            self.path(sha256).chmod(0o444)
         except OSError as error:
-            raise StoreError(f"{part}: cannot be taken: {error.strerror or error}") from error
+            raise StoreError(f"{self.path(sha256)}: cannot be made read-only: {error.strerror or error}") from error
 
     def bundle(self, sha256: str) -> Bundle:
         """The model bundle in a file. :raises BundleError: it is not intact, or no bundle."""

@@ -89,12 +89,12 @@ def shadow_failure(trial: Trial, seen: Comparison, limits: Limits) -> tuple[str,
 
 
 def _memory(before: Vitals | None, now: Vitals, limits: Limits) -> tuple[str, str] | None:
-    if limits.rss_mb is None:
+    """The limit is what a model may cost; what else the agent does is in its memory before the trial."""
+    if limits.rss_mb is None or before is None:
         return None
-    # An agent that was larger before it, for other reasons, does not fail its models for it.
-    most = max(limits.rss_mb, before.rss_mb if before is not None else 0.0)
-    if now.rss_mb > most:
-        return "memory", f"got {now.rss_mb:.0f} MB of resident memory, expected at most {most:.0f} MB"
+    grown_mb = now.rss_mb - before.rss_mb
+    if grown_mb > limits.rss_mb:
+        return "memory", f"resident memory grew by {grown_mb:.0f} MB, expected at most {limits.rss_mb:.0f} MB"
     return None
 
 
@@ -117,10 +117,10 @@ def _too_far(found: float, most: float) -> tuple[str, str]:
 
 
 def _alarms(trial: Trial, before: Vitals | None, now: Vitals) -> tuple[str, str] | None:
-    if before is None:
+    if before is None or not before.ticks:
         return None
-    usual = before.alarms * now.alarm_seconds / before.alarm_seconds if before.alarm_seconds > 0 else 0.0
+    usual = before.alarms * now.ticks / before.ticks
     most = trial.alarm_factor * usual + trial.alarm_extra
     if now.alarms > most:
-        return "alarms", f"got {now.alarms} alarms in {now.alarm_seconds:.0f} s, expected at most {most:.1f}"
+        return "alarms", f"got {now.alarms} alarms in {now.ticks} ticks, expected at most {most:.1f}"
     return None

@@ -137,6 +137,13 @@ def targets(ring: Ring) -> list[Target]:
     return [target for target in (ring.model, ring.config) if isinstance(target, Target)]
 
 
+def configurations(state: OtaState) -> frozenset[str]:
+    """The verified configurations that the state may still need; they are nowhere else."""
+    release = state.release.config.sha256 if state.release is not None and state.release.config is not None else None
+    before = state.before.config if state.before is not None else None
+    return frozenset(config for config in (release, before, state.config) if config is not None)
+
+
 def same_content(one: Ring, other: Ring) -> bool:
     """Whether both name the same model and configuration, for the same gateways at the same cost."""
     return (one.model, one.config, one.limits, one.hardware, one.min_agent) == (
