@@ -96,6 +96,26 @@ class AgentControl(Protocol):
         """Read the configuration again and apply what changed."""
         ...
 
+    def ota(self) -> dict[str, Any]:
+        """Where updates stand: state, release, comparison, outcome, what is refused. :raises ControlError: 404, off."""
+        ...
+
+    async def ota_check(self, actor: str) -> dict[str, Any]:
+        """Have the updater look, soon; coalesced with looks that are due anyway. What :meth:`ota` says now."""
+        ...
+
+    async def ota_activate(self, actor: str) -> dict[str, Any]:
+        """Begin to use what is staged. :raises ControlError: nothing is."""
+        ...
+
+    async def ota_rollback(self, actor: str) -> dict[str, Any]:
+        """Give up what is worked on, or take the last release back. :raises ControlError: there is nothing to take."""
+        ...
+
+    async def ota_sideload(self, path: Path, actor: str) -> dict[str, Any]:
+        """Look in a repository on this machine. :raises ControlError: it is none, or nothing in it is for us."""
+        ...
+
     def liveness(self) -> tuple[bool, list[str]]:
         """Whether the process should be left running; reasons if not."""
         ...

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import ipaddress
 import logging
 import socket
@@ -12,14 +11,17 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from edge_agent.api.handlers import Handlers, as_json
-from edge_agent.api.options import ApiOptions
+from edge_agent.api.bursts import Bursts
+from edge_agent.api.handlers import TOKEN_NAME, Handlers, as_json
+from edge_agent.api.options import ApiOptions, Scope
 from edge_agent.api.routes import Route
+from edge_agent.api.tokens import Keyring
 from edge_agent.errors import BundleError, ConfigError, ControlError, EdgeAgentError, StoreError
 from edge_agent.metrics import Metrics
-from edge_agent.options import Secret
 
 _log = logging.getLogger(__name__)
+REFILL_S = 2.0
+"""After so long one more call of a route with a burst limit is possible."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -52,11 +54,12 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
 
 
 class Guard:
-    """Wraps all handlers; ``tokens`` are those that open what changes something."""
+    """Wraps all handlers; ``keys`` open what changes something."""
 
-    def __init__(self, options: ApiOptions, tokens: Sequence[Secret], metrics: Metrics, handlers: Handlers) -> None:
+    def __init__(self, options: ApiOptions, keys: Keyring, metrics: Metrics, handlers: Handlers) -> None:
         self._options = options
-        self._tokens = [token.reveal().encode() for token in tokens]
+        self._keys = keys
+        self._bursts: dict[str, Bursts] = {}
         self._metrics = metrics
         self._handlers = handlers
         self._changing = asyncio.Lock()
@@ -88,30 +91,54 @@ class Guard:
         _check_query(request, route)
         if route.streams:
             return await route.handler(self._handlers, request)
-        if not route.changes:
+        if route.scope is None:
             async with asyncio.timeout(self._options.timeout):
                 return await route.handler(self._handlers, request)
-        self._authorize(request)
+        self._authorize(request, route.scope)
         _check_content_type(request, route)
+        self._limit(route)
+        if not route.exclusive:
+            async with asyncio.timeout(self._options.change_timeout):
+                return await route.handler(self._handlers, request)
         if self._changing.locked():
             raise ControlError("another change is in progress; try again when it is done", status=409)
         async with self._changing, asyncio.timeout(self._options.change_timeout):
             return await route.handler(self._handlers, request)
 
-    def _authorize(self, request: web.Request) -> None:
-        if not self._tokens:
+    def _authorize(self, request: web.Request, scope: Scope) -> None:
+        if not self._keys:
             raise ControlError(_NONE_CONFIGURED, status=403)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        sent = given.strip().encode("utf-8", "surrogateescape")
-        # Every token is compared, each in constant time, so that the answer's delay tells nothing.
-        matches = [hmac.compare_digest(sent, token) for token in self._tokens]
-        if scheme.lower() == "bearer" and any(matches):
-            return
+        key = self._keys.find(given.strip().encode("utf-8", "surrogateescape"))
+        if scheme.lower() == "bearer" and key is not None:
+            if key.name is not None:
+                request[TOKEN_NAME] = key.name
+            if key.opens(scope):
+                return
+            self._tell_refused(request, f"token {key.name} does not open {scope}")
+            raise web.HTTPForbidden(
+                text=f"token {key.name} does not open {scope}, expected one that does (option api.tokens)",
+                # RFC 6750, section 3.1
+                headers={"WWW-Authenticate": f'Bearer realm="edge-agent", error="insufficient_scope", scope="{scope}"'},
+            )
+        self._tell_refused(request, "wrong or no token")
+        raise web.HTTPUnauthorized(text=_UNAUTHORIZED, headers={"WWW-Authenticate": 'Bearer realm="edge-agent"'})
+
+    def _tell_refused(self, request: web.Request, why: str) -> None:
         now = time.monotonic()
         if now >= self._quiet_until:
             self._quiet_until = now + 60.0
-            _log.warning("%s %s from %s refused: wrong or no token", request.method, request.path, request.remote)
-        raise web.HTTPUnauthorized(text=_UNAUTHORIZED, headers={"WWW-Authenticate": 'Bearer realm="edge-agent"'})
+            _log.warning("%s %s from %s refused: %s", request.method, request.path, request.remote, why)
+
+    def _limit(self, route: Route) -> None:
+        if route.burst is None:
+            return
+        wait_s = self._bursts.setdefault(route.path, Bursts(route.burst, REFILL_S)).take(time.monotonic())
+        if wait_s:
+            raise web.HTTPTooManyRequests(
+                text=f"asked more often than {route.burst} times at once; once is enough, try again in {wait_s} s",
+                headers={"Retry-After": str(wait_s)},
+            )
 
     def _count(self, request: web.Request, status: int) -> None:
         method = request.method if request.method in _METHODS else "other"
@@ -152,7 +179,7 @@ def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
     else:
         message = error.text or error.reason
     response = failed(error.status, message)
-    for name in ("Allow", "WWW-Authenticate"):
+    for name in ("Allow", "WWW-Authenticate", "Retry-After"):
         if name in error.headers:
             response.headers[name] = error.headers[name]
     return response

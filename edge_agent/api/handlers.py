@@ -31,6 +31,9 @@ MOST_NAME = 100
 MOST_PATTERNS = 100
 LONGEST_ORDER_S = 31 * 86_400.0
 ORDER_EXAMPLE = '{"sensors": ["pump.*"], "for": "2h"}'
+TOKEN_NAME: web.RequestKey[str] = web.RequestKey("token", str)
+"""Of a request: the name of the token that opened it, when it is one of option ``api.tokens``."""
+_OR_UPLOAD = ", or the bundle itself as application/octet-stream"
 _HEARTBEAT_S = 15.0
 _FRAMES = 64
 
@@ -48,7 +51,7 @@ class Handlers:
         document: dict[str, Any],
     ) -> None:
         self._options = options
-        self._control = control
+        self.control = control
         self._stream = stream
         self._render_metrics = render_metrics
         self._upload_dir = upload_dir
@@ -59,10 +62,10 @@ class Handlers:
         return web.Response(body=HTML, content_type="text/html", charset="utf-8", headers=headers)
 
     async def livez(self, request: web.Request) -> web.StreamResponse:
-        return _health(*self._control.liveness())
+        return _health(*self.control.liveness())
 
     async def readyz(self, request: web.Request) -> web.StreamResponse:
-        return _health(*self._control.readiness())
+        return _health(*self.control.readiness())
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         if not self._options.metrics:
@@ -71,92 +74,92 @@ class Handlers:
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def status(self, request: web.Request) -> web.StreamResponse:
-        return as_json(self._control.status())
+        return as_json(self.control.status())
 
     async def sensors(self, request: web.Request) -> web.StreamResponse:
-        return as_json({"sensors": self._control.sensors()})
+        return as_json({"sensors": self.control.sensors()})
 
     async def sensor(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
-        found = self._control.sensor(name)
+        found = self.control.sensor(name)
         if found is None:
             raise ControlError(f"no sensor is named {name!r}; /api/v1/sensors lists all", status=404)
         return as_json(found)
 
     async def graph(self, request: web.Request) -> web.StreamResponse:
-        return as_json(self._control.graph())
+        return as_json(self.control.graph())
 
     async def incidents(self, request: web.Request) -> web.StreamResponse:
         query = request.query
-        found = await self._control.incidents(_limit(query.get("limit")), _state(query), _since_ns(query.get("since")))
+        found = await self.control.incidents(_limit(query.get("limit")), _state(query), _since_ns(query.get("since")))
         return as_json({"incidents": found})
 
     async def incident(self, request: web.Request) -> web.StreamResponse:
         incident_id = request.match_info["id"]
-        found = await self._control.incident(incident_id)
+        found = await self.control.incident(incident_id)
         if found is None:
             raise ControlError(f"no incident has the id {incident_id!r}; /api/v1/incidents lists all", status=404)
         return as_json(found)
 
     async def judge_incident(self, request: web.Request) -> web.StreamResponse:
         incident_id = request.match_info["id"]
-        body = await _json_object(request)
+        body = await json_object(request)
         verdict, note = _feedback(body)
-        found = await self._control.judge_incident(incident_id, verdict, note, operator(request, body))
+        found = await self.control.judge_incident(incident_id, verdict, note, operator(request, body))
         if found is None:
             raise ControlError(f"no incident has the id {incident_id!r}; /api/v1/incidents lists all", status=404)
         return as_json(found)
 
     async def acknowledge_incident(self, request: web.Request) -> web.StreamResponse:
         incident_id = request.match_info["id"]
-        body = await _json_object(request)
+        body = await json_object(request)
         _only_keys(body, "note", "by")
-        found = await self._control.acknowledge_incident(incident_id, _note(body), operator(request, body))
+        found = await self.control.acknowledge_incident(incident_id, _note(body), operator(request, body))
         if found is None:
             raise ControlError(f"no incident has the id {incident_id!r}; /api/v1/incidents lists all", status=404)
         return as_json(found)
 
     async def orders(self, request: web.Request) -> web.StreamResponse:
-        return as_json({"orders": self._control.orders()})
+        return as_json({"orders": self.control.orders()})
 
     async def suppress(self, request: web.Request) -> web.StreamResponse:
-        body = await _json_object(request)
+        body = await json_object(request)
         _only_keys(body, "sensors", "areas", "for", "note", "by")
         sensors, areas = _patterns(body, "sensors"), _patterns(body, "areas")
         if not sensors and not areas:
             raise ControlError(f"body: expected sensors or areas, as in {ORDER_EXAMPLE}", status=400)
         duration_s = _for(body)
-        return as_json(await self._control.suppress(sensors, areas, duration_s, _note(body), operator(request, body)))
+        return as_json(await self.control.suppress(sensors, areas, duration_s, _note(body), operator(request, body)))
 
     async def lift_order(self, request: web.Request) -> web.StreamResponse:
         order_id = request.match_info["id"]
-        body = await _json_object(request)
+        body = await json_object(request)
         _only_keys(body, "by")
-        found = await self._control.lift_order(order_id, operator(request, body))
+        found = await self.control.lift_order(order_id, operator(request, body))
         if found is None:
             raise ControlError(f"no order has the id {order_id!r}; /api/v1/orders lists all", status=404)
         return as_json(found)
 
     async def audit(self, request: web.Request) -> web.StreamResponse:
-        return as_json({"entries": await self._control.audit(_limit(request.query.get("limit")))})
+        return as_json({"entries": await self.control.audit(_limit(request.query.get("limit")))})
 
     async def model(self, request: web.Request) -> web.StreamResponse:
-        return as_json(self._control.model())
+        return as_json(self.control.model())
 
     async def swap_model(self, request: web.Request) -> web.StreamResponse:
         if request.content_type == "application/json":
-            path = _bundle_path(await _json_object(request))
-            return as_json(await self._control.swap_model(path, actor(request)))
+            path = path_on_gateway(await json_object(request), "a bundle", _OR_UPLOAD)
+            return as_json(await self.control.swap_model(path, actor(request)))
         async with received_bundle(request, self._upload_dir, self._options.max_bundle) as uploaded:
-            return as_json(await self._control.swap_model(uploaded, actor(request)))
+            return as_json(await self.control.swap_model(uploaded, actor(request)))
 
     async def rollback_model(self, request: web.Request) -> web.StreamResponse:
-        _no_keys(await _json_object(request))
-        return as_json(await self._control.rollback_model(actor(request)))
+        no_keys(await json_object(request))
+        return as_json(await self.control.rollback_model(actor(request)))
 
     async def reload(self, request: web.Request) -> web.StreamResponse:
-        _no_keys(await _json_object(request))
-        return as_json(await self._control.reload(actor(request)))
+        no_keys(await json_object(request))
+        return as_json(await self.control.reload(actor(request)))
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         with self._stream.subscribe(_kinds(request.query.get("kinds"))) as channel:
@@ -205,7 +208,8 @@ def as_json(body: Any, status: int = 200) -> web.Response:
 
 def actor(request: web.Request) -> str:
     """Who asks, for the log of the daemon."""
-    return f"api client {request.remote}" if request.remote else "api client on the unix socket"
+    client = f"api client {request.remote}" if request.remote else "api client on the unix socket"
+    return f"{client} with token {request[TOKEN_NAME]}" if TOKEN_NAME in request else client
 
 
 def operator(request: web.Request, body: dict[str, Any]) -> str:
@@ -261,7 +265,8 @@ def _kinds(text: str | None) -> frozenset[EventKind]:
         raise ControlError(f"kinds: got {text[:50]!r}, expected some of {expected}", status=400) from None
 
 
-async def _json_object(request: web.Request) -> dict[str, Any]:
+async def json_object(request: web.Request) -> dict[str, Any]:
+    """The body. :raises ControlError: 400, it is no JSON object."""
     body = await request.read()
     try:
         found = orjson.loads(body or b"{}")
@@ -272,7 +277,8 @@ async def _json_object(request: web.Request) -> dict[str, Any]:
     return found
 
 
-def _no_keys(body: dict[str, Any]) -> None:
+def no_keys(body: dict[str, Any]) -> None:
+    """:raises ControlError: 400, the body is not empty."""
     if body:
         raise ControlError(f"body: got key {next(iter(body))[:50]!r}, expected an empty JSON object", status=400)
 
@@ -320,12 +326,12 @@ def _for(body: dict[str, Any]) -> float:
     return duration_s
 
 
-def _bundle_path(body: dict[str, Any]) -> Path:
+def path_on_gateway(body: dict[str, Any], what: str, otherwise: str = "") -> Path:
+    """The path in a body that has nothing else. :raises ControlError: 400, it has something else."""
     path = body.get("path")
     usable = isinstance(path, str) and path.startswith("/") and len(path) <= 4096 and "\0" not in path
     if len(body) != 1 or not usable:
         raise ControlError(
-            'body: expected {"path": "/absolute/path/of/a/bundle"}, or the bundle itself as application/octet-stream',
-            status=400,
+            f'body: expected {{"path": "/absolute/path"}}, where {what} is on the gateway{otherwise}', status=400
         )
     return Path(str(path))

@@ -198,6 +198,32 @@ _SCHEMAS: dict[str, Any] = {
             "action": {"type": "string", "enum": ["acknowledge", "suppress", "lift", "feedback"]},
         },
     },
+    "Ota": {
+        "type": "object",
+        "required": ["phase", "ring", "outcome", "problem", "in_force", "denied"],
+        "properties": {
+            "phase": {"type": "string", "examples": ["idle", "trial"]},
+            "ring": {"type": "string"},
+            "release": {"type": ["object", "null"], "description": "What is being worked on."},
+            "in_force": {
+                "type": "object",
+                "description": "What runs: sha256 of the model's bundle and of the overlay.",
+            },
+            "before": {"type": ["object", "null"], "description": "What a rollback brings back."},
+            "comparison": {
+                "type": ["object", "null"],
+                "description": "The candidate in shadow beside the model in use, or how it was.",
+            },
+            "outcome": {"type": ["object", "null"], "description": "How the last release ended here."},
+            "problem": {**_TEXT_OR_NULL, "description": "Why no release can be installed now."},
+            "denied": {
+                "type": "array",
+                "items": {"type": "object"},
+                "description": "What is not tried again, and why.",
+            },
+            "floors": {"type": "object", "description": "By ring: the newest counter seen. Nothing below is taken."},
+        },
+    },
     "Feedback": {
         "type": "object",
         "required": ["incident", "verdict", "note", "by", "time"],
@@ -242,8 +268,9 @@ def _operation(route: Route) -> dict[str, Any]:
     }
     if route.bodies:
         operation["requestBody"] = {"required": True, "content": {kind: {"schema": s} for kind, s in route.bodies}}
-    if route.changes:
-        operation["security"] = [{"token": []}]
+    if route.scope is not None:
+        # OpenAPI 3.1: roles that are needed may be named for any kind of scheme.
+        operation["security"] = [{"token": [route.scope.value]}]
     return operation
 
 

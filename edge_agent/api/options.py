@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from enum import StrEnum
 
 from pydantic import Field, field_validator, model_validator
 
 from edge_agent.api.address import Address, TcpAddress, parse_address
 from edge_agent.options import ByteSize, Duration, Options, Secret
 
+_TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+
+
+class Scope(StrEnum):
+    """What a token may open."""
+
+    INCIDENTS = "incidents"
+    MODEL = "model"
+    CONFIG = "config"
+    OTA_CHECK = "ota:check"
+    OTA_ACTIVATE = "ota:activate"
+    OTA_ROLLBACK = "ota:rollback"
+    OTA_SIDELOAD = "ota:sideload"
+
+
+class TokenOptions(Options):
+    """A token that opens some things only."""
+
+    token: Secret = Field(description="16 characters or more.", examples=["${file:/etc/edge-agent/ci.token}"])
+    scopes: tuple[Scope, ...] = Field(
+        min_length=1,
+        description="What it opens: `incidents` (feedback, acknowledgement, orders), `model` (swap, rollback), "
+        "`config` (reload), `ota:check` (look for updates), `ota:activate` (use what is staged now), `ota:rollback`, "
+        "`ota:sideload` (update from a folder on the gateway).",
+        examples=[["ota:check"]],
+    )
+
+    @field_validator("token")
+    @classmethod
+    def _token_is_strong(cls, value: Secret) -> Secret:
+        return _strong(value)
 
 
 class ApiOptions(Options):
@@ -35,6 +68,12 @@ class ApiOptions(Options):
         default=None,
         description="Token (16 characters or more) for whatever changes something: model swap, rollback, reload. "
         "Without it only those who can read the token file in the agent's data directory can.",
+    )
+    tokens: Mapping[str, TokenOptions] = Field(
+        default={},
+        description="Further tokens by name, each for some things only. The name is what the log and the audit call "
+        "whoever used it.",
+        examples=[{"pipeline": {"token": "${file:/etc/edge-agent/ci.token}", "scopes": ["ota:check"]}}],
     )
     metrics: bool = Field(default=True, description="Whether `/metrics` answers Prometheus.")
     max_bundle: ByteSize = Field(
@@ -67,11 +106,24 @@ class ApiOptions(Options):
     @field_validator("token")
     @classmethod
     def _token_is_strong(cls, value: Secret | None) -> Secret | None:
-        if value is not None and not is_token(value.reveal()):
-            raise ValueError(
-                "expected at least 16 printable ASCII characters without spaces; `openssl rand -hex 32` makes one"
-            )
+        return value if value is None else _strong(value)
+
+    @field_validator("tokens")
+    @classmethod
+    def _tokens_have_names(cls, value: Mapping[str, TokenOptions]) -> Mapping[str, TokenOptions]:
+        for name in value:
+            if _TOKEN_NAME.fullmatch(name) is None:
+                raise ValueError(f"got the name {name!r}, expected 1 to 64 letters, digits, `_`, `.` or `-`")
         return value
+
+    @model_validator(mode="after")
+    def _tokens_differ(self) -> ApiOptions:
+        given = {"token": self.token, **{f"tokens.{name}.token": one.token for name, one in self.tokens.items()}}
+        first: dict[Secret, str] = {}
+        for where, token in given.items():
+            if token is not None and first.setdefault(token, where) != where:
+                raise ValueError(f"{where}: is the same as {first[token]}; every token is one of its own")
+        return self
 
     @field_validator("hosts")
     @classmethod
@@ -90,6 +142,14 @@ class ApiOptions(Options):
                 "or set `allow_remote: true` if that is meant"
             )
         return self
+
+
+def _strong(token: Secret) -> Secret:
+    if not is_token(token.reveal()):
+        raise ValueError(
+            "expected at least 16 printable ASCII characters without spaces; `openssl rand -hex 32` makes one"
+        )
+    return token
 
 
 def is_token(text: str) -> bool:

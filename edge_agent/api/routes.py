@@ -8,7 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
+from edge_agent.api import updates
 from edge_agent.api.handlers import MOST_NAME, MOST_NOTE, MOST_PATTERNS, Handlers
+from edge_agent.api.options import Scope
 from edge_agent.verdict import EventKind, Feedback
 
 Schema = dict[str, Any]
@@ -28,7 +30,12 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One end point. ``path`` has parameters in braces; ``changes`` needs the token; ``bodies``: schema by type."""
+    """One end point.
+
+    ``path`` has parameters in braces; ``bodies``: schema by type. ``scope``: what a token has to open, for what changes
+    something. ``exclusive``: never beside another change. ``burst``: most calls at once, of which one comes back every
+    :data:`~edge_agent.api.guard.REFILL_S`.
+    """
 
     method: str
     path: str
@@ -39,8 +46,15 @@ class Route:
     query: tuple[Query, ...] = ()
     bodies: tuple[tuple[str, Schema], ...] = ()
     statuses: tuple[int, ...] = ()
-    changes: bool = False
+    scope: Scope | None = None
+    exclusive: bool = True
+    burst: int | None = None
     streams: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether it needs a token."""
+        return self.scope is not None
 
 
 def _named(name: str) -> Schema:
@@ -59,6 +73,12 @@ _PATH: Schema = {
     "required": ["path"],
     "additionalProperties": False,
     "properties": {"path": {"type": "string", "description": "Absolute path of a bundle on the gateway."}},
+}
+_FOLDER: Schema = {
+    "type": "object",
+    "required": ["path"],
+    "additionalProperties": False,
+    "properties": {"path": {"type": "string", "description": "Absolute path of a repository on the gateway."}},
 }
 _NOTE: Schema = {"type": "string", "maxLength": MOST_NOTE}
 _BY: Schema = {"type": "string", "maxLength": MOST_NAME, "description": "Name of who acts, for the audit log."}
@@ -150,7 +170,7 @@ ROUTES: tuple[Route, ...] = (
         _named("Feedback"),
         bodies=((JSON, _FEEDBACK),),
         statuses=(404, 507),
-        changes=True,
+        scope=Scope.INCIDENTS,
     ),
     Route(
         "POST",
@@ -160,7 +180,7 @@ ROUTES: tuple[Route, ...] = (
         _named("Incident"),
         bodies=((JSON, _ACKNOWLEDGEMENT),),
         statuses=(404, 409, 507),
-        changes=True,
+        scope=Scope.INCIDENTS,
     ),
     Route("GET", "/api/v1/orders", Handlers.orders, "Suppression orders in force.", _list_of("orders", "Order")),
     Route(
@@ -171,7 +191,7 @@ ROUTES: tuple[Route, ...] = (
         _named("Order"),
         bodies=((JSON, _ORDER),),
         statuses=(409, 507),
-        changes=True,
+        scope=Scope.INCIDENTS,
     ),
     Route(
         "POST",
@@ -181,7 +201,7 @@ ROUTES: tuple[Route, ...] = (
         _named("Order"),
         bodies=((JSON, _LIFT),),
         statuses=(404, 507),
-        changes=True,
+        scope=Scope.INCIDENTS,
     ),
     Route(
         "GET",
@@ -201,7 +221,7 @@ ROUTES: tuple[Route, ...] = (
         _ANY,
         bodies=((JSON, _PATH), (BINARY, {"type": "string", "format": "binary"})),
         statuses=(409, 413, 422, 507),
-        changes=True,
+        scope=Scope.MODEL,
     ),
     Route(
         "POST",
@@ -211,7 +231,7 @@ ROUTES: tuple[Route, ...] = (
         _ANY,
         bodies=((JSON, _EMPTY),),
         statuses=(409, 422),
-        changes=True,
+        scope=Scope.MODEL,
     ),
     Route(
         "POST",
@@ -221,7 +241,60 @@ ROUTES: tuple[Route, ...] = (
         _ANY,
         bodies=((JSON, _EMPTY),),
         statuses=(409, 422),
-        changes=True,
+        scope=Scope.CONFIG,
+    ),
+    Route(
+        "GET",
+        "/api/v1/ota",
+        updates.ota,
+        "Updates over the air: where the release that is worked on stands, how the last one ended, what is refused.",
+        _named("Ota"),
+        statuses=(404,),
+    ),
+    Route(
+        "POST",
+        "/api/v1/ota/check",
+        updates.ota_check,
+        "Look for updates soon. Asked for often, it is done once.",
+        _named("Ota"),
+        bodies=((JSON, _EMPTY),),
+        statuses=(404, 429),
+        scope=Scope.OTA_CHECK,
+        exclusive=False,
+        burst=5,
+    ),
+    Route(
+        "POST",
+        "/api/v1/ota/activate",
+        updates.ota_activate,
+        "Begin to use the release that is staged, now.",
+        _named("Ota"),
+        bodies=((JSON, _EMPTY),),
+        statuses=(404, 409, 422, 507),
+        scope=Scope.OTA_ACTIVATE,
+        exclusive=False,
+    ),
+    Route(
+        "POST",
+        "/api/v1/ota/rollback",
+        updates.ota_rollback,
+        "Give up the release that is worked on, or take the last one back.",
+        _named("Ota"),
+        bodies=((JSON, _EMPTY),),
+        statuses=(404, 409, 422, 507),
+        scope=Scope.OTA_ROLLBACK,
+        exclusive=False,
+    ),
+    Route(
+        "POST",
+        "/api/v1/ota/sideload",
+        updates.ota_sideload,
+        "Look for updates in a repository on the gateway (a USB stick). It is trusted as any other is.",
+        _named("Ota"),
+        bodies=((JSON, _FOLDER),),
+        statuses=(404, 409, 422, 507),
+        scope=Scope.OTA_SIDELOAD,
+        exclusive=False,
     ),
     Route(
         "GET",

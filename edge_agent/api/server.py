@@ -31,6 +31,7 @@ from edge_agent.api.openapi import openapi_document
 from edge_agent.api.options import ApiOptions
 from edge_agent.api.routes import ROUTES
 from edge_agent.api.stream import EventStream
+from edge_agent.api.tokens import Keyring
 from edge_agent.api.upload import remove_leftovers
 from edge_agent.errors import ConfigError
 from edge_agent.options import Secret
@@ -63,8 +64,7 @@ class ApiServer:
         self._stream = EventStream(options.max_streams, control.metrics.stream_dropped.labels())
         document = openapi_document(ROUTES, edge_agent.__version__)
         handlers = Handlers(options, control, self._stream, render_metrics, upload_dir, document)
-        tokens = [token for token in (options.token, local_token) if token is not None]
-        self._guard = Guard(options, tokens, control.metrics, handlers)
+        self._guard = Guard(options, Keyring.of(options, local_token), control.metrics, handlers)
         self._upload_dir = upload_dir
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None

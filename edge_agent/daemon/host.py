@@ -19,7 +19,6 @@ from edge_agent.daemon.models import Model
 from edge_agent.daemon.overlay import put_overlay_in_force
 from edge_agent.daemon.shadow import Shadow
 from edge_agent.daemon.vitals import VitalSigns
-from edge_agent.errors import BundleError
 from edge_agent.ota.ports import Comparison, Facts, Vitals
 from edge_agent.ota.state import InForce
 from edge_agent.pipeline.engine import Pipeline, TickReport
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("edge_agent.ota")
 
-_SESSION_BYTES = 12_000_000
-_FILE_TIMES = 6
-"""Memory of a loaded model: what ONNX Runtime needs at least, and how often it holds the file in one form or other."""
 _SHADOW_ENDS_S = 5.0
 
 
@@ -74,16 +70,9 @@ class AgentHost:
     # -- shadow ------------------------------------------------------------------------------------------------
 
     async def begin_shadow(self, bundle: Bundle) -> None:
-        """Let ``bundle`` score beside the model in use. :raises BundleError: it cannot, or memory is short."""
+        """Let ``bundle`` score beside the model in use. :raises BundleError: it cannot."""
         await self.end_shadow()
         pipeline = self._pipeline
-        needed = 2 * (_SESSION_BYTES + _FILE_TIMES * len(bundle.model))
-        free = free_memory_bytes()
-        if free < needed:
-            raise BundleError(
-                f"no shadow for {bundle.manifest.name} {bundle.manifest.version}: {free / 1e6:.0f} MB of memory are "
-                f"free, expected {needed / 1e6:.0f} MB, as two models need"
-            )
         model = await load(self._daemon, bundle)
         await asyncio.to_thread(rewarm, model.detector, pipeline.graph.replay())
         self._comparison = None

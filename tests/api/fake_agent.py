@@ -21,6 +21,34 @@ ORDER: dict[str, Any] = {
     "by": "kim",
     "note": "pump test",
 }
+OTA: dict[str, Any] = {
+    "phase": "shadow",
+    "ring": "stable",
+    "release": {"release": "pump-2026.11.20-3", "counter": 1234, "model": "cd" * 32, "config": None},
+    "in_force": {"model": "ab" * 32, "config": None},
+    "before": None,
+    "comparison": {
+        "ticks": 412,
+        "failures": 0,
+        "distance": 0.043,
+        "alarms": 0.0,
+        "alarms_in_use": 1.0,
+        "p99_ms": 1.2,
+        "p99_ms_in_use": 1.1,
+        "details": {"scored": 412, "judged": 0, "skipped": 2, "level": 0.01, "agreement": 0.97, "trouble": None},
+    },
+    "outcome": {
+        "release": "pump-2026.11.12-1",
+        "counter": 1200,
+        "result": "rolled_back",
+        "reason": "errors",
+        "message": "the model failed at 3 of 60 ticks, expected none",
+        "time": "2026-11-12T10:45:00Z",
+    },
+    "problem": "metadata of the repository have expired on 2026-11-19",
+    "denied": [{"sha256": "ef" * 32, "reason": "errors"}],
+    "floors": {"stable": 1234},
+}
 HOSTILE_NAME = "</td><script>document.title='owned'</script>"
 
 
@@ -181,6 +209,27 @@ class FakeAgent:
         if self.broken:
             raise ConfigError("edge.yaml:3: sources.plc.port: got 70000, expected 1 to 65535")
         return {"changed": ["sources.plc"]}
+
+    def ota(self) -> dict[str, Any]:
+        if self.broken:
+            raise ControlError("updates are off: option ota.repository is not set", status=404)
+        return OTA
+
+    async def ota_check(self, actor: str) -> dict[str, Any]:
+        self.calls.append(("ota check", actor))
+        return OTA
+
+    async def ota_activate(self, actor: str) -> dict[str, Any]:
+        self.calls.append(("ota activate", actor))
+        return OTA
+
+    async def ota_rollback(self, actor: str) -> dict[str, Any]:
+        self.calls.append(("ota rollback", actor))
+        raise ControlError("nothing is staged, on trial or was installed before; there is nothing to take back")
+
+    async def ota_sideload(self, path: Path, actor: str) -> dict[str, Any]:
+        self.calls.append(("ota sideload", str(path), actor))
+        return OTA
 
     def liveness(self) -> tuple[bool, list[str]]:
         return self.alive

@@ -13,7 +13,6 @@ from test_daemon import Bench, probes, running, slightly_other, until
 
 from edge_agent.bundle import Bundle
 from edge_agent.daemon import Daemon
-from edge_agent.daemon import host as host_module
 from edge_agent.daemon.host import AgentHost
 from edge_agent.errors import BundleError, StoreError
 from edge_agent.ota.state import InForce
@@ -147,11 +146,3 @@ async def test_a_candidate_that_fails_in_shadow_is_counted(bench: Bench) -> None
         assert "not finite" in host.shadow().details["trouble"]
         assert daemon.metrics.detector_failures.labels().value == 0
         await host.end_shadow()
-
-
-async def test_without_memory_for_two_models_there_is_no_shadow(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_module, "free_memory_bytes", lambda: 20_000_000)
-    async with hosted(bench) as (daemon, host):
-        await readings(bench, daemon, 2)
-        with pytest.raises(BundleError, match="20 MB of memory are free, expected 2"):
-            await host.begin_shadow(candidate())
