@@ -17,19 +17,24 @@ class ConfigHealth:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._before: Footing | None = None
+        self._told: dict[str, str] = {}
 
     def changed(self, before: Footing) -> None:
         """The configuration has changed; ``before``: :meth:`footing` just before that."""
         self._before = before
+        self._told = {}
 
     def troubles(self, trial: Trial | None = None) -> list[str]:
         """What is worse than before, one sentence each; nothing when the configuration has not changed since the start.
 
-        Some of it passes: a source that was exchanged needs a moment to connect.
+        Some of it passes: a source that was exchanged needs a moment to connect. A trouble that lasts stays the same
+        sentence, with the numbers it began with, so that it can be seen how long it lasts.
         """
         if self._before is None:
             return []
-        return config_troubles(trial or Trial(), self._before, self.footing())
+        found = config_troubles(trial or Trial(), self._before, self.footing())
+        self._told = {word: self._told.get(word, sentence) for word, sentence in found.items()}
+        return list(self._told.values())
 
     def footing(self) -> Footing:
         """What the agent stands on now."""

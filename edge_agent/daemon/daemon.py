@@ -199,9 +199,11 @@ class Daemon:
 
     async def stop_source(self, name: str) -> None:
         """Stop the source ``name``; what it has accepted is still scored."""
-        await self.runners.stop_source(name)
-        if self.pipeline is not None:
-            self.pipeline.intake.close_port(name)
+        try:
+            await self.runners.stop_source(name)
+        finally:
+            if self.pipeline is not None:
+                self.pipeline.intake.close_port(name)
 
     def start_sink(self, name: str, options: SinkOptions) -> None:
         """Start the sink ``name``."""

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from edge_agent.config import AgentConfig, Overlay, parse_config, read_overlay
 from edge_agent.config.layers import OVER_THE_AIR, keep_overlay
 from edge_agent.config.overlay import overruled_options
-from edge_agent.config.schema import SECTION_NAMES
 from edge_agent.config.watchfulness import less_watchful
 from edge_agent.counted import listed
-from edge_agent.daemon.reload import FIXED, LIVE, Change, prepare, take_into_use
+from edge_agent.daemon.reload import FIXED, Change, prepare, take_into_use
 from edge_agent.errors import ConfigError, DataFileError, EdgeAgentError, OtaError
 
 if TYPE_CHECKING:
@@ -24,12 +23,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-async def put_overlay_in_force(daemon: Daemon, overlay: Path | None, label: str = OVER_THE_AIR) -> dict[str, Any]:
-    """Have the running daemon work with the overlay in the file ``overlay`` (None: with none), and the next start too.
+async def put_overlay_in_force(
+    daemon: Daemon, overlay: Path | Overlay | None, label: str = OVER_THE_AIR
+) -> dict[str, Any]:
+    """Have the running daemon work with ``overlay`` (or that in this file; None: with none), and the next start too.
 
     The overlay is laid over the gateway's own file as it was read last: what is in that file by now, finished or not,
     is left for its owner to take into use. ``label`` says in messages whose it is: ``config of release X``. Call it
-    where changes do not overlap. Putting in force what already is changes nothing.
+    where changes do not overlap. Putting in force what already is changes nothing. What needs a restart and is only
+    taken back (it is in the gateway's own file otherwise by now) waits for one: going back is never refused for that.
 
     Returns what :func:`~edge_agent.daemon.reload.take_into_use` does; ``config``: sha256 of the overlay; ``overruled``:
     options of the gateway's own file that have no effect now; ``less_watchful``: what would not be found any more.
@@ -41,7 +43,7 @@ async def put_overlay_in_force(daemon: Daemon, overlay: Path | None, label: str 
     """
     old = daemon.config
     try:
-        wanted = None if overlay is None else await asyncio.to_thread(read_overlay, overlay, label)
+        wanted = await asyncio.to_thread(read_overlay, overlay, label) if isinstance(overlay, Path) else overlay
         forwards, back = await asyncio.to_thread(_both_ways, daemon, wanted)
         overruled = await asyncio.to_thread(overruled_options, forwards.config.layers)
     except (ConfigError, DataFileError, OtaError) as error:
@@ -69,8 +71,8 @@ def _both_ways(daemon: Daemon, wanted: Overlay | None) -> tuple[Change, Change]:
     old = daemon.config
     text, required = old.layers.text, bool(old.sources)
     new = parse_config(text, old.path, sources_required=required, overlay=wanted)
-    current = parse_config(text, old.path, sources_required=required, overlay=old.layers.overlay)
-    fixed = list(_fixed_options(current, new))
+    base = parse_config(text, old.path, sources_required=required)
+    fixed = list(_fixed_options(old, base, new))
     if fixed:
         label = OVER_THE_AIR if wanted is None else wanted.label
         raise OtaError(
@@ -83,15 +85,15 @@ def _both_ways(daemon: Daemon, wanted: Overlay | None) -> tuple[Change, Change]:
     return forwards, replace(back, changed=forwards.changed)
 
 
-def _fixed_options(current: AgentConfig, new: AgentConfig) -> Iterator[str]:
-    for section in SECTION_NAMES:
-        before, after = getattr(current, section), getattr(new, section)
-        if section not in (*LIVE, "sources", "sinks"):
-            if before != after:
-                yield section
-            continue
-        for option in FIXED.get(section, ()):
-            if getattr(before, option) != getattr(after, option):
+def _fixed_options(old: AgentConfig, base: AgentConfig, new: AgentConfig) -> Iterator[str]:
+    """Options that cannot change now, which the overlay wants other than they are (``old``) and than ``base`` has them.
+
+    Sections that are not taken into use at once are in no overlay.
+    """
+    for section, options in FIXED.items():
+        for option in options:
+            now, own, wanted = (getattr(getattr(config, section), option) for config in (old, base, new))
+            if wanted not in (now, own):
                 yield f"{section}.{option}"
 
 
@@ -103,8 +105,8 @@ async def _change_over(daemon: Daemon, forwards: Change, back: Change) -> dict[s
     except BaseException as error:
         # Whatever it was, also being cancelled: half a configuration is none.
         _log.error("the new configuration could not be taken into use, going back to the old one: %r", error)
+        await asyncio.to_thread(keep_overlay, data_dir, layers.overlay)  # first: then at least the next start is right
         await take_into_use(daemon, back)
-        await asyncio.to_thread(keep_overlay, data_dir, layers.overlay)
         if isinstance(error, EdgeAgentError) or not isinstance(error, Exception):
             raise
         raise ConfigError(f"the new configuration could not be taken into use: {error!r}") from error

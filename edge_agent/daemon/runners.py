@@ -69,8 +69,10 @@ class Runners:
 
     async def stop_source(self, name: str) -> None:
         """Stop the source ``name``, if it runs; what it has read was taken."""
-        await self._parts.cancel([f"source {name}"], self._stop_timeout_s)
-        self.sources.pop(name, None)
+        try:
+            await self._parts.cancel([f"source {name}"], self._stop_timeout_s)
+        finally:  # also when nobody waits for it any more, or it would be taken for running
+            self.sources.pop(name, None)
 
     # -- sinks -------------------------------------------------------------------------------------------------
 
@@ -97,8 +99,10 @@ class Runners:
         New events wait in the outbox that both have.
         """
         runner = self.sinks[name]
-        await self._parts.cancel([f"sink {name}"], self._stop_timeout_s)
-        self.start_sink(name, options, told, runner.outbox)
+        try:
+            await self._parts.cancel([f"sink {name}"], self._stop_timeout_s)
+        finally:  # also when nobody waits for it any more, or the old one would be taken for running
+            self.start_sink(name, options, told, runner.outbox)
 
     async def stop_sink(self, name: str) -> None:
         """Let the sink ``name`` deliver what is new, for the stop timeout at most; the rest is kept on the disk."""

@@ -32,16 +32,19 @@ class Footing:
     silent: frozenset[str]
 
 
-def config_troubles(trial: Trial, before: Footing, now: Footing) -> list[str]:
-    """What is worse ``now`` than it was ``before`` the configuration was changed, one sentence each."""
-    found = [
-        _named("sources that were connected are not", before.connected - now.connected),
-        _named("rules of which nothing can be said", now.silent - before.silent),
-        _sensors(before, now),
-        _late(before, now),
-        _flood(trial, before, now),
-    ]
-    return [sentence for sentence in found if sentence is not None]
+def config_troubles(trial: Trial, before: Footing, now: Footing) -> dict[str, str]:
+    """What is worse ``now`` than it was ``before`` the configuration was changed: a sentence by a fixed word.
+
+    Words: ``sources``, ``rules``, ``sensors``, ``late``, ``incidents``.
+    """
+    found = {
+        "sources": _named("sources that were connected are not", before.connected - now.connected),
+        "rules": _named("rules of which nothing can be said", now.silent - before.silent),
+        "sensors": _sensors(before, now),
+        "late": _late(before, now),
+        "incidents": _flood(trial, before, now),
+    }
+    return {word: sentence for word, sentence in found.items() if sentence is not None}
 
 
 def _named(what: str, names: frozenset[str]) -> str | None:

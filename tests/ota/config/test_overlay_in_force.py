@@ -1,0 +1,312 @@
+"""A configuration over the air in a running daemon: all of it or none of it, kept over reloads and starts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import probe_adapters as probe
+import pytest
+
+from edge_agent.daemon.overlay import put_overlay_in_force
+from edge_agent.decision.lifecycle import Lifecycle
+from edge_agent.decision.options import DecisionOptions
+from edge_agent.errors import ConfigError, OtaError, StoreError
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+LABEL = "config of release spring"
+EVERYTHING = """\
+sensors: {a: {max: 20}, b: {unit: bar}}
+graph: {edges: [[a, b]]}
+decision: {false_alarms: 2 per day, close_after: 7s, quality_after: 3s, contributors: 2, cooldown: 1m, flap_after: 9,
+  maintenance: [{name: sunday, begins: '0 6 * * SUN', duration: 1h}]}
+rules: {high: null, low: {sensors: [a], limit: {below: 1}}}
+patterns: {enabled: false}
+drift: {settled_blocks: 4}
+companions: {remember: 900}
+sources: {press: {prefix: x.}}
+sinks: {desk: {severity: high}}
+"""
+
+
+def state(daemon: Any) -> dict[str, Any]:
+    """What the parts of the daemon work with."""
+    pipeline = daemon.pipeline
+    return {
+        "config": daemon.config,
+        "options": [
+            getattr(pipeline.options, name)
+            for name in ("tick", "intake", "graph", "decision", "drift", "companions", "rules", "patterns", "edges")
+        ],
+        "max": pipeline.intake.limits.max.tolist(),
+        "rules": dict(pipeline.rules.rules.options),
+        "patterns": pipeline.patterns.library,
+        "rate": pipeline.decider.budget.rate,
+        "drift": pipeline.drift is not None,
+        "edges": [edge for edge in pipeline.graph.edges() if edge[2] == "declared"],
+        "sources": {name: runner.options for name, runner in daemon.runners.sources.items()},
+        "sinks": {name: runner.options for name, runner in daemon.runners.sinks.items()},
+    }
+
+
+def messages() -> list[str]:
+    return [str(event.body["message"]) for event in probe.delivered if event.body.get("what") == "config"]
+
+
+async def test_everything_that_may_come_is_put_in_force_and_taken_back_without_a_restart(gateway: Any) -> None:
+    async with gateway.running() as daemon:
+        await gateway.tick(daemon, 3, a=1.0, b=2.0)
+        before = state(daemon)
+        done = await put_overlay_in_force(daemon, gateway.release(EVERYTHING), LABEL)
+        assert done["applied"] == ["sensors", "graph", "companions", "decision", "drift", "rules", "patterns"]
+        assert (done["sources"]["started"], done["sinks"]["started"]) == (["press"], ["desk"])
+        assert done["config"] == daemon.config.layers.overlay.sha256
+        assert done["overruled"] == ["sensors.a.max", "rules.high"]
+        assert done["less_watchful"] == ["rules.high is gone", "decision.maintenance has sunday", "patterns is off"]
+        now = state(daemon)
+        assert now["max"] == [20.0, float("inf")]
+        assert list(now["rules"]) == ["low"]
+        assert now["rate"] == pytest.approx(2 / 86_400)
+        assert now["options"][3] == daemon.config.decision
+        assert gateway.overlay.read_text() == EVERYTHING
+        assert (await put_overlay_in_force(daemon, None))["config"] is None
+        assert state(daemon) == before
+        assert not gateway.overlay.exists()
+        await gateway.tick(daemon)
+        await until(lambda: len(messages()) == 2)
+    told = messages()
+    assert told[0].startswith(f"{LABEL} is in force: sources started press, sinks started desk, taken into use: ")
+    assert 'less watchful: "rules.high is gone"' in told[0]
+
+
+async def test_putting_in_force_what_is_changes_nothing(gateway: Any) -> None:
+    async with gateway.running() as daemon:
+        await gateway.tick(daemon, 1, a=1.0)
+        for path in (gateway.release(EVERYTHING), gateway.overlay):
+            await put_overlay_in_force(daemon, path, LABEL)
+        once = state(daemon)
+        runs = probe.log.count("press runs")
+        done = await put_overlay_in_force(daemon, gateway.overlay, LABEL)
+        assert (done["applied"], done["sources"]["started"], done["less_watchful"]) == ([], [], [])
+        assert state(daemon) == once
+        assert probe.log.count("press runs") == runs
+
+
+async def test_it_is_in_force_at_the_next_start(gateway: Any) -> None:
+    async with gateway.running() as daemon:
+        await put_overlay_in_force(daemon, gateway.release("rules: {high: null}"), LABEL)
+    probe.log.clear()
+    async with gateway.running() as daemon:
+        assert daemon.config.rules == {}
+        assert daemon.config.layers.overlay.content == b"rules: {high: null}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rules: {high: {limit: {above: x}}}", f"{LABEL}: line 1: rules.high.limit.above: got 'x', expected a number"),
+        ("api: {}", f"{LABEL}: line 1: api: can never come over the air"),
+        ("rules: [", f"{LABEL}: line 1: not YAML"),
+    ],
+)
+async def test_one_with_mistakes_changes_nothing(gateway: Any, text: str, said: str) -> None:
+    async with gateway.running() as daemon:
+        await put_overlay_in_force(daemon, gateway.release("sensors: {a: {max: 11}}"))
+        before = state(daemon)
+        with pytest.raises(ConfigError) as caught:
+            await put_overlay_in_force(daemon, gateway.release(text), LABEL)
+        assert str(caught.value).startswith(said)
+        with pytest.raises(ConfigError, match="cannot be read: No such file"):
+            await put_overlay_in_force(daemon, gateway.folder / "none.yaml", LABEL)
+        assert state(daemon) == before
+        assert gateway.overlay.read_text() == "sensors: {a: {max: 11}}"
+        assert daemon.metrics.config_reloads.labels("refused").value == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [
+        ("decision: {detect_within: 30s}", "decision.detect_within"),
+        ("decision: {calibration_ticks: 900, close_after: 5s}", "decision.calibration_ticks"),
+        ("graph: {learn: false, edges: [[a, b]]}", "graph.learn"),
+        ("companions: {enabled: false}", "companions.enabled"),
+    ],
+)
+async def test_what_needs_a_restart_is_refused_as_a_whole(gateway: Any, text: str, option: str) -> None:
+    async with gateway.running() as daemon:
+        before = state(daemon)
+        with pytest.raises(OtaError, match=f"{LABEL}: {option} cannot change while the agent runs") as caught:
+            await put_overlay_in_force(daemon, gateway.release(text), LABEL)
+        assert caught.value.reason == "restart_required"
+        assert state(daemon) == before
+        assert not gateway.overlay.exists()
+
+
+class FailsOnce(Lifecycle):
+    """Cannot be reconfigured the first time: by then connections and half of the pipeline have changed."""
+
+    def reconfigure(self, options: DecisionOptions) -> None:
+        self.__class__ = Lifecycle  # type: ignore[assignment]
+        raise RuntimeError("out of order")
+
+
+async def test_a_failure_in_the_middle_brings_the_old_one_back(gateway: Any) -> None:
+    async with gateway.running() as daemon:
+        await put_overlay_in_force(daemon, gateway.release("sensors: {a: {max: 11}}"))
+        await gateway.tick(daemon, 2, a=1.0)
+        before = state(daemon)
+        daemon.pipeline.lifecycle.__class__ = FailsOnce
+        with pytest.raises(ConfigError, match=r"could not be taken into use: RuntimeError\('out of order'\)"):
+            await put_overlay_in_force(daemon, gateway.release(EVERYTHING), LABEL)
+        assert state(daemon) == before
+        assert gateway.overlay.read_text() == "sensors: {a: {max: 11}}"
+        await until(lambda: daemon.runners.sources["press"].context.state == "connected")
+
+
+async def test_being_cancelled_in_the_middle_brings_the_old_one_back(gateway: Any) -> None:
+    async with gateway.running() as daemon:
+        await gateway.tick(daemon, 2, a=1.0)
+        before = state(daemon)
+        changing = asyncio.create_task(put_overlay_in_force(daemon, gateway.release(EVERYTHING), LABEL))
+        while "press stops" not in probe.log:
+            await asyncio.sleep(0)
+        changing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await changing
+        assert state(daemon) == before
+        assert not gateway.overlay.exists()
+        await until(lambda: probe.log.count("press runs") == 2)
+        await gateway.tick(daemon, 1, a=1.0)
+
+
+async def test_a_disk_that_takes_nothing_changes_nothing(gateway: Any) -> None:
+    async with gateway.running() as daemon:
+        before = state(daemon)
+        gateway.overlay.mkdir(parents=True)
+        with pytest.raises(StoreError, match=r"config\.yaml: cannot be written"):
+            await put_overlay_in_force(daemon, gateway.release("rules: {high: null}"), LABEL)
+        assert state(daemon) == before
+
+
+# -- beside changes of the gateway's own file ------------------------------------------------------------------
+
+
+async def test_a_reload_keeps_it_and_tells_what_has_no_effect(gateway: Any) -> None:
+    async with gateway.running() as daemon:
+        await put_overlay_in_force(daemon, gateway.release("sensors: {a: {max: 11}}"), LABEL)
+        own = gateway.path.read_text()
+        gateway.path.write_text(own.replace("max: 10", "max: 12, min: 0"))
+        result = await daemon.control.reload("test")
+        assert result["applied"] == ["sensors"]
+        assert result["overruled"] == ["sensors.a.max"]
+        assert (daemon.config.sensors["a"].min, daemon.config.sensors["a"].max) == (0, 11)
+        await put_overlay_in_force(daemon, None)
+        assert daemon.config.sensors["a"].max == 12
+
+
+async def test_a_reload_that_it_does_not_fit_is_refused_and_says_so(gateway: Any) -> None:
+    async with gateway.running() as daemon:
+        await put_overlay_in_force(daemon, gateway.release("sensors: {a: {max: 11}}"), LABEL)
+        before = state(daemon)
+        gateway.path.write_text(gateway.path.read_text().replace("max: 10", "max: 40, min: 30"))
+        with pytest.raises(ConfigError) as caught:
+            await daemon.control.reload("test")
+        assert str(caught.value) == (
+            "reload refused, the old configuration stays in use: "
+            f"{LABEL}: line 1: sensors.a: min is 30 and max is 11, expected min below max"
+        )
+        assert state(daemon) == before
+
+
+async def test_what_is_not_finished_in_the_file_does_not_keep_a_release_from_being_taken_back(gateway: Any) -> None:
+    async with gateway.running() as daemon:
+        await put_overlay_in_force(daemon, gateway.release("sensors: {a: {max: 11}}"), LABEL)
+        gateway.path.write_text("half of a fi")
+        await put_overlay_in_force(daemon, None)
+        assert daemon.config.sensors["a"].max == 10
+
+
+async def test_what_waits_for_a_restart_is_not_the_release_s_doing(gateway: Any) -> None:
+    async with gateway.running() as daemon:
+        gateway.path.write_text(gateway.path.read_text() + "tick: {period: 2s}\ndecision: {detect_within: 30s}\n")
+        assert (await daemon.control.reload("test"))["restart_required"] == ["tick", "decision"]
+        await put_overlay_in_force(daemon, gateway.release("sensors: {a: {max: 11}}"), LABEL)
+        assert (daemon.config.sensors["a"].max, daemon.config.tick.period) == (11, 1.0)
+
+
+async def test_going_back_is_not_refused_because_of_what_needs_a_restart(gateway: Any) -> None:
+    same = "decision: {detect_within: 60s}"  # as it is by default
+    async with gateway.running() as daemon:
+        await put_overlay_in_force(daemon, gateway.release(same), LABEL)
+        gateway.path.write_text(gateway.path.read_text() + "decision: {detect_within: 30s}\n")
+        await daemon.control.reload("test")
+        for overlay in (None, gateway.release(same), gateway.release("rules: {high: null}"), gateway.release(same)):
+            await put_overlay_in_force(daemon, overlay, LABEL)
+            assert daemon.config.decision.detect_within == 60
+
+
+async def test_one_that_fits_no_more_is_left_out_at_the_start_and_told(gateway: Any) -> None:
+    gateway.overlay.parent.mkdir(parents=True)
+    gateway.overlay.write_text("sensors: {a: {min: 10}}")
+    async with gateway.running() as daemon:
+        await gateway.tick(daemon, 1, a=1.0)
+        assert daemon.config.layers.left_out == (
+            "config over the air: line 1: sensors.a: min is 10 and max is 10, expected min below max"
+        )
+        gateway.path.write_text(gateway.path.read_text().replace("max: 10", "max: 12"))
+        await daemon.control.reload("test")  # now it fits
+        assert daemon.config.layers.left_out is None
+        assert (daemon.config.sensors["a"].min, daemon.config.sensors["a"].max) == (10, 12)
+    [told] = messages()
+    assert told.endswith("expected min below max; left out, the gateway's own file is in use")
+
+
+# -- health ----------------------------------------------------------------------------------------------------
+
+
+async def test_readings_that_do_not_count_any_more_are_a_trouble_until_it_is_taken_back(gateway: Any) -> None:
+    readings = dict.fromkeys("abcdefgh", 5.0)
+    async with gateway.running() as daemon:
+        await gateway.tick(daemon, 5, **readings)
+        assert daemon.config_health.troubles() == []
+        await put_overlay_in_force(daemon, gateway.release("sensors: {'*': {max: 1}, a: {max: 1}}"), LABEL)
+        await gateway.tick(daemon, 3, **readings)
+        assert daemon.config_health.troubles() == [
+            "rules of which nothing can be said: high",
+            "got usable readings of 0 sensors, expected at least 7 (8 before)",
+        ]
+        await put_overlay_in_force(daemon, None)
+        await gateway.tick(daemon, 2, **readings)
+        assert daemon.config_health.troubles() == []
+
+
+async def test_rules_that_fire_all_the_time_and_rules_of_nothing_are_troubles(gateway: Any) -> None:
+    rules = ", ".join(f"r{i}: {{sensors: [a], limit: {{above: {i}}}}}" for i in range(5))
+    async with gateway.running() as daemon:
+        await gateway.tick(daemon, 5, a=6.0)
+        overlay = f"rules: {{{rules}, blind: {{when: nothing.here > 3}}}}"
+        await put_overlay_in_force(daemon, gateway.release(overlay), LABEL)
+        await gateway.tick(daemon, 3, a=6.0)
+        assert daemon.config_health.troubles() == [
+            "rules of which nothing can be said: blind",
+            "got 5 incidents in 3 ticks, expected at most 3.0",
+        ]
+        await gateway.tick(daemon, 3, a=6.0)
+        assert daemon.config_health.troubles()[1] == "got 5 incidents in 3 ticks, expected at most 3.0"
+
+
+async def test_a_source_that_does_not_come_back_is_a_trouble(gateway: Any) -> None:
+    async with gateway.running() as daemon:
+        await gateway.tick(daemon, 2, a=5.0)
+        await put_overlay_in_force(daemon, gateway.release("sources: {press: {prefix: x.}}"), LABEL)
+        await until(lambda: probe.log.count("press runs") == 2)
+        assert daemon.config_health.troubles() == []
+        probe.sources["press"].fail()
+        await until(lambda: daemon.config_health.troubles() == ["sources that were connected are not: press"])
