@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent import __version__
 from edge_agent.bundle import Bundle, universal_bundle
-from edge_agent.config import Overlay
+from edge_agent.config.layers import OVER_THE_AIR
 from edge_agent.daemon.exchange import go_live, load
 from edge_agent.daemon.free_memory import free_memory_bytes
 from edge_agent.daemon.models import Model
@@ -117,13 +117,15 @@ class AgentHost:
         model = await self._loaded(wanted.model, bundle) if wanted.model != in_force.model else None
         layer = daemon.config.layers.overlay
         if wanted.config != in_force.config:
-            await put_overlay_in_force(daemon, overlay)
+            await put_overlay_in_force(
+                daemon, overlay, f"config of {why}" if why.startswith("release ") else OVER_THE_AIR
+            )
         if model is not None:
             try:
                 await go_live(daemon, self._pipeline, model, "updated", partial(daemon.models.put, model))
             except BaseException:
                 if wanted.config != in_force.config:
-                    await self._take_back(layer)
+                    await put_overlay_in_force(daemon, layer)
                 raise
             self._vitals.exchanged()
         return {}
@@ -134,18 +136,6 @@ class AgentHost:
         elif bundle is None:
             bundle = await self._daemon.models.find(wanted)
         return await load(self._daemon, bundle)
-
-    async def _take_back(self, overlay: Overlay | None) -> None:
-        """Lay what was over the configuration before over it again."""
-        if overlay is None:
-            await put_overlay_in_force(self._daemon, None)
-            return
-        kept = self._daemon.config.agent.data_dir / "ota" / "config.before"
-        await asyncio.to_thread(kept.write_bytes, overlay.content)
-        try:
-            await put_overlay_in_force(self._daemon, kept)
-        finally:
-            await asyncio.to_thread(kept.unlink)
 
     def notice(self, code: str, message: str) -> None:
         """Tell people, as a status event and in the log."""

@@ -42,6 +42,7 @@ async def put_overlay_in_force(
         Each time what was in force is in force, and at the next start too.
     """
     old = daemon.config
+    label = overlay.label if isinstance(overlay, Overlay) else label
     try:
         wanted = await asyncio.to_thread(read_overlay, overlay, label) if isinstance(overlay, Path) else overlay
         forwards, back = await asyncio.to_thread(_both_ways, daemon, wanted)

@@ -158,6 +158,9 @@ class Force:
         await self._record.tell("activate", release=release.release, model=target.model, config=target.config)
         try:
             await self._put(target, bundle, f"release {release.release} on trial")
+        except OtaError as error:
+            await self._take_back(Result.ROLLED_BACK, error.reason, str(error))
+            return
         except (BundleError, ConfigError, StoreError) as error:
             reason = "config" if isinstance(error, ConfigError) else "activation"
             await self._take_back(Result.ROLLED_BACK, reason, str(error))
@@ -232,7 +235,7 @@ class Force:
             except StoreError as error:
                 self._record.trouble(str(error))
                 return self._now_ns() + _RETRY_NS
-            except (BundleError, ConfigError) as error:
+            except (BundleError, ConfigError, OtaError) as error:
                 await self._record.tell("rollback_failed", model=choice.model, message=str(error))
                 continue
             await self._tidy()
