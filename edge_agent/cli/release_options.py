@@ -12,13 +12,13 @@ from edge_agent.ota.publisher import Wanted
 from edge_agent.ota.ring import Activate, Activation, first_mistake
 
 
-def activation(text: str, spread: str) -> Activate:
+def activation(text: str, spread: str | None) -> Activate:
     """``stage``, ``now`` or a moment (RFC 3339). :raises ConfigError: it is none of them."""
     try:
-        spread_s = parse_duration(spread)
+        spread_s = {} if spread is None else {"spread_s": parse_duration(spread)}
         if text in (Activation.STAGE, Activation.NOW):
-            return Activate(mode=Activation(text), spread_s=spread_s)
-        return Activate.model_validate({"mode": Activation.AT, "at": text, "spread_s": spread_s})
+            return Activate.model_validate({"mode": text, **spread_s})
+        return Activate.model_validate({"mode": Activation.AT, "at": text, **spread_s})
     except ValidationError as error:
         raise ConfigError(f"activate: {first_mistake(error)}; expected stage, now or 2027-01-31T06:00:00Z") from error
     except ValueError as error:

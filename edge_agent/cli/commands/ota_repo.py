@@ -26,6 +26,9 @@ _dir_option = click.option(
     "-d", "--dir", "folder", type=_FOLDER, default=".", show_default=True, envvar="EDGE_AGENT_OTA_REPO",
     help="The publisher's folder.",
 )  # fmt: skip
+_spread_option = click.option(
+    "--spread", help="Gateways change over within this time, at random. Default: 20s; more to publish to a large ring."
+)
 _into_option = click.option(
     "--into", type=_FOLDER, help="Where a new private key goes, such as a stick. Default: keys/"
 )
@@ -152,7 +155,7 @@ def rotate(repository: Repository, as_json: bool, role: str, old: str, new: str,
 @click.option(
     "--activate", default="stage", show_default=True, help="stage, now, or a moment such as 2027-01-31T06:00:00Z."
 )
-@click.option("--spread", default="20s", show_default=True, help="Gateways change over within this time, at random.")
+@_spread_option
 @click.option("--shadow", help="How long it runs beside the old model first. Default: 10m; 0s: not at all.")
 @click.option("--shadow-ticks", type=click.IntRange(0), help="And for how many ticks. Default: 200.")
 @click.option("--trial", help="How long it must do well before it stays. Default: 10m.")
@@ -190,9 +193,9 @@ def publish(repository: Repository, as_json: bool, path: Path, **given: Any) -> 
 @click.argument("from_ring")
 @click.argument("to_ring")
 @click.option("--activate", help="stage, now, or a moment. Default: as in FROM_RING.")
-@click.option("--spread", default="20s", show_default=True, help="Gateways change over within this time, at random.")
+@_spread_option
 @on_repository
-def promote(repository: Repository, as_json: bool, activate: str | None, spread: str, **given: str) -> None:
+def promote(repository: Repository, as_json: bool, activate: str | None, spread: str | None, **given: str) -> None:
     """Give TO_RING the RELEASE that FROM_RING has."""
     _told_gateways(repository, repository.promote(**given, activate=_activate(activate, spread)), as_json)
 
@@ -211,10 +214,10 @@ def halt(repository: Repository, as_json: bool, ring: str, why: str) -> None:
 @click.argument("to_release")
 @click.option("--deny/--no-deny", default=True, show_default=True, help="The model of now is never to run again.")
 @click.option("--activate", default="now", show_default=True, help="stage, now, or a moment.")
-@click.option("--spread", default="20s", show_default=True, help="Gateways change over within this time, at random.")
+@_spread_option
 @click.option("--why", default="", help="For the audit log.")
 @on_repository
-def rollback(repository: Repository, as_json: bool, activate: str, spread: str, **given: Any) -> None:
+def rollback(repository: Repository, as_json: bool, activate: str, spread: str | None, **given: Any) -> None:
     """Take RING back to TO_RELEASE, an older release or `factory`."""
     _told_gateways(repository, repository.rollback(**given, activate=_activate(activate, spread)), as_json)
 
@@ -222,9 +225,9 @@ def rollback(repository: Repository, as_json: bool, activate: str, spread: str, 
 @repo.command()
 @click.argument("ring")
 @click.argument("when")
-@click.option("--spread", default="20s", show_default=True, help="Gateways change over within this time, at random.")
+@_spread_option
 @on_repository
-def activate(repository: Repository, as_json: bool, ring: str, when: str, spread: str) -> None:
+def activate(repository: Repository, as_json: bool, ring: str, when: str, spread: str | None) -> None:
     """Say when gateways of RING change over to what they have fetched: `now`, `stage` (not yet), or a moment."""
     chosen = _activate(when, spread)
     assert chosen is not None, "WHEN is a required argument"
@@ -301,6 +304,32 @@ def status(repository: Repository, as_json: bool) -> None:
         click.secho(f"warning: {warning}", err=True, fg="yellow")
 
 
+@repo.command()
+@click.option(
+    "--reports", "sources", multiple=True, required=True,
+    help="Status reports: a file of JSON lines, a folder of them, `uplinks` (of repo.yaml) or `uplink:NAME`.",
+)  # fmt: skip
+@click.option("--every", help="Look again after this time, such as 60s, until Ctrl-C. Default: once.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@on_repository
+def auto(repository: Repository, as_json: bool, sources: tuple[str, ...], every: str | None, dry_run: bool) -> None:
+    """Promote, widen, pause or halt releases as the gateways' reports say, one ring after the other.
+
+    \b
+    Examples:
+      edge-agent ota repo auto --reports uplinks --every 60s
+      edge-agent ota repo auto --reports reports.jsonl --dry-run
+
+    Exit codes: 0 done, 1 it could not be done; with --every, what fails is told and tried again.
+    """
+    from edge_agent.cli.rollouts import keep_looking, look_once
+
+    if every is None:
+        look_once(repository, sources, as_json, dry_run)
+    else:
+        keep_looking(repository, sources, as_json, dry_run, every)
+
+
 def _cell(value: Any) -> Any:
     return (
         {None: "-", True: "yes", False: "no"}.get(value, value)
@@ -309,7 +338,7 @@ def _cell(value: Any) -> Any:
     )
 
 
-def _activate(text: str | None, spread: str) -> Activate | None:
+def _activate(text: str | None, spread: str | None) -> Activate | None:
     from edge_agent.cli.release_options import activation
 
     return None if text is None else activation(text, spread)

@@ -1,35 +1,37 @@
-"""The publisher's audit log: one JSON line for each action, each with the hash of the line before it.
+"""The publisher's audit log: what :mod:`edge_agent.ota.chain` describes, with every action of the publisher.
 
-A line that is changed, removed or put in between breaks the chain; a log that is cut off at the end lacks the entry
-whose hash is in the signed timestamp metadata.
+An entry is written along with what it is about (:mod:`edge_agent.ota.publisher.journal`), and its hash is in the
+signed timestamp metadata; so the end of the log cannot be cut off unnoticed either. The log is never cut here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from edge_agent.errors import OtaError
+from edge_agent.ota.chain import NOTHING_BEFORE, entries, verify
 
 AUDIT = "audit.jsonl"
-START = "0" * 64
 
 
-def entry(path: Path, now: datetime, who: str, action: str, details: Mapping[str, Any], anchor: str | None) -> bytes:
+def entry(path: Path, now: datetime, by: str, action: str, details: Mapping[str, Any], anchor: str | None) -> bytes:
     """The next line of the log at ``path``, ended by a line feed; it is not written here.
 
-    ``anchor``: hash of the entry that was signed last. A log that was put aside is followed by one that begins there.
+    ``anchor``: hash of the entry that was signed last. A new log, after one that was put aside, ``follows`` it.
 
     :raises OtaError: reason ``audit``, the log is not whole.
     """
-    number = check(path, anchor)
-    head = next((own for _, own in reversed(list(_walk(path)))), anchor or START)
-    plain = {"n": number + 1, "time": now.isoformat(timespec="seconds"), "who": who, "action": action}
-    return json.dumps({**plain, "details": dict(details), "prev": head}, ensure_ascii=False).encode() + b"\n"
+    count = check(path, anchor)
+    plain = {"seq": count, "time": now.isoformat(timespec="seconds"), "by": by, "action": action, **details}
+    if count == 0 and anchor is not None:
+        plain["follows"] = anchor
+    return orjson.dumps({**plain, "prev": _newest(path)}) + b"\n"
 
 
 def digest(line: bytes) -> str:
@@ -42,33 +44,18 @@ def check(path: Path, anchor: str | None) -> int:
 
     :raises OtaError: reason ``audit``; the line and what is wrong with it are named.
     """
-    entries = list(_walk(path))
-    if anchor not in (None, START) and path.exists() and not any(anchor in entry for entry in entries):
+    if not path.exists():
+        return 0
+    found = verify(path, anchor)
+    if found is not None:
         raise OtaError(
             "audit",
-            f"{path}: the entry that was signed last is not in it: its end was cut off, or it was written anew;"
-            " take it back from a back-up, or put it aside to begin a new one",
+            f"{path}: line {found.line}: {found.why}, so it was tampered with; take it back from a back-up, or put it"
+            " aside to begin a new one",
         )
-    return len(entries)
+    return sum(1 for _ in entries(path))
 
 
-def _walk(path: Path) -> Iterator[tuple[str, str]]:
-    """For each entry the hash of the one before it, and its own."""
-    if not path.exists():
-        return
-    head = None
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
-        try:
-            plain = json.loads(line)
-            before = str(plain["prev"])
-            whole = plain["n"] == number and head in (None, before) and line.endswith(b"\n")
-        except (ValueError, KeyError, TypeError):
-            before, whole = "", False
-        if not whole:
-            raise OtaError(
-                "audit",
-                f"{path}: line {number}: does not follow from the line before it, so the log was tampered with;"
-                " take it back from a back-up, or put it aside to begin a new one",
-            )
-        head = digest(line)
-        yield before, head
+def _newest(path: Path) -> str:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return digest(lines[-1]) if lines else NOTHING_BEFORE

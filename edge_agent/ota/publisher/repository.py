@@ -18,6 +18,7 @@ from edge_agent.ota.publisher.journal import Put, apply, locked
 from edge_agent.ota.publisher.keyring import KEYS, Ask, Keyring
 from edge_agent.ota.publisher.metadata import AUDIT_HEAD, METADATA, REPO, read_published
 from edge_agent.ota.publisher.releasing import Wanted
+from edge_agent.ota.publisher.rollout import first_spread_s
 from edge_agent.ota.publisher.settings import SETTINGS, RepoOptions, read_settings
 from edge_agent.ota.publisher.signing import Missing, sign
 from edge_agent.ota.ring import Activate, Ring
@@ -293,7 +294,12 @@ class Repository:
     def _rings(self, wanted: Wanted) -> Wanted:
         rings = tuple(wanted.rings) or (next(iter(self.settings.rings)),)
         self._check_rings(*rings)
-        return wanted.model_copy(update={"rings": rings})
+        asked = wanted.activate
+        if "spread_s" not in asked.model_fields_set:
+            # Whoever publishes to a large ring, and does not say how fast, does not risk all of it at once.
+            paced = [first_spread_s(self.settings.rings[ring].gateways, wanted.trial.seconds) for ring in rings]
+            asked = asked.model_copy(update={"spread_s": max(asked.spread_s, *paced)})
+        return wanted.model_copy(update={"rings": rings, "activate": asked})
 
     def _check_rings(self, *rings: str) -> None:
         known = list(self.settings.rings)

@@ -37,7 +37,11 @@ class Expiry(Options):
 class RingOptions(Options):
     """One ring: how large it is, and when a release has proved itself in it."""
 
-    gateways: int = Field(default=0, ge=0, description="How many gateways are in it; 0: as many as have reported.")
+    gateways: int = Field(
+        default=0,
+        ge=0,
+        description="How many gateways are in it; 0: as many as have reported, and then nobody is missed.",
+    )
     soak: Duration = Field(
         default=3_600.0, ge=0, description="How long a release runs in all of it before it goes on to the next ring."
     )
@@ -45,9 +49,12 @@ class RingOptions(Options):
         default=0.95, gt=0, le=1, description="Least share of those that said how it ended in which it was committed."
     )
     failure_share: float = Field(
-        default=0.02, gt=0, le=1, description="Share of failures that the release may not really have; above: halt."
+        default=0.02,
+        gt=0,
+        lt=1,
+        description="Share of gateways that may fail: two failures or more halt the release if they show, with 95 % "
+        "confidence, that it is larger.",
     )
-    failures: int = Field(default=3, ge=1, description="This many failures halt it, if their share is above as well.")
     silence: float = Field(
         default=0.1, ge=0, lt=1, description="Largest share that may have said nothing; more blocks the promotion."
     )
