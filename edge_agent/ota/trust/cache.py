@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from edge_agent.durable import make_folder, quarantine, sync_folder, write_durably
@@ -35,7 +37,8 @@ def keep(path: Path, content: bytes) -> None:
         write_durably(fresh, content)
         fresh.replace(path)
     except OSError:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):
+            os.remove(fresh)
         raise
     sync_folder(path.parent)
 

@@ -63,8 +63,8 @@ class MetadataFetcher(FetcherInterface):
 class PowerSafeUpdater(Updater):
     """python-tuf's, judging expiry at ``now`` and keeping metadata by :func:`~edge_agent.ota.trust.cache.keep`.
 
-    It uses two names that are not python-tuf's public interface (``_trusted_set``, ``_persist_file``): there is no
-    other way in 7.0. The tests pin both, and the dependency is held below 8.
+    It uses names that are not python-tuf's public interface (``_trusted_set``, ``_persist_file``, ``_dir``): there is
+    no other way in 7.0. The tests pin them, and the dependency is held below 8.
     """
 
     def __init__(self, folder: Path, origin: str, root: bytes, now: datetime, fetcher: FetcherInterface) -> None:
@@ -72,6 +72,18 @@ class PowerSafeUpdater(Updater):
         super().__init__(str(folder), f"{origin}/metadata/", fetcher=fetcher, config=config, bootstrap=root)
         # The constructor has judged nothing by time yet: only the last root of the chain must not be expired.
         self._trusted_set.reference_time = now
+
+    def refresh(self) -> None:
+        """Fetch and check root, timestamp, snapshot and targets.
+
+        :raises OtaError: ``rollback``; the chain of roots ends before one that was trusted here once. Others are
+            python-tuf's.
+        """
+        super().refresh()
+        version, seen = self._trusted_set.root.version, cache.newest_root(Path(self._dir))
+        if version < seen:
+            # The root kept here is damaged and the repository does not show it: perhaps somebody with its old keys.
+            raise OtaError("rollback", f"root: got version {version}, expected {seen}, which was trusted here before")
 
     def _persist_file(self, filename: str, data: bytes) -> None:
         cache.keep(Path(filename), data)
@@ -97,16 +109,8 @@ class Repository:
             raise OtaError("damaged_trust", f"ota.root: cannot be trusted with itself: {error}") from error
 
     def refresh(self) -> None:
-        """Fetch and check root, timestamp, snapshot and targets.
-
-        :raises OtaError: ``rollback``; the chain of roots ends before one that was trusted here once.
-        :raises tuf.api.exceptions.RepositoryError: and others of python-tuf's.
-        """
+        """Fetch and check root, timestamp, snapshot and targets. :raises OtaError: and others, of python-tuf's."""
         self._updater.refresh()
-        version, seen = self._of_type(Root).version, cache.newest_root(self._folder)
-        if version < seen:
-            # The cached root is damaged and the repository does not show it again: perhaps somebody with its old keys.
-            raise OtaError("rollback", f"root: got version {version}, expected {seen}, which was trusted here before")
 
     def find(self, path: str) -> TargetFile:
         """What the metadata says of the target ``path``. :raises OtaError: ``missing``; nobody who may has signed it"""
