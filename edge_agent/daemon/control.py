@@ -14,7 +14,8 @@ import numpy as np
 
 from edge_agent import __version__
 from edge_agent.api.control import HISTORY_NOT_TAKEN
-from edge_agent.daemon.exchange import go_live, load
+from edge_agent.bundle import Bundle
+from edge_agent.daemon.exchange import check_fits, go_live, load
 from edge_agent.daemon.models import Model
 from edge_agent.daemon.reload import apply_config
 from edge_agent.errors import BundleError, ControlError, StoreError
@@ -24,6 +25,7 @@ from edge_agent.verdict import Feedback, IncidentState, rfc3339
 
 if TYPE_CHECKING:
     from edge_agent.daemon.daemon import Daemon
+    from edge_agent.daemon.updates import Updates
 
 _log = logging.getLogger(__name__)
 
@@ -199,14 +201,51 @@ class Control:
     # -- changing ----------------------------------------------------------------------------------------------
 
     async def swap_model(self, path: Path, actor: str) -> dict[str, Any]:
-        return await self.change(partial(self._swap_model, path, actor))
+        _log.info("model swap to %s asked for by %s", path, actor)
+        try:
+            bundle = await self._daemon.models.prepare(path)
+            check_fits(bundle, self._pipeline.graph.sensors)
+        except BundleError as error:
+            self.metrics.model_swaps.labels("refused").inc()
+            _log.warning("model swap refused: %s", error)  # whoever asked is told, but it may not be the operator
+            raise
+        await self._updates_give_way(actor)
+        return await self.change(partial(self._swap_model, bundle))
 
     async def rollback_model(self, actor: str) -> dict[str, Any]:
-        return await self.change(partial(self._rollback_model, actor))
+        _log.info("model rollback asked for by %s", actor)
+        await self._updates_give_way(actor)
+        return await self.change(self._rollback_model)
 
     async def reload(self, actor: str) -> dict[str, Any]:
         _ = self._pipeline  # refused while starting
         return await self.change(partial(self._reload, actor))
+
+    # -- updates -----------------------------------------------------------------------------------------------
+
+    def ota(self) -> dict[str, Any]:
+        return self._updates.describe()
+
+    async def ota_check(self, actor: str) -> dict[str, Any]:
+        return await self._updates.check(actor)
+
+    async def ota_activate(self, actor: str) -> dict[str, Any]:
+        return await self._updates.activate(actor)
+
+    async def ota_rollback(self, actor: str) -> dict[str, Any]:
+        return await self._updates.roll_back(actor)
+
+    async def ota_sideload(self, path: Path, actor: str) -> dict[str, Any]:
+        return await self._updates.sideload(path, actor)
+
+    @property
+    def _updates(self) -> Updates:
+        updates = self._daemon.updates
+        if updates is None:
+            raise ControlError("updates over the air are off: the option ota.root is not set", status=404)
+        return updates
+
+    # -- one after the other -----------------------------------------------------------------------------------
 
     async def finish(self, timeout_s: float) -> list[str]:
         """Wait for the change that is being made; it is named and cancelled when it takes too long."""
@@ -242,19 +281,16 @@ class Control:
         self._change_made = None
         self._changing.release()
 
-    async def _swap_model(self, path: Path, actor: str) -> dict[str, Any]:
-        _log.info("model swap to %s asked for by %s", path, actor)
-        try:
-            bundle = await self._daemon.models.prepare(path)
-            model = await load(self._daemon, bundle)
-        except BundleError as error:
-            self.metrics.model_swaps.labels("refused").inc()
-            _log.warning("model swap refused: %s", error)  # whoever asked is told, but it may not be the operator
-            raise
+    async def _updates_give_way(self, actor: str) -> None:
+        """What an operator does is not judged as a trial of something else. Not while changes wait for this one."""
+        if self._daemon.updates is not None:
+            await self._daemon.updates.give_way(actor)
+
+    async def _swap_model(self, bundle: Bundle) -> dict[str, Any]:
+        model = await load(self._daemon, bundle)
         return await self._go_live(model, "swapped", partial(self._daemon.models.install, model))
 
-    async def _rollback_model(self, actor: str) -> dict[str, Any]:
-        _log.info("model rollback asked for by %s", actor)
+    async def _rollback_model(self) -> dict[str, Any]:
         model = await load(self._daemon, await self._daemon.models.previous())
         return await self._go_live(model, "rolled back", self._daemon.models.commit_rollback)
 

@@ -51,6 +51,8 @@ from edge_agent.verdict import Event, EventKind, Incident
 
 if TYPE_CHECKING:
     from edge_agent.api.server import ApiServer
+    from edge_agent.daemon.updates import Updates
+    from edge_agent.ota.boot import Booted
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +67,14 @@ Similar = Mapping[str, list[dict[str, Any]]]
 class Daemon:
     """One running agent, built from one configuration."""
 
-    def __init__(self, config: AgentConfig, clock: Clock | None = None, *, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        clock: Clock | None = None,
+        *,
+        seed: int | None = None,
+        booted: Booted | None = None,
+    ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
         self.metrics = Metrics()
@@ -79,7 +88,7 @@ class Daemon:
         data_dir = config.agent.data_dir
         self.models = Models(config.model, data_dir)
         self.otlp = OtlpExporter(config.telemetry, self.metrics, config.agent.name, __version__)
-        rng = random.Random(seed)
+        self._rng = rng = random.Random(seed)
         self.runners = Runners(config, self.parts, self.clock, self.metrics, rng)
         self._new_id = UlidMaker(rng)
         self.learned = LearnedState(StateFile(data_dir / "learned.npz"), self.metrics)
@@ -89,6 +98,8 @@ class Daemon:
         self.measurements = Measurements(self.runners.sinks, self._new_id)
         self.operators = Operators(self)
         self.open_incidents: OpenIncidents | None = None
+        self.updates: Updates | None = None
+        self._booted = booted
         self._listeners: list[Callable[[TickReport], None]] = []
         self._tracer = Tracer(self.otlp)
         self._publish: Callable[[Event], None] | None = None
@@ -108,6 +119,10 @@ class Daemon:
         if self.pipeline is not None:
             return
         make_data_folder(self.config.agent.data_dir)
+        if self.config.ota.root is not None and self._booted is None:
+            from edge_agent.ota.boot import boot
+
+            self._booted = await asyncio.to_thread(boot, self.config.agent.data_dir, self.clock)
         self.model = await self.models.choose()
         self.pipeline = self._build_pipeline(self.model)
         for problem in self.models.problems:
@@ -118,6 +133,7 @@ class Daemon:
             self.pipeline.notice("config", f"{left_out}; left out, the gateway's own file is in use")
         self.pipeline.calibrate(self.model.calibration)
         self._use(self.model)
+        await self._open_updates()
         await self.learned.restore(self.pipeline)
         await self._restore_incidents(self.pipeline)
         options = self.config.history
@@ -128,6 +144,14 @@ class Daemon:
             ended = await self.history.end_unwatched(watched)
             if ended:
                 _log.warning("%d incidents were open before the restart and are not known any more: closed", ended)
+
+    async def _open_updates(self) -> None:
+        if self.config.ota.root is None:
+            return
+        from edge_agent.daemon.updates import Updates
+
+        self.updates = Updates(self, random.Random(self._rng.random()))
+        await self.updates.begin(self._booted)
 
     def warm_up(self, values: NDArray[np.floating], sensors: tuple[str, ...], period_s: float) -> None:
         """Run normal history [T, N] through the pipeline before going live; nothing of it is reported."""
@@ -173,6 +197,8 @@ class Daemon:
                     parts.start("open incidents", self.open_incidents.run())
                 parts.start("learned state", self._save_learned())
                 parts.start("memory", _release_memory_soon())
+                if self.updates is not None:
+                    self.updates.start()
                 self.notifier.ready(self.one_line())
                 await parts.stopping.wait()
                 self.notifier.stopping()
@@ -346,6 +372,8 @@ class Daemon:
         """Sources, what they handed over, the last ticks, sinks: in this order, within the deadline."""
         parts, now = self.parts, asyncio.get_running_loop().time
         deadline = now() + self.config.agent.stop_timeout
+        if self.updates is not None:
+            parts.stuck += await self.updates.stop()
         parts.stuck += await parts.cancel(parts.running("source "), self.config.agent.stop_timeout)
         parts.stuck += await parts.cancel(["ticks", "memory"], _LAST_S)
         self._beat.end()

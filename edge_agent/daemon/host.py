@@ -41,6 +41,7 @@ class AgentHost:
         self._vitals = VitalSigns(daemon.metrics, daemon.config.tick.period, self._troubles)
         self._shadow: Shadow | None = None
         self._comparison: Comparison | None = None
+        self._exchanged: tuple[Vitals, Vitals] | None = None
         daemon.add_listener(self._ticked)
 
     @property
@@ -66,6 +67,10 @@ class AgentHost:
     def vitals(self) -> Vitals:
         """How it does."""
         return self._vitals.now()
+
+    def since_exchange(self) -> tuple[Vitals, Vitals, Vitals] | None:
+        """Just before the last exchange of models, right after it, and now; None: there was none since the start."""
+        return None if self._exchanged is None else (*self._exchanged, self.vitals())
 
     # -- shadow ------------------------------------------------------------------------------------------------
 
@@ -121,6 +126,7 @@ class AgentHost:
                 daemon, overlay, f"config of {why}" if why.startswith("release ") else OVER_THE_AIR
             )
         if model is not None:
+            before = self.vitals()
             try:
                 await go_live(daemon, self._pipeline, model, "updated", partial(daemon.models.put, model))
             except BaseException:
@@ -128,6 +134,7 @@ class AgentHost:
                     await put_overlay_in_force(daemon, layer)
                 raise
             self._vitals.exchanged()
+            self._exchanged = before, self.vitals()
         return {}
 
     async def _loaded(self, wanted: str | None, bundle: Bundle | None) -> Model:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edge_agent.config import load_in_use
+from edge_agent.clock import SystemClock
+from edge_agent.config import AgentConfig, load_config, load_in_use
+from edge_agent.config.layers import overlay_path
 from edge_agent.daemon.daemon import Daemon
 from edge_agent.daemon.sole_use import sole_use
 from edge_agent.errors import EdgeAgentError
 
+if TYPE_CHECKING:
+    from edge_agent.ota.boot import Booted
+
+_SWITCH_S = 0.0005
 _log = logging.getLogger(__name__)
 
 
@@ -22,15 +30,29 @@ def run_daemon(path: Path) -> int:
     """
     import uvloop
 
-    config = load_in_use(path)
+    config = load_config(path)
 
-    async def main() -> int:
-        daemon = Daemon(config)
+    async def main(config: AgentConfig, booted: Booted | None) -> int:
+        daemon = Daemon(config, booted=booted)
         handle_signals(daemon)
         return await daemon.run()
 
+    # A tick that wants Python's lock back from a thread, as while a model is read, waits so long; 5 ms is usual.
+    sys.setswitchinterval(_SWITCH_S)
     with sole_use(config.agent.data_dir), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main())
+        booted = _boot_updates(config)
+        if overlay_path(config.agent.data_dir).exists():
+            config = load_in_use(path)
+        return runner.run(main(config, booted))
+
+
+def _boot_updates(config: AgentConfig) -> Booted | None:
+    """Count this start and take back what keeps crashing, before anything that came over the air is looked at."""
+    if config.ota.root is None:
+        return None
+    from edge_agent.ota.boot import boot
+
+    return boot(config.agent.data_dir, SystemClock())
 
 
 def handle_signals(daemon: Daemon) -> None:

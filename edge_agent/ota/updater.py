@@ -31,7 +31,7 @@ from edge_agent.ota.options import OtaOptions
 from edge_agent.ota.ports import Host, Prober, Trust
 from edge_agent.ota.record import Record
 from edge_agent.ota.report import Report
-from edge_agent.ota.state import Phase, Result
+from edge_agent.ota.state import OtaState, Phase, Result
 from edge_agent.ota.work import TEMPORARY, Work
 
 _RETRY_NS = 10 * NS_PER_S
@@ -150,6 +150,11 @@ class Updater:
         """
         async with self._acting("swap_asked", actor):
             await self._force.give_way(actor)
+
+    @property
+    def state(self) -> OtaState:
+        """As it is on the disk."""
+        return self._record.state
 
     def report(self) -> Report:
         """State of updates now."""
