@@ -157,10 +157,15 @@ _MACHINE: tuple[Callable[[], Finding], ...] = (
 
 
 def _configuration(path: Path) -> tuple[AgentConfig | None, Finding]:
-    from edge_agent.config import load_config
+    from edge_agent.config import load_in_use
 
     try:
-        return load_config(path), Finding(Level.OK, "configuration", str(path))
+        config = load_in_use(path)
+        left_out = config.layers.left_out
+        if left_out is not None:
+            return config, Finding(Level.WARN, "configuration", left_out, "the gateway's own file is in use without it")
+        over = "" if config.layers.overlay is None else ", with what came over the air"
+        return config, Finding(Level.OK, "configuration", f"{path}{over}")
     except ConfigError as error:
         first = error.problems[0]
         more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""

@@ -65,6 +65,10 @@ class Document:
         """The place of a mistake for messages; ``file`` is what the text was read from."""
         return f"{file}:{problem.line}"
 
+    def place(self, path: Path, file: str) -> str:
+        """Where ``path`` is written."""
+        return f"{file}:{self.line(path)}"
+
 
 def read_document(text: str) -> Document:
     """Parse ``text``; never raises, what is wrong is in ``problems``."""

@@ -62,9 +62,13 @@ class Layered(Document):
 
     def where(self, problem: Problem, file: str) -> str:
         """The place in the overlay; or that of the base which the overlay does not fit."""
-        if self._written(problem.path) in self.over:
-            return f"{self.label}: line {problem.line}"
-        return f"{self.label}: does not fit {file}:{problem.line}"
+        place = self.place(problem.path, file)
+        return place if self._written(problem.path) in self.over else f"{self.label}: does not fit {place}"
+
+    def place(self, path: Path, file: str) -> str:
+        """Where ``path`` is from: ``config of release X: line 3``, or in ``file``, which is the base."""
+        from_overlay = self._written(path) in self.over
+        return f"{self.label}: line {self.line(path)}" if from_overlay else f"{file}:{self.line(path)}"
 
     def _written(self, path: Path) -> Path:
         while path and path not in self.over and path not in self.lines:
@@ -151,7 +155,7 @@ def _refusal(section: str, allowed: Collection[str]) -> str | None:
 
 
 def _in_section(section: str, value: Any, base: Any) -> Iterator[tuple[Path, str]]:
-    for path, text in _leaves(value, (section,)):
+    for path, text in leaves(value, (section,)):
         if isinstance(text, str) and "${" in text:
             yield path, "has a reference (`${`), which is only followed in the gateway's own file; write the value"
     if section in SECTIONS:
@@ -185,12 +189,13 @@ def _paths(section: str, value: Any) -> Iterator[tuple[Path, str]]:
             yield (section, option), "is a path; files are named in the gateway's own file only"
 
 
-def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+def leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """Path and value of everything in ``value`` that is no mapping or list, or an empty one."""
     if isinstance(value, dict) and value:
         for name, item in value.items():
-            yield from _leaves(item, (*path, name))
+            yield from leaves(item, (*path, name))
     elif isinstance(value, list) and value:
         for index, item in enumerate(value):
-            yield from _leaves(item, (*path, index))
+            yield from leaves(item, (*path, index))
     else:
         yield path, value

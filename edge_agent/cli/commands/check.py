@@ -26,10 +26,26 @@ _NOT_TRIED = "usable here; it meets its far side at the first event, which `edge
 )
 @click.option("--connect", is_flag=True, help="Also reach every source, sink and uplink, and the repository.")
 @click.option("--timeout", type=click.FloatRange(0.1, 300), default=5.0, show_default=True, help="Seconds for each.")
+@click.option(
+    "--overlay",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A configuration for over the air, laid over FILE instead of the one in force there.",
+)
+@click.option("--effective", is_flag=True, help="Print every option in use with where it is from; no secrets.")
 @json_option
 @click.pass_context
-def check(ctx: click.Context, file: Path, connect: bool, timeout: float, as_json: bool) -> None:
+def check(
+    ctx: click.Context,
+    file: Path,
+    connect: bool,
+    timeout: float,
+    overlay: Path | None,
+    effective: bool,
+    as_json: bool,
+) -> None:
     """Check the configuration FILE and report every mistake in it, as `file:line: option: got X, expected Y`.
+
+    What came over the air is laid over it, as the agent does at its start; --overlay tries another one.
 
     \b
     Exit codes: 0 nothing is wrong, 2 mistakes in the file, 1 (with --connect) something could not be reached.
@@ -37,21 +53,46 @@ def check(ctx: click.Context, file: Path, connect: bool, timeout: float, as_json
     --connect introduces itself to brokers under another client name, so the running daemon is not disturbed. What
     only one program can have at a time (a serial line, the port of a CoAP server) is found taken while it runs.
     """
-    from edge_agent.config import load_config
-
     try:
-        config = load_config(file)
+        config = _loaded(file, overlay)
     except ConfigError as error:
         _report(as_json, list(error.problems), [], [])
         ctx.exit(int(ExitCode.USAGE))
-    notes = _notes(config)
+    notes = [*_overlay_notes(config), *_notes(config)]
     reached = asyncio.run(_reach_all(config, timeout)) if connect else []
-    _report(as_json, [], notes, reached)
+    options = _effective(config) if effective else None
+    _report(as_json, [], notes, reached, options)
     missed = [item["component"] for item in reached if item["problem"]]
-    if not as_json:
+    if not as_json and not effective:
         click.echo(f"{file}: {_outcome(config, missed)}")
     if missed:
         ctx.exit(int(ExitCode.FAILED))
+
+
+def _loaded(file: Path, overlay: Path | None) -> AgentConfig:
+    from edge_agent.config import load_config, load_in_use, read_overlay
+
+    if overlay is None:
+        return load_in_use(file)
+    return load_config(file, overlay=read_overlay(overlay, str(overlay)))
+
+
+def _effective(config: AgentConfig) -> list[dict[str, str | None]]:
+    from edge_agent.config.effective import effective
+
+    return [{"option": one.option, "value": one.value, "origin": one.origin} for one in effective(config)]
+
+
+def _overlay_notes(config: AgentConfig) -> list[str]:
+    """What came over the air and is not in use, or keeps something of the file from being so."""
+    from edge_agent.config.overlay import overruled_options
+
+    left_out = config.layers.left_out
+    if left_out is not None:
+        return [f"{left_out}; the agent would leave it out"]
+    overruled = overruled_options(config.layers)
+    label = config.layers.overlay.label if config.layers.overlay is not None else ""
+    return [f"{label}: sets otherwise what this file says of {', '.join(overruled)}"] if overruled else []
 
 
 def _outcome(config: AgentConfig, missed: Sequence[str]) -> str:
@@ -139,11 +180,23 @@ async def _reach_all(config: AgentConfig, timeout_s: float) -> list[dict[str, An
     return found
 
 
-def _report(as_json: bool, problems: list[str], notes: list[str], reached: list[dict[str, Any]]) -> None:
+def _report(
+    as_json: bool,
+    problems: list[str],
+    notes: list[str],
+    reached: list[dict[str, Any]],
+    options: list[dict[str, str | None]] | None = None,
+) -> None:
     if as_json:
         good = not problems and not any(item["problem"] for item in reached)
-        print_json({"ok": good, "problems": problems, "notes": notes, "reached": reached})
+        told = {"ok": good, "problems": problems, "notes": notes, "reached": reached}
+        print_json(told if options is None else {**told, "effective": options})
         return
+    for option in options or ():
+        said = (
+            f"{option['option']}: {option['value']}" if option["value"] is not None else f"# {option['option']}: gone"
+        )
+        click.echo(f"{said}  # {option['origin']}")
     for problem in problems:
         click.echo(problem, err=True)
     for note in notes:
