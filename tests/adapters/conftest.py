@@ -1,6 +1,7 @@
-"""The stand of the PostgreSQL tests is used by the conformance tests too."""
+"""The stands of the PostgreSQL and hawkBit tests are used by the conformance tests too."""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent / "postgres"))
+for folder in ("postgres", "hawkbit"):
+    sys.path.append(str(Path(__file__).parent / folder))

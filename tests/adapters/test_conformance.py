@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from ddi_server import ddi_server
 from postgres_rig import Postgres, postgres_server
 from postgres_rig import options as postgres_options
 
 from edge_agent import registry
-from edge_agent.contract import SinkAdapter, SourceAdapter
-from edge_agent.testing import check_announcement, check_sink, check_source
+from edge_agent.contract import Adapter
+from edge_agent.testing import check_announcement, check_sink, check_source, check_uplink
 
 pytestmark = pytest.mark.counterpart
-SOURCES = [registry.source_adapter(name) for name in registry.names(registry.Group.SOURCES)]
-SINKS = [registry.sink_adapter(name) for name in registry.names(registry.Group.SINKS)]
+ADAPTERS = [registry.adapter(group, name) for group in registry.ADAPTER_GROUPS for name in registry.names(group)]
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
@@ -63,14 +63,14 @@ async def command(*arguments: str, text: bytes = b"") -> bytes:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("adapter", [*SOURCES, *SINKS], ids=lambda adapter: f"{type(adapter).__name__}-{adapter.name}")
-def test_announcement_is_as_promised(adapter: SourceAdapter | SinkAdapter) -> None:
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: f"{type(adapter).__name__}-{adapter.name}")
+def test_announcement_is_as_promised(adapter: Adapter) -> None:
     check_announcement(adapter)
 
 
 def test_every_adapter_is_run_through_the_kit() -> None:
     tested = {name.removeprefix("test_").removesuffix("_conforms") for name in globals() if name.endswith("_conforms")}
-    assert {f"{adapter.name}_source" for adapter in SOURCES} | {f"{adapter.name}_sink" for adapter in SINKS} == tested
+    assert {f"{adapter.name}_{registry.group_of(adapter).noun}" for adapter in ADAPTERS} == tested
 
 
 async def test_mqtt_source_conforms(mosquitto: int) -> None:
@@ -321,3 +321,49 @@ async def test_postgres_sink_conforms(postgres: Postgres) -> None:
         )
     finally:
         await reader.close()
+
+
+async def test_mqtt_uplink_conforms(mosquitto: int) -> None:
+    base = "edge-agent/v1/plant-4"
+
+    async def nudge(payload: str = '{"counter": 7, "spread_s": 20}') -> None:
+        await command("mosquitto_pub", "-p", str(mosquitto), "-q", "1", "-t", f"{base}/canary/nudge", "-m", payload)
+
+    async def told(report: bytes) -> bool:
+        topic = f"{base}/gateway-7/ota/status"
+        return await command("mosquitto_sub", "-p", str(mosquitto), "-t", topic, "-C", "1", "-W", "1") == report + b"\n"
+
+    options = {"type": "mqtt", "host": "127.0.0.1", "port": mosquitto}
+    [hint] = await check_uplink(
+        registry.uplink_adapter("mqtt"),
+        options,
+        nudge=nudge,
+        told=told,
+        garbage=lambda: nudge("{{{"),
+        unreachable=options | {"port": free_port()},
+    )
+    assert (hint.counter, hint.spread_s) == (7, 20.0)
+
+
+async def test_hawkbit_uplink_conforms() -> None:
+    async with ddi_server() as server:
+
+        async def nudge() -> None:
+            server.deployment = ("7", "release-1")
+
+        async def told(report: bytes) -> bool:
+            serial = json.loads(report)["serial"]
+            return bool(server.feedback) and server.feedback[-1][1]["status"]["execution"] == (
+                "proceeding" if serial == 1 else "closed"
+            )
+
+        await nudge()  # it asks every ten seconds at most, so the deployment is there before
+        options = {"type": "hawkbit", "url": server.url}
+        hints = await check_uplink(
+            registry.uplink_adapter("hawkbit"),
+            options,
+            nudge=nudge,
+            told=told,
+            unreachable=options | {"url": f"http://127.0.0.1:{free_port()}"},
+        )
+    assert hints[0].counter is None

@@ -14,12 +14,24 @@ from typing import Any
 import pytest
 
 from edge_agent import registry
-from edge_agent.contract import AdapterContext, Emitter, SinkAdapter, SinkOptions, SourceAdapter, SourceOptions
+from edge_agent.contract import (
+    AdapterContext,
+    Emitter,
+    Hint,
+    SinkAdapter,
+    SinkOptions,
+    SourceAdapter,
+    SourceOptions,
+    UplinkAdapter,
+    UplinkOptions,
+    UplinkPort,
+)
 from edge_agent.errors import AdapterError, RetryableAdapterError
 from edge_agent.sample import Batch
-from edge_agent.testing import ConformanceError, check_announcement, check_sink, check_source
+from edge_agent.testing import ConformanceError, check_announcement, check_sink, check_source, check_uplink
 from edge_agent.testing import sinks as sink_rules
 from edge_agent.testing import sources as source_rules
+from edge_agent.testing import uplinks as uplink_rules
 from edge_agent.verdict import Event
 
 WIRE: asyncio.Queue[str] = asyncio.Queue()
@@ -147,7 +159,9 @@ def no_announcement(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The adapters of this file are not installed; only how they run is looked at."""
     monkeypatch.setattr(source_rules, "check_announcement", lambda adapter: None)
     monkeypatch.setattr(sink_rules, "check_announcement", lambda adapter: None)
+    monkeypatch.setattr(uplink_rules, "check_announcement", lambda adapter: None)
     monkeypatch.setattr(source_rules, "STOP_S", 0.2)
+    monkeypatch.setattr(uplink_rules, "STOP_S", 0.2)
     monkeypatch.setattr("edge_agent.testing.rule.LEFT_OVER_S", 0.2)
     LeavesAThread.stop.clear()
     global WIRE
@@ -277,6 +291,135 @@ async def test_broken_sink_is_found_out(
     monkeypatch.setattr(sink_rules, "CLOSE_S", 0.2)
     with pytest.raises(error, match=rule):
         await run_sink(build)
+
+
+class GoodUplink:
+    """Hears words from a queue: ``x`` is a nudge, anything else is garbage. Tells into a list."""
+
+    told: list[bytes] = []  # noqa: RUF012
+
+    def __init__(self, options: UplinkOptions, context: AdapterContext) -> None:
+        self.context = context
+
+    def connect(self) -> None:
+        if self.context.name == "unreachable":
+            raise RetryableAdapterError("nobody there")
+        self.context.connected("the queue")
+
+    async def run(self, port: UplinkPort) -> None:
+        self.connect()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.hear(port))
+            tasks.create_task(self.tell(port))
+
+    async def hear(self, port: UplinkPort) -> None:
+        while True:
+            word = await WIRE.get()
+            if word == "x":
+                port.look(self.hint())
+            else:
+                self.refuse(word)
+
+    def hint(self) -> Hint:
+        return Hint(7, 20.0)
+
+    def refuse(self, word: str) -> None:
+        self.context.reject("malformed", f"got {word!r}, expected 'x'")
+
+    async def tell(self, port: UplinkPort) -> None:
+        while True:
+            self.told.append(await port.next_report())
+
+
+class HintsWithoutBounds(GoodUplink):
+    def hint(self) -> Hint:
+        return Hint(7, 1e9)
+
+
+class HintsBackwards(GoodUplink):
+    def hint(self) -> Hint:
+        return Hint(-1)
+
+
+class TellsNothing(GoodUplink):
+    async def tell(self, port: UplinkPort) -> None:
+        await port.next_report()
+
+
+class TellsOnlyOnce(GoodUplink):
+    async def tell(self, port: UplinkPort) -> None:
+        self.told.append(await port.next_report())
+
+
+class KeepsHints(GoodUplink):
+    async def hear(self, port: UplinkPort) -> None:
+        await asyncio.sleep(60)
+
+
+class IsSilentAboutGarbage(GoodUplink):
+    def refuse(self, word: str) -> None:
+        pass
+
+
+class EndsByItself(GoodUplink):
+    async def run(self, port: UplinkPort) -> None:
+        self.connect()
+
+
+class UplinkToNobody(GoodUplink):
+    def connect(self) -> None:
+        self.context.connected("the queue")
+
+
+class UplinkWithForeignWords(GoodUplink):
+    def connect(self) -> None:
+        if self.context.name == "unreachable":
+            raise OSError("refused")
+        super().connect()
+
+
+class UplinkThatIgnoresCancelling(GoodUplink):
+    async def run(self, port: UplinkPort) -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                return await super().run(port)
+            await asyncio.sleep(0.5)
+
+
+async def run_uplink(build: Callable[..., Any]) -> list[Hint]:
+    async def told(report: bytes) -> bool:
+        return report in GoodUplink.told
+
+    GoodUplink.told.clear()
+    adapter = UplinkAdapter("example", "An example.", UplinkOptions, build)
+    given = {"type": "example"}
+    return await check_uplink(adapter, given, nudge=feed, told=told, garbage=garbage, unreachable=given, timeout_s=0.7)
+
+
+@pytest.mark.usefixtures("no_announcement")
+async def test_good_uplink_passes() -> None:
+    assert await run_uplink(GoodUplink) == [Hint(7, 20.0)]
+
+
+@pytest.mark.usefixtures("no_announcement")
+@pytest.mark.parametrize(
+    ("build", "rule"),
+    [
+        (HintsWithoutBounds, "a spread is 0 to 3600 s, not 1000000000"),
+        (HintsBackwards, "a counter is from 0 on, not -1"),
+        (TellsNothing, "a report has arrived at the far side"),
+        (TellsOnlyOnce, "a report has arrived at the far side"),
+        (KeepsHints, "passes hints on by port.look"),
+        (IsSilentAboutGarbage, "is counted by context.reject"),
+        (EndsByItself, "goes on until it is cancelled"),
+        (UplinkToNobody, "an uplink that reaches nobody does not say it is connected"),
+        (UplinkWithForeignWords, "is an AdapterError or is retried, not OSError"),
+        (UplinkThatIgnoresCancelling, "of being cancelled"),
+    ],
+)
+async def test_broken_uplink_is_found_out(build: type[GoodUplink], rule: str) -> None:
+    with pytest.raises(ConformanceError, match=rule.replace(".", r"\.")):
+        await run_uplink(build)
 
 
 # What an adapter ships
