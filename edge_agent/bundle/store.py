@@ -11,14 +11,14 @@ import hashlib
 import os
 import shutil
 import stat
-import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from edge_agent.bundle.manifest import CARD, MANIFEST, MAX_FILES, MIB, MODEL, FileDigest, Manifest, max_bytes
+from edge_agent.bundle.manifest import MANIFEST, MAX_FILES, MIB, MODEL, FileDigest, Manifest, max_bytes
 from edge_agent.bundle.onnx_gate import inspect_model
+from edge_agent.bundle.tar import Entry, tar_entries
 from edge_agent.bundle.verify import Bundle, verify_bundle
 from edge_agent.durable import sync_folder, write_durably
 from edge_agent.errors import BundleError
@@ -119,10 +119,9 @@ def _read_file(path: Path) -> bytes:
 
 
 def _read_limited(name: str, file: IO[bytes]) -> bytes:
-    limit = max_bytes(name)
-    raw = file.read(limit + 1)
-    if len(raw) > limit:
-        raise BundleError(f"{name!r}: got more than {limit} bytes, expected at most that many")
+    raw = file.read(max_bytes(name) + 1)
+    if len(raw) > max_bytes(name):
+        raise _too_large(name)
     return raw
 
 
@@ -131,38 +130,38 @@ def _read_tar(path: Path) -> dict[str, bytes]:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_TAR_BYTES:
             raise BundleError(f"got a file of {size} bytes, expected a tar of at most {MAX_TAR_BYTES}")
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                return _read_members(archive)
-        except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
-            raise BundleError(
-                f"not a readable plain tar: {error}; expected a folder or an uncompressed tar with {MANIFEST},"
-                f" {MODEL}, {CARD} and the rest"
-            ) from error
+        return _read_entries(file)
 
 
-def _read_members(archive: tarfile.TarFile) -> dict[str, bytes]:
+def _read_entries(file: IO[bytes]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     folders: set[str] = set()
-    for count, member in enumerate(archive):
+    for count, entry in enumerate(tar_entries(file)):
         if count > MAX_FILES + 2:
             raise BundleError(f"got more than {MAX_FILES + 2} entries in the tar")
-        if member.isdir():
+        if entry.folder:
             continue
-        folder, name = _member_name(member)
+        folder, name = _place(entry)
         folders.add(folder)
-        content = archive.extractfile(member)
-        if name in files or len(folders) > 1 or content is None:
-            raise BundleError(f"{member.name!r}: expected each file once, all in one folder")
-        files[name] = _read_limited(name, content)
+        if name in files or len(folders) > 1:
+            raise BundleError(f"{entry.name!r}: expected each file once, all in one folder")
+        if entry.size > max_bytes(name):
+            raise _too_large(name)
+        files[name] = file.read(entry.size)
+        if len(files[name]) < entry.size:
+            raise BundleError(f"{name!r}: the tar is cut off in it; copy it again")
     return files
 
 
-def _member_name(member: tarfile.TarInfo) -> tuple[str, str]:
+def _place(entry: Entry) -> tuple[str, str]:
     """Folder and file name. One folder around all files is what `tar c bundle/` makes."""
-    path = PurePosixPath(member.name)
-    if not member.isreg() or member.issparse():
-        raise BundleError(f"{member.name!r}: expected ordinary files only, no links or devices")
+    path = PurePosixPath(entry.name)
+    if not entry.regular:
+        raise BundleError(f"{entry.name!r}: expected ordinary files only, no links or devices")
     if path.is_absolute() or ".." in path.parts or not 1 <= len(path.parts) <= 2:
-        raise BundleError(f"{member.name!r}: expected a file in the top folder of the tar")
+        raise BundleError(f"{entry.name!r}: expected a file in the top folder of the tar")
     return str(path.parent), path.name
+
+
+def _too_large(name: str) -> BundleError:
+    return BundleError(f"{name!r}: got more than {max_bytes(name)} bytes, expected at most that many")

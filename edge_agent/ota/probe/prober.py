@@ -19,6 +19,7 @@ from edge_agent.ota.ports import Probed
 from edge_agent.ota.probe.question import GATE, MAX_LINE, PROBE, Question
 from edge_agent.ota.ring import Limits
 
+MAX_SENTENCE = 600
 _KEPT_FROM_ENVIRONMENT = ("LD_LIBRARY_PATH",)
 
 
@@ -134,7 +135,10 @@ def _judge(action: str, path: Path, line: bytes, code: int | None, budget: Budge
 
 
 def _sentence(path: Path, message: str) -> str:
-    return message if message.startswith("bundle ") else f"bundle {path}: {message}"
+    """One line with the path in front; what ONNX Runtime says may have many."""
+    line = " ".join(message.split())
+    line = line if len(line) <= MAX_SENTENCE else f"{line[: MAX_SENTENCE - 3]}..."
+    return line if line.startswith("bundle ") else f"bundle {path}: {line}"
 
 
 def _death(number: int, budget: Budget) -> str:
