@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -37,7 +38,7 @@ def found_in(
     error: ValidationError, options: type[Options], value: Any, secret: set[Path]
 ) -> Iterator[tuple[Path, str]]:
     """Path below ``value`` and message of every mistake; ``secret`` paths are never shown."""
-    whole = options.model_json_schema()
+    whole = _schema(options)
     by_path: dict[Path, list[str]] = {}
     for detail in error.errors(include_url=False):
         path = _path_in(value, detail["loc"], detail["type"] in ("missing", "extra_forbidden"))
@@ -49,6 +50,11 @@ def found_in(
             messages.append(message)
     for path, messages in by_path.items():
         yield path, _joined(messages)
+
+
+@cache
+def _schema(options: type[Options]) -> Schema:
+    return options.model_json_schema()  # milliseconds, which thousands of mistakes would make minutes
 
 
 def _long_enough(detail: ErrorDetails, written: Any) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_MOST_TOLD = 10
+
 
 async def put_overlay_in_force(
     daemon: Daemon, overlay: Path | Overlay | None, label: str = OVER_THE_AIR
@@ -49,8 +51,9 @@ async def put_overlay_in_force(
         overruled = await asyncio.to_thread(overruled_options, forwards.config.layers)
     except (ConfigError, DataFileError, OtaError) as error:
         daemon.metrics.config_reloads.labels("refused").inc()
-        _log.warning("%s", error)
-        raise error if not isinstance(error, DataFileError) else ConfigError(f"{label}: {error}") from error
+        told = error if isinstance(error, OtaError) else _in_short(error, label)
+        _log.warning("%s", told)
+        raise told from error
     before = daemon.config_health.footing()
     done = await _change_over(daemon, forwards, back)
     if forwards.config.layers.overlay != old.layers.overlay:
@@ -65,6 +68,14 @@ async def put_overlay_in_force(
     }
     _tell(daemon, label if wanted is not None else f"no {OVER_THE_AIR}", result)
     return result
+
+
+def _in_short(error: ConfigError | DataFileError, label: str) -> ConfigError:
+    """What goes into logs and reports; a file of a megabyte has room for many mistakes."""
+    if not isinstance(error, ConfigError):
+        return ConfigError(f"{label}: {error}")
+    more = len(error.problems) - _MOST_TOLD
+    return ConfigError(*error.problems[:_MOST_TOLD], *([f"{label}: {more} more mistakes"] if more > 0 else []))
 
 
 def _both_ways(daemon: Daemon, wanted: Overlay | None) -> tuple[Change, Change]:

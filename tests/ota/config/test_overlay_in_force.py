@@ -9,10 +9,15 @@ from typing import Any
 import probe_adapters as probe
 import pytest
 
+from edge_agent.config import Overlay
+from edge_agent.daemon.host import AgentHost
 from edge_agent.daemon.overlay import put_overlay_in_force
 from edge_agent.decision.lifecycle import Lifecycle
 from edge_agent.decision.options import DecisionOptions
 from edge_agent.errors import ConfigError, OtaError, StoreError
+from edge_agent.ota.ring import Limits, Trial
+from edge_agent.ota.state import InForce
+from edge_agent.ota.watch import Watch
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -58,6 +63,16 @@ def state(daemon: Any) -> dict[str, Any]:
 
 def messages() -> list[str]:
     return [str(event.body["message"]) for event in probe.delivered if event.body.get("what") == "config"]
+
+
+async def test_of_many_mistakes_the_first_are_told(gateway: Any) -> None:
+    async with gateway.running() as daemon:
+        rules = "rules:\n" + "".join(f"  r{number}: {{when: a >}}\n" for number in range(500))
+        with pytest.raises(ConfigError) as caught:
+            await put_overlay_in_force(daemon, gateway.release(rules), LABEL)
+        first, *_, last = caught.value.problems
+        assert (len(caught.value.problems), last) == (11, f"{LABEL}: 490 more mistakes")
+        assert first.startswith(f"{LABEL}: line 2: rules.r0.when")
 
 
 async def test_everything_that_may_come_is_put_in_force_and_taken_back_without_a_restart(gateway: Any) -> None:
@@ -310,3 +325,70 @@ async def test_a_source_that_does_not_come_back_is_a_trouble(gateway: Any) -> No
         assert daemon.config_health.troubles() == []
         probe.sources["press"].fail()
         await until(lambda: daemon.config_health.troubles() == ["sources that were connected are not: press"])
+
+
+# -- a trial ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "rules: null\nsensors: {a: {max: 1}, '*': {max: 1}}",
+            "got usable readings of 0 sensors, expected at least 4 (4 before)",
+        ),
+        (
+            "rules: {" + ", ".join(f"r{i}: {{sensors: [a], limit: {{above: {i}}}}}" for i in range(5)) + "}",
+            "got 5 incidents in ",
+        ),
+    ],
+)
+async def test_a_release_that_makes_the_agent_unhealthy_fails_its_trial_and_is_taken_back(
+    gateway: Any, text: str, said: str
+) -> None:
+    release = gateway.release(text)
+    wanted = InForce(config=Overlay(release.read_bytes()).sha256)
+    readings = {"a": 6.0, "b": 6.0, "c": 6.0, "d": 6.0}
+    async with gateway.running() as daemon:
+        await gateway.tick(daemon, 20, **readings)
+        host = AgentHost(daemon, ())
+        own, before = state(daemon), host.vitals()
+        await host.put_in_force(wanted, None, release, "release spring on trial")
+        assert host.facts().in_force.config == wanted.config
+        watch = Watch(Trial(seconds=600, ticks=500), Limits(), before, host.vitals(), gateway.clock.monotonic_ns())
+        failure = None
+        for _ in range(90):
+            await gateway.tick(daemon, 1, **readings)
+            failure = watch.failure(host.vitals(), gateway.clock.monotonic_ns())
+            if failure is not None:
+                break
+        assert failure is not None
+        assert failure[0] == "unhealthy"
+        assert failure[1].startswith(f"since the change: {said}")
+        await host.put_in_force(InForce(), None, None, "taken back")
+        assert state(daemon) == own
+        assert not gateway.overlay.exists()
+
+
+async def test_a_release_that_does_no_harm_passes_its_trial(gateway: Any) -> None:
+    release = gateway.release("decision: {false_alarms: 2 per day}\nrules: {low: {sensors: [a], limit: {below: 1}}}")
+    wanted = InForce(config=Overlay(release.read_bytes()).sha256)
+    async with gateway.running() as daemon:
+        await gateway.tick(daemon, 20, a=6.0)
+        host = AgentHost(daemon, ())
+        before = host.vitals()
+        await host.put_in_force(wanted, None, release, "release spring on trial")
+        watch = Watch(Trial(seconds=60, ticks=50), Limits(), before, host.vitals(), gateway.clock.monotonic_ns())
+        for _ in range(70):
+            await gateway.tick(daemon, 1, a=6.0)
+            assert watch.failure(host.vitals(), gateway.clock.monotonic_ns()) is None
+        assert watch.passed(host.vitals(), gateway.clock.monotonic_ns())
+
+
+async def test_what_a_trial_refuses_names_its_release(gateway: Any) -> None:
+    release = gateway.release("rules: {high: {limit: {above: x}}}")
+    async with gateway.running() as daemon:
+        host = AgentHost(daemon, ())
+        with pytest.raises(ConfigError, match=r"config of release spring on trial: line 1: rules\.high\.limit\.above"):
+            await host.put_in_force(InForce(config="0" * 64), None, release, "release spring on trial")
+        assert host.facts().in_force == InForce()
