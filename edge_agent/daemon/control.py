@@ -94,6 +94,10 @@ class Control:
                 }
                 for name, runner in daemon.runners.sinks.items()
             },
+            "uplinks": {
+                name: {"type": runner.options.type, "state": runner.context.state}
+                for name, runner in daemon.runners.uplinks.items()
+            },
         }
 
     def sensors(self) -> list[dict[str, Any]]:

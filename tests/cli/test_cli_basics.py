@@ -203,7 +203,9 @@ def test_completion_completes_commands() -> None:
 
 def test_adapters_list_shows_all_kinds(run: Run) -> None:
     rows = json.loads(run("adapters", "list", "--json").output)
-    assert {("source", "modbus"), ("sink", "file")} <= {(row["kind"], row["name"]) for row in rows}
+    assert {("source", "modbus"), ("sink", "file"), ("uplink", "hawkbit")} <= {
+        (row["kind"], row["name"]) for row in rows
+    }
     assert all(row["state"] == "ready" for row in rows)
     assert "modbus" in run("adapters", "list").output
 
@@ -213,6 +215,21 @@ def test_adapters_show_has_every_option(run: Run) -> None:
     names = {option["name"] for option in shown["options"]}
     assert {"host", "port", "devices[].registers[].name", "prefix"} <= names
     assert "devices[].unit" in run("adapters", "show", "modbus").output
+
+
+def test_adapters_show_has_every_part_that_an_adapter_plays(run: Run) -> None:
+    shown = json.loads(run("adapters", "show", "mqtt", "--json").output)
+    assert [item["kind"] for item in shown] == ["source", "sink", "uplink"]
+    assert "mqtt uplink: Updates: retained nudges" in run("adapters", "show", "mqtt").output
+
+
+def test_init_with_an_uplink_has_what_it_needs(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "agent.yaml"
+    assert run("init", path, "--uplink", "mqtt", "--uplink", "hawkbit").exit_code == 0
+    path.write_text(path.read_text().replace("  # name: gateway-7", "  name: gateway-7"))
+    result = run("check", path)
+    assert result.exit_code == 0, result.output
+    assert "note: ota.root" in result.stderr
 
 
 def test_adapters_show_of_an_unknown_name_is_an_error(run: Run) -> None:

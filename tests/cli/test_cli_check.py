@@ -138,3 +138,117 @@ def test_connect_leaves_the_messages_to_the_daemon(run: Run, config: Path, mosqu
     assert result.exit_code == 0, result.output
     assert [item["problem"] for item in json.loads(result.stdout)["reached"]] == [None, None]
     assert mosquitto_sub(mosquitto, "-C", "1") == b"21.5\n"
+
+
+# updates
+
+
+def with_updates(config: Path, repository: str, uplinks: str = "") -> None:
+    (config.parent / "agent.yaml").write_text(
+        config.read_text().replace("agent: {", "agent: {name: gateway-7, ")
+        + f"ota: {{repository: '{repository}', root: root.json, fleet: plant-4}}\n{uplinks}"
+    )
+
+
+@pytest.fixture
+def repository(config: Path) -> Path:
+    """A repository with the two files that are looked at, and the gateway's copy of the root."""
+    metadata = config.parent / "repository" / "metadata"
+    metadata.mkdir(parents=True)
+    (metadata / "timestamp.json").write_text('{"signed": {"_type": "timestamp"}, "signatures": []}')
+    root = {"signed": {"_type": "root", "version": 1, "expires": "2031-01-01T00:00:00Z"}, "signatures": []}
+    (config.parent / "root.json").write_text(json.dumps(root))
+    return metadata.parent
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"{{{", "is not JSON"),
+        (b"\xff", "is not JSON"),
+        (b"[]", "is not root metadata"),
+        (b'{"signed": {"_type": "targets", "version": 1, "expires": "x"}}', "is not root metadata"),
+        (b'{"signed": {"_type": "root"}}', "is not root metadata"),
+        (b" " * 600_000, "is not root metadata"),
+        (b"[" * 100_000, "is not"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_unusable_root_gets_a_note(run: Run, config: Path, content: bytes | None, message: str) -> None:
+    with_updates(config, "https://updates.example.com")
+    if content is not None:
+        (config.parent / "root.json").write_bytes(content)
+    result = run("check", config)
+    assert result.exit_code == 0
+    assert f"note: ota.root: {config.parent / 'root.json'} " in result.stderr
+    assert message in result.stderr
+    assert "would run without updates" in result.stderr
+
+
+def test_connect_reaches_the_repository(run: Run, config: Path, repository: Path) -> None:
+    with_updates(config, repository.as_uri())
+    found = json.loads(run("check", config, "--connect", "--timeout", "0.5", "--json").stdout)
+    assert found["reached"][-1] == {"component": "ota.repository", "problem": None, "tried": True}
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "message"),
+    [
+        (None, "metadata/timestamp.json cannot be read: No such file or directory"),
+        ("hello", "timestamp.json is not JSON"),
+        ("{}", "timestamp.json is not timestamp metadata"),
+    ],
+)
+def test_connect_says_what_is_wrong_with_the_repository(
+    run: Run, config: Path, repository: Path, timestamp: str | None, message: str
+) -> None:
+    path = repository / "metadata" / "timestamp.json"
+    path.unlink()
+    if timestamp is not None:
+        path.write_text(timestamp)
+    with_updates(config, repository.as_uri())
+    result = run("check", config, "--connect", "--timeout", "0.5")
+    assert result.exit_code == 1
+    assert f"ota.repository: {repository.as_uri()}: {message}" in result.stderr
+
+
+def test_connect_to_a_silent_or_absent_repository_ends(
+    run: Run, config: Path, repository: Path, silent_server: int
+) -> None:
+    with_updates(config, f"http://127.0.0.1:{silent_server}")
+    assert "not reached within 0.3 s" in run("check", config, "--connect", "--timeout", "0.3").stderr
+    (repository.parent / "agent.yaml").write_text(config.read_text().replace(str(silent_server), "9"))
+    assert "ota.repository: http://127.0.0.1:9: cannot be reached" in run("check", config, "--connect").stderr
+
+
+@pytest.mark.counterpart
+def test_connect_reaches_an_uplink_without_disturbing_the_daemon(
+    run: Run, config: Path, repository: Path, mosquitto: int
+) -> None:
+    uplinks = f"uplinks: {{bus: {{type: mqtt, host: 127.0.0.1, port: {mosquitto}}}, gone: {{type: mqtt, port: 9}}}}\n"
+    with_updates(config, repository.as_uri(), uplinks)
+    session = [
+        "stdbuf",
+        "-oL",
+        "mosquitto_sub",
+        "-p",
+        str(mosquitto),
+        "-i",
+        "edge-agent:plant-4:gateway-7",
+        "-c",
+        "-q",
+        "1",
+    ]
+    daemon = subprocess.Popen([*session, "-t", "x", "-d"], stdout=subprocess.PIPE)
+    assert daemon.stdout is not None
+    while b"SUBACK" not in daemon.stdout.readline():
+        pass
+    found = json.loads(run("check", config, "--connect", "--timeout", "2", "--json").stdout)
+    by_name = {item["component"]: item["problem"] for item in found["reached"]}
+    assert by_name["uplinks.bus"] is None
+    assert "cannot reach the broker" in by_name["uplinks.gone"]
+    time.sleep(0.1)
+    assert daemon.poll() is None
+    daemon.terminate()
+    assert b"Client edge-agent:plant-4:gateway-7 sending CONNECT" not in daemon.communicate(timeout=10)[0]

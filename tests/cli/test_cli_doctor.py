@@ -88,3 +88,13 @@ def test_broken_model_fails(config: Path) -> None:
     (config.parent / "bundle").mkdir()
     config.write_text(config.read_text() + "model: {bundle: bundle}\n")
     assert found_in(diagnose(config), "model").level is Level.FAIL
+
+
+def test_root_of_updates_is_looked_at(config: Path) -> None:
+    config.write_text(config.read_text() + "ota: {repository: 'https://u.example.com', root: root.json, gateway: g}\n")
+    assert found_in(diagnose(config), "updates").level is Level.FAIL
+    root = '{"signed": {"_type": "root", "version": 3, "expires": "2031-01-01T00:00:00Z"}, "signatures": []}'
+    (config.parent / "root.json").write_text(root)
+    finding = found_in(diagnose(config), "updates")
+    assert finding.level is Level.OK
+    assert finding.found.endswith("is version 3 of the root, until 2031-01-01T00:00:00Z")

@@ -1,4 +1,4 @@
-"""A source and a sink that a test holds in its hands, announced like those of any other distribution."""
+"""A source, a sink and an uplink that a test holds in its hands, announced like those of any other distribution."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from edge_agent.contract import AdapterContext, Emitter, SinkAdapter, SinkOptions, SourceAdapter, SourceOptions
+from edge_agent.contract import (
+    AdapterContext,
+    Emitter,
+    SinkAdapter,
+    SinkOptions,
+    SourceAdapter,
+    SourceOptions,
+    UplinkAdapter,
+    UplinkOptions,
+    UplinkPort,
+)
 from edge_agent.errors import AdapterError, RetryableAdapterError
 from edge_agent.sample import Batch
 from edge_agent.verdict import Event
 
 log: list[str] = []
 delivered: list[Event] = []
+told: list[tuple[str, bytes]] = []
 sources: dict[str, ProbeSource] = {}
 
 
@@ -70,5 +81,29 @@ class ProbeSink:
         log.append(f"{self.name} closes")
 
 
+class ProbeUplinkOptions(UplinkOptions):
+    """Options of the probe uplink."""
+
+    word: str = Field(default="", description="Whatever makes it another one.")
+
+
+class ProbeUplink:
+    """Says when it runs; reports go to :data:`told`."""
+
+    def __init__(self, options: ProbeUplinkOptions, context: AdapterContext) -> None:
+        self.context = context
+        self.name = f"{context.name}{options.word}"
+
+    async def run(self, port: UplinkPort) -> None:
+        log.append(f"{self.name} runs")
+        self.context.connected("nowhere")
+        try:
+            while True:
+                told.append((self.name, await port.next_report()))
+        finally:
+            log.append(f"{self.name} stops")
+
+
 SOURCE = SourceAdapter("probe", "For tests.", SourceOptions, ProbeSource)
 SINK = SinkAdapter("probe", "For tests.", ProbeSinkOptions, ProbeSink)
+UPLINK = UplinkAdapter("probe", "For tests.", ProbeUplinkOptions, ProbeUplink)

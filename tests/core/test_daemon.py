@@ -41,10 +41,11 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     entries = [
         EntryPoint("probe", "probe_adapters:SOURCE", "edge_agent.sources"),
         EntryPoint("probe", "probe_adapters:SINK", "edge_agent.sinks"),
+        EntryPoint("probe", "probe_adapters:UPLINK", "edge_agent.uplinks"),
     ]
     monkeypatch.setattr(registry.metadata, "entry_points", lambda group: [e for e in entries if e.group == group])
     registry.refresh()
-    for kept in (probe.log, probe.delivered, probe.sources):
+    for kept in (probe.log, probe.delivered, probe.sources, probe.told):
         kept.clear()
     yield
     monkeypatch.undo()
@@ -452,6 +453,32 @@ async def test_a_changed_source_is_exchanged_and_the_readings_of_the_old_one_sta
         await bench.tick(daemon)
         assert daemon.pipeline is not None
         assert daemon.pipeline.graph.sensors == ("a", "x.a")
+
+
+async def test_uplinks_are_exchanged_by_a_reload(bench: Bench) -> None:
+    ota = "ota: {repository: 'file:///nowhere', root: root.json}\n"
+    daemon = bench.make(lambda text: text + ota + "uplinks: {a: {type: probe}, b: {type: probe, word: x}}\n")
+    async with running(daemon):
+        await until(lambda: {"a runs", "bx runs"} <= set(probe.log))
+        assert daemon.control.status()["uplinks"]["a"] == {"type": "probe", "state": "connected"}
+        bench.write(lambda text: text + ota + "uplinks: {b: {type: probe, word: y}, c: {type: probe, word: z}}\n")
+        result = await daemon.control.reload("test")
+        assert result["uplinks"] == {"started": ["c", "b"], "stopped": ["a"]}
+        await until(lambda: {"a stops", "bx stops", "by runs", "cz runs"} <= set(probe.log))
+        assert "a runs" in probe.log
+        assert probe.log.count("a runs") == 1
+        await until(lambda: {name for name, _ in probe.told} >= {"by", "cz"})
+    assert {"by stops", "cz stops"} <= set(probe.log)
+
+
+async def test_uplinks_wait_for_a_restart_that_brings_updates(bench: Bench) -> None:
+    async with running(bench.make()) as daemon:
+        ota = "ota: {repository: 'file:///nowhere', root: root.json}\n"
+        bench.write(lambda text: text + ota + "uplinks: {a: {type: probe}}\n")
+        result = await daemon.control.reload("test")
+        assert result["restart_required"] == ["ota"]
+        assert result["uplinks"] == {"started": [], "stopped": []}
+        assert daemon.control.status()["uplinks"] == {}
 
 
 async def test_maintenance_is_planned_anew_by_a_reload(bench: Bench) -> None:
