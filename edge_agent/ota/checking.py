@@ -5,7 +5,7 @@ from __future__ import annotations
 from edge_agent.errors import OtaError
 from edge_agent.ota import steps
 from edge_agent.ota.force import Force
-from edge_agent.ota.judge import DENIED, Judgement, News, Policy, Verdict, judge, read_news
+from edge_agent.ota.judge import DENIED, Judgement, Moment, News, Policy, Verdict, judge, read_news
 from edge_agent.ota.options import OtaOptions
 from edge_agent.ota.ports import Host, Trust
 from edge_agent.ota.record import Record
@@ -65,12 +65,13 @@ class Checker:
 
     async def _follow(self, news: News, by: str, sideloaded: str | None) -> Judgement:
         held = self._record.blobs.held()
-        judgement = Judgement(Verdict.NOTHING)
+        judgement, moment = Judgement(Verdict.NOTHING), self._record.time.moment()
         for _ in range(_MOST_ROUNDS):
-            state, moment = self._record.state, self._record.time.moment()
-            judgement = judge(news, state, self._host.facts(), self._policy, moment, held)
+            judgement = judge(news, self._record.state, self._host.facts(), self._policy, moment, held)
             if not await self._do(judgement, news, by, sideloaded):
                 break
+            # Its counter was compared with the one before it; in the next round it is its own floor.
+            moment = Moment(moment.now_s)
         return judgement
 
     async def _do(self, judgement: Judgement, news: News, by: str, sideloaded: str | None) -> bool:
@@ -115,7 +116,7 @@ class Checker:
             self._host.notice("update_refused", message)
 
     async def _note(self, state: OtaState, news: News, by: str) -> None:
-        """Write what was seen. The audit log remembers floors and denials too, should the state be lost."""
+        """Write what was seen. The audit log remembers floors too, should the state be lost."""
         before = self._record.state
         await self._record.write(state)
         ring = news.ring
@@ -129,8 +130,6 @@ class Checker:
                 ring_sha256=news.sha256,
                 signed_s=news.signed_s,
             )
-        for denied in set(state.denied) - set(before.denied):
-            await self._record.tell("deny", by, sha256=denied.sha256, reason=denied.reason)
 
     def _says_more(self, state: OtaState) -> bool:
         """Whether ``state`` is worth a write: not each look changes what must survive."""

@@ -84,6 +84,8 @@ class Record:
         self._time.learn(state.time_floor_s)
         self._count(before)
         self._show()
+        for denied in set(state.denied) - set(before.denied):
+            await self.tell("deny", sha256=denied.sha256, reason=denied.reason)
 
     async def tell(self, action: str, by: str = "agent", **details: Any) -> None:
         """Add to the audit log. What cannot be written there is a problem, but keeps nothing from being done."""

@@ -1,7 +1,8 @@
 /* Preloaded into a process, it writes down every change that the process makes to files below $RECORD_ROOT.
  *
  * A record in $RECORD_LOG: kind (1 byte), offset or length (8), length of the path (4), of the data (4), path, data.
- * Kinds: C created, W write, T truncate, S sync (of a file or folder), R rename (data is the new path), U unlink, M mkdir.
+ * Kinds: C created, W write, T truncate, S sync (of a file or folder), R rename (data is the new path), U unlink
+ * (of a file or folder), M mkdir.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -11,6 +12,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -45,6 +47,14 @@ static void put(char kind, uint64_t number, const char *path, const void *data, 
     pthread_mutex_unlock(&lock);
 }
 
+/* The whole path of one that is relative to an open folder, as shutil.rmtree uses them. */
+static const char *resolved(int at, const char *path, char *whole) {
+    if (!path || path[0] == '/' || !path_of(at))
+        return path;
+    snprintf(whole, PATH_MAX, "%s/%s", paths[at], path);
+    return whole;
+}
+
 static int opened(int fd, const char *path, int flags, int existed) {
     if (fd < 0 || fd >= MOST || !watched(path))
         return fd;
@@ -62,8 +72,10 @@ static int opened(int fd, const char *path, int flags, int existed) {
 
 int open(const char *path, int flags, ...) { MODE; EXISTED; return opened(REAL(open)(path, flags, mode), path, flags, existed); }
 int open64(const char *path, int flags, ...) { MODE; EXISTED; return opened(REAL(open64)(path, flags, mode), path, flags, existed); }
-int openat(int at, const char *path, int flags, ...) { MODE; EXISTED; return opened(REAL(openat)(at, path, flags, mode), path, flags, existed); }
-int openat64(int at, const char *path, int flags, ...) { MODE; EXISTED; return opened(REAL(openat64)(at, path, flags, mode), path, flags, existed); }
+#define WHOLE char buffer[PATH_MAX]; const char *whole = resolved(at, path, buffer)
+#define EXISTED_AT int existed = faccessat(at, path, F_OK, 0) == 0
+int openat(int at, const char *path, int flags, ...) { MODE; WHOLE; EXISTED_AT; return opened(REAL(openat)(at, path, flags, mode), whole, flags, existed); }
+int openat64(int at, const char *path, int flags, ...) { MODE; WHOLE; EXISTED_AT; return opened(REAL(openat64)(at, path, flags, mode), whole, flags, existed); }
 
 int close(int fd) {
     if (path_of(fd)) { free(paths[fd]); paths[fd] = NULL; }
@@ -121,7 +133,13 @@ int unlink(const char *path) {
     return result;
 }
 int unlinkat(int at, const char *path, int flags) {
+    WHOLE;
     int result = REAL(unlinkat)(at, path, flags);
+    if (!result && watched(whole)) put('U', 0, whole, "", 0);
+    return result;
+}
+int rmdir(const char *path) {
+    int result = REAL(rmdir)(path);
     if (!result && watched(path)) put('U', 0, path, "", 0);
     return result;
 }

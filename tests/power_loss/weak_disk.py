@@ -12,6 +12,7 @@ import shutil
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 
 _HEAD = struct.Struct("<cQII")
@@ -42,9 +43,13 @@ def read_log(path: Path) -> list[Operation]:
 
 @dataclass(eq=False)
 class _File:
+    """A file or folder, whatever its name is just now. ``names``: what a folder has, ``synced_names``: for sure."""
+
     synced: bytes = b""
     pending: list[Operation] = field(default_factory=list)
     folder: bool = False
+    names: dict[str, _File] = field(default_factory=dict)
+    synced_names: dict[str, _File] = field(default_factory=dict)
 
     def content(self, chance: random.Random, choice: str) -> bytes:
         """What is left: ``all``, ``none`` of the pending, its length with ``zeros``, or ``some`` sectors of it."""
@@ -79,14 +84,19 @@ def _tear(left: bytearray, operation: Operation, chance: random.Random) -> None:
 
 
 class WeakDisk:
-    """Files below ``root`` after some operations. ``ignore``: kinds of sync that do nothing, ``file`` or ``folder``."""
+    """Files below ``root`` after some operations.
+
+    ``ignore``: syncs that do nothing: ``file`` or ``folder``, or those of them whose path a pattern fits
+    (``file:*/models/*``); several with commas between them.
+    """
 
     def __init__(self, root: Path, ignore: str = "") -> None:
-        self._root = str(root)
-        self._ignore = ignore
-        self._names: dict[str, _File] = {str(root): _File(folder=True)}
-        self._synced_names: dict[str, _File] = dict(self._names)
-        self._pending: list[tuple[str, _File | None]] = []
+        self._root_path = str(root)
+        self._ignore = [
+            (kind, pattern or "*") for kind, _, pattern in (rule.partition(":") for rule in ignore.split(","))
+        ]
+        self._root = _File(folder=True)
+        self._pending: list[tuple[_File, str, _File | None]] = []
 
     def apply(self, operation: Operation) -> None:
         """Do one recorded operation."""
@@ -94,35 +104,38 @@ class WeakDisk:
         if kind in "CM":
             self._name(path, _File(folder=kind == "M"))
         elif kind in "WT":
-            self._names[path].pending.append(operation)
+            self._at(path).pending.append(operation)
         elif kind == "R":
-            self._name(operation.data.decode(), self._names[path])
+            file = self._at(path)
+            self._name(operation.data.decode(), file)
             self._name(path, None)
         elif kind == "U":
             self._name(path, None)
-        elif self._names[path].folder:
-            self._sync_folder(path)
-        elif self._ignore != "file":
-            file = self._names[path]
-            file.synced, file.pending = file.content(random.Random(0), "all"), []
+        else:
+            self._sync(path, self._at(path))
+
+    def _at(self, path: str) -> _File:
+        file = self._root
+        for name in Path(path).relative_to(self._root_path).parts:
+            file = file.names[name]
+        return file
 
     def _name(self, path: str, file: _File | None) -> None:
-        if file is None:
-            self._names.pop(path, None)
-        else:
-            self._names[path] = file
-        self._pending.append((path, file))
+        folder, name = self._at(str(Path(path).parent)), Path(path).name
+        _set(folder.names, name, file)
+        self._pending.append((folder, name, file))
 
-    def _sync_folder(self, folder: str) -> None:
-        if self._ignore == "folder":
+    def _sync(self, path: str, file: _File) -> None:
+        kind = "folder" if file.folder else "file"
+        if any(ignored == kind and fnmatch(path, pattern) for ignored, pattern in self._ignore):
             return
-        later = []
-        for path, file in self._pending:
-            if str(Path(path).parent) == folder:
-                _set(self._synced_names, path, file)
-            else:
-                later.append((path, file))
-        self._pending = later
+        if not file.folder:
+            file.synced, file.pending = file.content(random.Random(0), "all"), []
+            return
+        for folder, name, there in self._pending:
+            if folder is file:
+                _set(file.synced_names, name, there)
+        self._pending = [entry for entry in self._pending if entry[0] is not file]
 
     def images(self, seed: int, count: int) -> Iterator[dict[str, bytes | None]]:
         """What may be there after power loss, None for a folder: everything, the least, and ``count`` in between."""
@@ -130,23 +143,36 @@ class WeakDisk:
         cases = [("all", len(self._pending)), ("none", 0), ("zeros", len(self._pending))]
         cases += [("some", chance.randint(0, len(self._pending))) for _ in range(count)]
         for choice, names in cases:
-            there = dict(self._synced_names)
-            for path, file in self._pending[:names]:
-                _set(there, path, file)
-            reached = {path: file for path, file in there.items() if self._is_reached(path, there)}
-            yield {path: None if file.folder else file.content(chance, choice) for path, file in reached.items()}
+            image: dict[str, bytes | None] = {}
+            self._reach(self._root_path, self._root, self._pending[:names], chance, choice, image)
+            yield image
 
-    def _is_reached(self, path: str, there: dict[str, _File]) -> bool:
-        return path == self._root or (
-            str(Path(path).parent) in there and self._is_reached(str(Path(path).parent), there)
-        )
+    def _reach(
+        self,
+        path: str,
+        file: _File,
+        named: Sequence[tuple[_File, str, _File | None]],
+        chance: random.Random,
+        choice: str,
+        image: dict[str, bytes | None],
+    ) -> None:
+        if not file.folder:
+            image[path] = file.content(chance, choice)
+            return
+        image[path] = None
+        there = dict(file.synced_names)
+        for folder, name, entry in named:
+            if folder is file:
+                _set(there, name, entry)
+        for name, entry in there.items():
+            self._reach(f"{path}/{name}", entry, named, chance, choice, image)
 
 
-def _set(names: dict[str, _File], path: str, file: _File | None) -> None:
+def _set(names: dict[str, _File], name: str, file: _File | None) -> None:
     if file is None:
-        names.pop(path, None)
+        names.pop(name, None)
     else:
-        names[path] = file
+        names[name] = file
 
 
 def put(image: dict[str, bytes | None], root: Path, target: Path) -> None:

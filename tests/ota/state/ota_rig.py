@@ -221,6 +221,7 @@ class Rig:
         self.sick: dict[str | None, dict[str, Any]] = {}
         self.host: FakeHost
         self.updater: Updater
+        self.running: asyncio.Task[None]
         self.booted: Booted
 
     @property
@@ -250,7 +251,7 @@ class Rig:
             gateway="gw-1",
         )
         await self.updater.boot(self.booted)
-        running = asyncio.create_task(self.updater.run(), name="updater")
+        self.running = running = asyncio.create_task(self.updater.run(), name="updater")
         try:
             await self.settle()
             yield self
@@ -271,7 +272,11 @@ class Rig:
     async def settle(self) -> None:
         """Until nothing is left to be done without time."""
         while True:
-            await self.clock.asleep.wait()
+            asleep = asyncio.create_task(self.clock.asleep.wait(), name="asleep")
+            await asyncio.wait([asleep, self.running], return_when=asyncio.FIRST_COMPLETED)
+            asleep.cancel()
+            if self.running.done():
+                self.running.result()
             fetching = [task for task in asyncio.all_tasks() if task.get_name() == "updates: download"]
             if fetching and self.trust.may_fetch.is_set():
                 await asyncio.wait(fetching)

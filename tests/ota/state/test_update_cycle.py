@@ -265,3 +265,18 @@ async def test_hint_while_downloading_can_end_the_release(rig: Rig, packages: di
         await rig.passes(1)
         await asyncio.sleep(0)
         assert rig.phase is Phase.TRIAL
+
+
+@pytest.mark.parametrize("mode", ["now", "stage"])
+async def test_newer_release_names_what_was_before(rig: Rig, packages: dict[str, Package], mode: str) -> None:
+    async with rig.started():
+        await committed(rig, packages["A"], 1)
+        rig.trust.publish(release(packages["B"], 2, activate={"mode": mode}), packages["B"].tar)
+        await rig.look()
+        rig.trust.publish(release(packages["A"], 3))
+        await rig.look()
+        assert rig.host.in_force.model == packages["A"].bundle.sha256
+        outcome = rig.state.outcome
+        assert outcome is not None
+        assert (outcome.counter, outcome.result) == (3, Result.COMMITTED)
+        assert rig.state.denied == ()
