@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from edge_agent.durable import make_folder, sync_folder, write_durably
-from edge_agent.errors import ConfigError, StoreError
+from edge_agent.errors import ConfigError
+from edge_agent.ota.effects import OVERLAY
 from edge_agent.ota.ring import MAX_CONFIG_BYTES
 
 OVER_THE_AIR = "config over the air"
@@ -52,7 +52,7 @@ class Layers:
 
 def overlay_path(data_dir: Path) -> Path:
     """Where a gateway keeps its overlay."""
-    return data_dir / "ota" / "config.yaml"
+    return data_dir / "ota" / OVERLAY
 
 
 def read_overlay(path: Path, label: str = OVER_THE_AIR) -> Overlay:
@@ -62,26 +62,3 @@ def read_overlay(path: Path, label: str = OVER_THE_AIR) -> Overlay:
             return Overlay(file.read(MAX_CONFIG_BYTES + 1), label)
     except OSError as error:
         raise ConfigError(f"{label}: {path} cannot be read: {error.strerror}") from error
-
-
-def keep_overlay(data_dir: Path, overlay: Overlay | None) -> None:
-    """Have ``overlay`` where the next start finds it, or none there; durable on return. Blocks on the disk.
-
-    :raises StoreError: the disk does not take it; what was there is there.
-    """
-    path = overlay_path(data_dir)
-    try:
-        if overlay is None:
-            if path.exists():
-                path.unlink()
-                sync_folder(path.parent)
-            return
-        if path.exists() and path.read_bytes() == overlay.content:
-            return
-        make_folder(path.parent)
-        new = path.with_name(f"{path.name}.new")
-        write_durably(new, overlay.content)
-        new.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.config import AgentConfig, Overlay, parse_config, read_overlay
-from edge_agent.config.layers import OVER_THE_AIR, keep_overlay
+from edge_agent.config.layers import OVER_THE_AIR
 from edge_agent.config.overlay import overruled_options
 from edge_agent.config.watchfulness import less_watchful
 from edge_agent.counted import listed
 from edge_agent.daemon.reload import FIXED, Change, prepare, take_into_use
 from edge_agent.errors import ConfigError, DataFileError, EdgeAgentError, OtaError
+from edge_agent.ota.effects import write_overlay
 
 if TYPE_CHECKING:
     from edge_agent.daemon.daemon import Daemon
@@ -111,17 +112,21 @@ def _fixed_options(old: AgentConfig, base: AgentConfig, new: AgentConfig) -> Ite
 
 async def _change_over(daemon: Daemon, forwards: Change, back: Change) -> dict[str, Any]:
     data_dir, layers = daemon.config.agent.data_dir, daemon.config.layers
-    await asyncio.to_thread(keep_overlay, data_dir, forwards.config.layers.overlay)
+    await asyncio.to_thread(_keep, data_dir, forwards.config.layers.overlay)
     try:
         return await take_into_use(daemon, forwards)
     except BaseException as error:
         # Whatever it was, also being cancelled: half a configuration is none.
         _log.error("the new configuration could not be taken into use, going back to the old one: %r", error)
-        await asyncio.to_thread(keep_overlay, data_dir, layers.overlay)  # first: then at least the next start is right
+        await asyncio.to_thread(_keep, data_dir, layers.overlay)  # first: then at least the next start is right
         await take_into_use(daemon, back)
         if isinstance(error, EdgeAgentError) or not isinstance(error, Exception):
             raise
         raise ConfigError(f"the new configuration could not be taken into use: {error!r}") from error
+
+
+def _keep(data_dir: Path, overlay: Overlay | None) -> None:
+    write_overlay(data_dir, None if overlay is None else overlay.content)
 
 
 def _tell(daemon: Daemon, what: str, result: dict[str, Any]) -> None:

@@ -55,18 +55,31 @@ def put_overlay(data_dir: Path, config: str | None) -> bool:
 
     :raises StoreError: it is not there or damaged, or the overlay cannot be written.
     """
-    folder, blobs = data_dir / "ota", Blobs(data_dir / "ota")
-    overlay = folder / OVERLAY
+    if config is None:
+        return write_overlay(data_dir, None)
+    blobs = Blobs(data_dir / "ota")
     try:
-        if config is None:
+        if not blobs.intact(config):
+            raise StoreError(f"{blobs.path(config)}: is missing or damaged, expected the verified configuration")
+        content = blobs.path(config).read_bytes()
+    except OSError as error:
+        raise StoreError(f"{blobs.path(config)}: cannot be read: {error.strerror or error}") from error
+    return write_overlay(data_dir, content)
+
+
+def write_overlay(data_dir: Path, content: bytes | None) -> bool:
+    """Make ``content`` (None: nothing) the overlay that the next start finds. Returns whether that was a change.
+
+    :raises StoreError: it cannot be written; what was there is there.
+    """
+    folder, overlay = data_dir / "ota", data_dir / "ota" / OVERLAY
+    try:
+        if content is None:
             if not overlay.exists():
                 return False
             overlay.unlink()
             sync_folder(folder)
             return True
-        if not blobs.intact(config):
-            raise StoreError(f"{blobs.path(config)}: is missing or damaged, expected the verified configuration")
-        content = blobs.path(config).read_bytes()
         if overlay.exists() and overlay.read_bytes() == content:
             return False
         make_folder(folder)

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.config import AgentConfig, Overlay, load_in_use, overlay_path, parse_config
-from edge_agent.config.layers import keep_overlay
 from edge_agent.config.overlay import merge_patch, overruled_options
 from edge_agent.config.watchfulness import less_watchful
 from edge_agent.errors import ConfigError, StoreError
+from edge_agent.ota.effects import write_overlay
 from edge_agent.ota.options import REMOTE_SECTIONS
 from edge_agent.ota.ring import MAX_CONFIG_BYTES
 
@@ -338,13 +338,12 @@ def test_an_overlay_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
 
 
 def test_an_overlay_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
-    one, other = Overlay(b"rules: {}"), Overlay(b"sensors: {}")
-    for overlay in (one, one, other):
-        keep_overlay(tmp_path, overlay)
-        assert overlay_path(tmp_path).read_bytes() == overlay.content
-    for _ in range(2):
-        keep_overlay(tmp_path, None)
+    for content, changed in ((b"rules: {}", True), (b"rules: {}", False), (b"sensors: {}", True)):
+        assert write_overlay(tmp_path, content) is changed
+        assert overlay_path(tmp_path).read_bytes() == content
+    for changed in (True, False):
+        assert write_overlay(tmp_path, None) is changed
         assert list((tmp_path / "ota").iterdir()) == []
     overlay_path(tmp_path).mkdir()
     with pytest.raises(StoreError, match=r"config\.yaml: cannot be written"):
-        keep_overlay(tmp_path, one)
+        write_overlay(tmp_path, b"rules: {}")
