@@ -25,6 +25,8 @@ MODULES = (
     "creep",
     "forgetting",
     "training",
+    "trust",
+    "canary",
 )
 HERE = Path(__file__).parent
 

@@ -12,6 +12,7 @@ class FaultProxy:
     def __init__(self, port_behind: int) -> None:
         self._port_behind = port_behind
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.StreamWriter] = set()
         self.cut_after: int | None = None
         self.flip_at: int | None = None
         self.swallow_after: int | None = None
@@ -27,9 +28,9 @@ class FaultProxy:
 
     async def __aexit__(self, *error: object) -> None:
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._open:
+            writer.transport.abort()
+        await asyncio.gather(*self._tasks)
         await self._server.wait_closed()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -39,11 +40,14 @@ class FaultProxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", self._port_behind)
+        pair = {writer, behind_writer}
+        self._open |= pair
         try:
             with suppress(ConnectionError):
                 await asyncio.gather(self._up(reader, behind_writer), self._down(behind_reader, writer))
         finally:
-            for each in (writer, behind_writer):
+            self._open -= pair
+            for each in pair:
                 each.transport.abort()
 
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
