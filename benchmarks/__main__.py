@@ -25,6 +25,7 @@ MODULES = (
     "creep",
     "forgetting",
     "training",
+    "hostile",
     "trust",
     "canary",
 )
