@@ -107,6 +107,26 @@ class ApiClient:
         """Bring back the bundle before this one."""
         return self._post("/api/v1/model/rollback")
 
+    def ota(self) -> dict[str, Any]:
+        """Where updates over the air stand."""
+        return self._get("/api/v1/ota")
+
+    def ota_check(self) -> dict[str, Any]:
+        """Look for updates; where they stand after it."""
+        return self._post("/api/v1/ota/check")
+
+    def ota_activate(self) -> dict[str, Any]:
+        """Begin to use what is staged."""
+        return self._post("/api/v1/ota/activate")
+
+    def ota_rollback(self) -> dict[str, Any]:
+        """Give up what is worked on, or take the last release back."""
+        return self._post("/api/v1/ota/rollback")
+
+    def ota_sideload(self, path: Path) -> dict[str, Any]:
+        """Look for updates in a repository on the gateway."""
+        return self._post("/api/v1/ota/sideload", json.dumps({"path": str(path.absolute())}).encode())
+
     def reload(self) -> dict[str, Any]:
         """Have the configuration read again."""
         return self._post("/api/v1/reload")

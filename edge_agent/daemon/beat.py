@@ -38,7 +38,7 @@ class Beat:
         return (self._clock.monotonic_ns() - self.tick_ns - self._lateness_ns - grace_ns) / NS_PER_S
 
     def late_s(self) -> float:
-        """How late the next tick is by now; negative while there is time."""
+        """How late the tick that is being made, or comes next, is by now; negative while there is time."""
         return (self._clock.monotonic_ns() - self.tick_ns - self._lateness_ns) / NS_PER_S
 
     async def next(self) -> int:

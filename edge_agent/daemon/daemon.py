@@ -246,7 +246,7 @@ class Daemon:
         return self._beat.overdue_s()
 
     def late_s(self) -> float:
-        """How late the next tick is by now; negative while there is time."""
+        """How late the tick that is being made, or comes next, is by now; negative while there is time."""
         return self._beat.late_s()
 
     async def pause(self, wanted_s: float) -> None:

@@ -81,7 +81,7 @@ class AgentHost:
         model = await load(self._daemon, bundle)
         await asyncio.to_thread(rewarm, model.detector, pipeline.graph.replay())
         self._comparison = None
-        self._shadow = Shadow(model, pipeline.new_decider, lambda: self._daemon.late_s() > 0)
+        self._shadow = Shadow(model, pipeline.new_decider, self._busy)
         self._daemon.parts.start("shadow", self._shadow.run())
 
     def shadow(self) -> Comparison:
@@ -95,6 +95,10 @@ class AgentHost:
             return
         self._comparison, self._shadow = shadow.comparison(), None
         await self._daemon.parts.cancel(["shadow"], _SHADOW_ENDS_S)
+
+    def _busy(self) -> bool:
+        """Whether this tick came to its end so late that the next one needs what is left of the time."""
+        return self._daemon.late_s() > self._daemon.config.tick.period / 2
 
     def _troubles(self) -> list[str]:
         return [*self._daemon.control.readiness()[1], *self._daemon.config_health.troubles()]
