@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[2] / "core"))
+sys.path += [str(Path(__file__).parents[2] / folder) for folder in ("core", "system")]
 
 import probe_adapters as probe
 

@@ -1,0 +1,107 @@
+"""Configuration over the air from publisher to gateway, each a process of its own: taken, kept, and taken back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from daemon_process import DaemonProcess, MosquittoProcess, until
+
+pytestmark = pytest.mark.counterpart
+
+CONFIG = """\
+tick: {{period: 100ms}}
+sources: {{plant: {{type: mqtt, port: {port}, subscriptions: [{{topic: "plant/{{sensor}}"}}]}}}}
+sensors: {{a: {{max: 10, area: cell}}}}
+ota: {{repository: "file://{repository}", root: {root}, poll_every: 10s, check_not_within: 1s}}
+"""
+GOOD = "rules:\n  low: {sensors: [a], limit: {below: -5}}\nsensors: {a: {max: 20, unit: bar}}\n"
+BAD = "sensors: {a: {max: 1}, b: {max: 1}, c: {max: 1}}\n"  # every reading of the plant becomes impossible
+
+
+class Publisher:
+    """`edge-agent ota repo` in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "fleet"
+        self._environ = {**os.environ, "EDGE_AGENT_OTA_PASSPHRASE": "a passphrase for tests"}
+        self.run("init", str(self.folder), "--ring", "stable")
+        self.root = self.folder / "repo/metadata/1.root.json"
+
+    def run(self, *args: str) -> None:
+        command = [sys.executable, "-m", "edge_agent", "ota", "repo", *args]
+        subprocess.run(command, env=self._environ, check=True, capture_output=True, timeout=60)
+
+    def publish(self, name: str, text: str, trial: str) -> None:
+        path = self.folder.parent / f"{name}.yaml"
+        path.write_text(text)
+        how = ("--activate", "now", "--spread", "0s", "--trial", trial, "--trial-ticks", "5")
+        self.run("publish", str(path), "-d", str(self.folder), "--release", name, *how)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[MosquittoProcess]:
+    broker = MosquittoProcess(tmp_path).start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Publisher:
+    return Publisher(tmp_path)
+
+
+@pytest.fixture
+def agent(tmp_path: Path, broker: MosquittoProcess, publisher: Publisher) -> Iterator[DaemonProcess]:
+    config = CONFIG.format(port=broker.port, repository=publisher.folder / "repo", root=publisher.root)
+    process = DaemonProcess(tmp_path, config).start()
+    yield process
+    process.kill()
+
+
+def updates(agent: DaemonProcess) -> dict[str, object]:
+    found = agent.get("/api/v1/ota")
+    assert isinstance(found, dict)
+    return found
+
+
+def outcome(agent: DaemonProcess, release: str) -> str | None:
+    found = updates(agent).get("outcome")
+    return str(found["result"]) if isinstance(found, dict) and found["release"] == release else None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_release_is_taken_kept_over_a_restart_and_a_bad_one_is_taken_back(
+    broker: MosquittoProcess, publisher: Publisher, agent: DaemonProcess
+) -> None:
+    def outcome_of(release: str) -> str | None:
+        for sensor in "abc":
+            broker.publish(f"plant/{sensor}", b"6.5")
+        return outcome(agent, release)
+
+    overlay = agent.folder / "data/ota/config.yaml"
+    until(lambda: agent.connected("plant"), "the connection")
+    publisher.publish("spring", GOOD, trial="2s")
+    until(lambda: outcome_of("spring") == "committed", "the release to be in use", 60)
+    assert overlay.read_text() == GOOD
+    assert agent.get("/api/v1/sensors/a")["unit"] == "bar"
+    assert agent.stop() == 0
+    agent.start()
+    until(lambda: agent.connected("plant"), "the connection")
+    assert agent.get("/api/v1/sensors/a").get("unit", "bar") == "bar"
+    until(lambda: outcome_of("spring") and agent.get("/api/v1/sensors/c").get("value") == 6.5, "readings")
+
+    publisher.publish("autumn", BAD, trial="10m")
+    until(lambda: overlay.read_text() == BAD, "the bad release on trial", 60)
+    began = time.monotonic()
+    until(lambda: outcome_of("autumn") == "rolled_back", "the bad release to be taken back", 110)
+    assert time.monotonic() - began < 90
+    assert overlay.read_text() == GOOD
+    until(lambda: outcome_of("autumn") and agent.get("/api/v1/sensors/c").get("value") == 6.5, "usable readings again")
+    assert agent.stop() == 0
