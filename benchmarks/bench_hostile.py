@@ -25,9 +25,9 @@ from edge_agent.ota.ring import Limits
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS / "inference"), str(TESTS / "ota" / "probe")]
 SEED = 1
-MUTANTS, MUTANTS_RUN = 100_000, 5_000
+MUTANTS, MUTANTS_RUN = 100_000, 10_000
 BEAT_S = 0.005
-GOOD_RUNS = 20
+GOOD_RUNS, IDLE_S = 20, 30
 
 
 def run() -> Iterator[Result]:
@@ -47,7 +47,9 @@ async def _corpus() -> list[Result]:
             await prober.gate(path)
             await prober.probe(path, Limits())
         except OtaError as error:
-            return error.reason == case.stage and case.message in str(error)
+            if error.reason == case.stage and case.message in str(error):
+                return True
+            print(f"{case.name}: {error}", file=sys.stderr)
         return False
 
     with tempfile.TemporaryDirectory() as folder:
@@ -56,12 +58,13 @@ async def _corpus() -> list[Result]:
             place = Path(folder) / str(number)
             place.mkdir()
             paths.append(case.make(place))
-        good, good_pause = 0, [0.0]
-        beat = asyncio.create_task(_beat(good_pause))
-        begun = time.perf_counter()
+        good, begun = 0, time.perf_counter()
         for _ in range(GOOD_RUNS):
             good += (await prober.probe(UNIVERSAL, Limits())).bundle == universal_bundle().sha256
         probe_s = (time.perf_counter() - begun) / GOOD_RUNS
+        idle_pause = [0.0]
+        beat = asyncio.create_task(_beat(idle_pause))
+        await asyncio.sleep(IDLE_S)
         beat.cancel()
         before, pause = _resident_mb(), [0.0]
         beat = asyncio.create_task(_beat(pause))
@@ -71,13 +74,13 @@ async def _corpus() -> list[Result]:
     share = 100.0 * stopped / len(cases)
     passed = 100.0 * good / GOOD_RUNS
     is_good = f"{GOOD_RUNS} probes of the shipped model: passed"
-    all_right, worst, worst_good = share == passed == 100.0, 1e3 * pause[0], 1e3 * good_pause[0]
+    all_right, worst, worst_idle = share == passed == 100.0, 1e3 * pause[0], 1e3 * idle_pause[0]
     return [
         Result(
             "hostile_contained", share, f"% of {len(cases)}", passed, is_good, "100 %, all good ones pass", all_right
         ),
         Result("hostile_parent_growth", grown, "MB", before, "before", "< 10 MiB", grown < 10.5),
-        Result("hostile_loop_pause", worst, "ms", worst_good, "good models", "< 50 ms", worst < 50.0),
+        Result("hostile_loop_pause", worst, "ms", worst_idle, f"nothing to do, {IDLE_S} s", "< 50 ms", worst < 50.0),
         Result("probe_good", probe_s, "s", probe_s, "itself", "< 5 s", probe_s < 5.0),
     ]
 
@@ -125,7 +128,7 @@ def _mutants() -> Iterator[Result]:
                 print(f"{type(error).__name__}: {error}", file=sys.stderr)
     yield Result("mutants_gate", strange, f"unexpected errors in {MUTANTS}", refused, "refused", "0", strange == 0)
     for name, bundle in (("tiny", verify_bundle(make_files())), ("universal", universal_bundle())):
-        ends = run_in_workers(mutants(bundle.model, SEED + 1), MUTANTS_RUN, judge_of(bundle))
+        ends = run_in_workers(mutants(bundle.model, SEED + 1, most=1), MUTANTS_RUN, judge_of(bundle))
         print(f"{name}: {ends}", file=sys.stderr)
         where = f"workers killed by {MUTANTS_RUN}"
         yield Result(

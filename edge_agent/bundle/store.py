@@ -104,16 +104,25 @@ def _read_folder(directory: Path) -> dict[str, bytes]:
 
 
 def _read_file(path: Path) -> bytes:
+    with _ordinary(path, os.O_NOFOLLOW) as file:
+        return _read_limited(path.name, file)
+
+
+@contextmanager
+def _ordinary(path: Path, flags: int = 0) -> Iterator[IO[bytes]]:
+    """An ordinary file for reading."""
     try:
         # Non-blocking, so that a named pipe cannot hold us up before we see what it is.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise BundleError(f"{path.name!r}: {error.strerror}; expected an ordinary file, no link") from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise BundleError(f"{path.name!r}: expected an ordinary file")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return _read_limited(path.name, file)
+            yield file
     finally:
         os.close(descriptor)
 
@@ -126,7 +135,7 @@ def _read_limited(name: str, file: IO[bytes]) -> bytes:
 
 
 def _read_tar(path: Path) -> dict[str, bytes]:
-    with path.open("rb") as file:
+    with _ordinary(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_TAR_BYTES:
             raise BundleError(f"got a file of {size} bytes, expected a tar of at most {MAX_TAR_BYTES}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.bundle import Bundle, Limits, read_bundle
+from edge_agent.bundle.store import MAX_TAR_BYTES
 from edge_agent.errors import BundleError
 from edge_agent.inference import self_test
 from edge_agent.inference.step import load_runtime
@@ -58,7 +59,12 @@ def _too_much_memory(question: Question) -> str:
 
 
 def _size(path: Path) -> int:
-    return sum(entry.stat().st_size for entry in path.iterdir()) if path.is_dir() else path.stat().st_size
+    """Bytes that may have to be read; no more than a bundle may have, whatever sizes its files claim."""
+    try:
+        files = path.iterdir() if path.is_dir() else [path]
+        return min(sum(file.lstat().st_size for file in files), MAX_TAR_BYTES)
+    except OSError:  # reading it will say what is wrong
+        return 0
 
 
 def _probe(bundle: Bundle, question: Question) -> dict[str, Any]:

@@ -58,6 +58,18 @@ def hollow_tar(place: Path) -> Path:
     return path
 
 
+def piped(place: Path) -> Path:
+    """Whoever opens it waits for ever."""
+    os.mkfifo(place / "bundle.tar")
+    return place / "bundle.tar"
+
+
+def hollow_folder(place: Path) -> Path:
+    path = folder(make_files())(place)
+    os.truncate(path / "model.onnx", 1 << 40)
+    return path
+
+
 def odd_folder(name: str, message: str, change: Callable[[Path], None]) -> Case:
     def make(place: Path) -> Path:
         path = folder(make_files())(place)
@@ -194,6 +206,8 @@ CASES = [
     tar_case("empty tar", "manifest.json: missing", lambda: tar({})),
     tar_case("empty file", PLAIN, bytes),
     Case("tar of a terabyte", GATE, "expected a tar of at most", hollow_tar),
+    Case("pipe in place of a tar", GATE, "expected an ordinary file", piped),
+    Case("folder of a terabyte", GATE, "got more than 67108864 bytes", hollow_folder),
     Case("file that is not there", GATE, "No such file", lambda place: place / "bundle.tar"),
     odd_folder(
         "link in a folder", "expected an ordinary file", replace("card.md", lambda p: p.symlink_to("/etc/passwd"))

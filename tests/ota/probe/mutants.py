@@ -20,12 +20,12 @@ _MEMORY = 4 << 30
 _TELLING = (0, 1, 2, 5, 8, 0x0A, 0x12, 0x3A, 0x42, 0x7F, 0x80, 0xFF)
 
 
-def mutants(model: bytes, seed: int) -> Iterator[bytes]:
-    """Without an end; one to four changes each."""
+def mutants(model: bytes, seed: int, most: int = 4) -> Iterator[bytes]:
+    """Without an end; one to ``most`` changes each."""
     chance = random.Random(seed)
     while True:
         raw = bytearray(model)
-        for _ in range(chance.randint(1, 4)):
+        for _ in range(chance.randint(1, most)):
             chance.choice(_CHANGES)(raw, chance)
         yield bytes(raw)
 
