@@ -137,7 +137,7 @@ def test_commands_in_examples_exist(page: Path) -> None:
     for block in re.findall(r"```(?:sh|bash)\n(.*?)```", page.read_text(), flags=re.DOTALL):
         for line in re.findall(r"^\s*edge-agent (.+)$", block, flags=re.MULTILINE):
             words = shlex.split(line.split("#")[0])
-            name = next((n for n in (" ".join(words[:2]), words[0]) if n in known), None)
+            name = next((n for n in (" ".join(words[:count]) for count in (3, 2, 1)) if n in known), None)
             assert name is not None or words[0].startswith("-"), line
             if name is not None:
                 command, context = known[name]
