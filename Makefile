@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 REQUIREMENTS := pyproject.toml constraints.txt
 TORCH := torch==2.13.0
+GOOSEBIT := .cache/goosebit
 ARGS ?=
 
 .DELETE_ON_ERROR:
@@ -23,7 +24,7 @@ help:
 run: $(VENV)/.for-run
 	$(BIN)/edge-agent demo $(ARGS)
 
-test: $(VENV)/.for-development
+test: $(VENV)/.for-development $(GOOSEBIT)/.installed
 	@.ci/system-packages test
 	PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest $(ARGS)
 
@@ -61,6 +62,12 @@ $(BIN)/python:
 $(VENV)/.for-run: $(REQUIREMENTS) | $(BIN)/python
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[demo]'
 	@touch $@
+
+# An update server that a test talks to, with its own versions of everything. Without it that test is skipped.
+$(GOOSEBIT)/.installed:
+	@$(PYTHON) -m venv $(GOOSEBIT)
+	@$(GOOSEBIT)/bin/python -m pip --disable-pip-version-check install --quiet goosebit==0.2.12 && touch $@ || \
+		echo "gooseBit could not be installed: its test is skipped" >&2
 
 # torch first and by itself, so that nothing else has a say in which build of it is taken.
 $(VENV)/.for-development: $(REQUIREMENTS) | $(BIN)/python

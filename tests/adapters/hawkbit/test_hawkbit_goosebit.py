@@ -2,7 +2,7 @@
 
 It is not among our dependencies (149 MB). To run this test::
 
-    python3 -m venv .cache/goosebit && .cache/goosebit/bin/pip install goosebit==0.2.12
+    make .cache/goosebit/.installed
 """
 
 from __future__ import annotations
