@@ -63,11 +63,19 @@ class Updates:
     async def begin(self, booted: Booted | None) -> None:
         """Go on from what the start of the process found."""
         done = await self._updater.boot(booted)
+        self._introduce()
         for problem in done.problems:
             self._host.notice("update_start", problem)
         if done.ended is not None and done.state.outcome is not None:
             outcome = done.state.outcome
             self._host.notice(f"update_{outcome.result.value}", f"release {outcome.release}: {outcome.message}")
+
+    def _introduce(self) -> None:
+        """Reports name what runs and what ran before, whoever brought it."""
+        models = self._daemon.control.model()
+        for model in (models, models["previous"]):
+            if model is not None and model["sha256"] is not None:
+                self._updater.knows(model["sha256"], str(model["name"])[:64], str(model["version"] or "")[:64])
 
     def start(self) -> None:
         """Work on updates, and have the uplinks run."""
@@ -92,6 +100,7 @@ class Updates:
 
     def describe(self) -> dict[str, Any]:
         """All there is to say, ready for JSON."""
+        self._introduce()
         state, report = self._updater.state, self._updater.report()
         said = report.model_dump(mode="json", by_alias=True, exclude={"schema_", "release", "counter", "time"})
         comparison, trial = self._host.comparison, self._host.since_exchange()

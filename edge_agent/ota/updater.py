@@ -104,7 +104,12 @@ class Updater:
             self._wake.set()
 
     async def check_now(self, actor: str) -> Report:
-        """Look as soon as the least time between two looks has passed; the report after it."""
+        """Look as soon as the least time between two looks has passed; the report after it.
+
+        :raises OtaError: there is no repository to look in.
+        """
+        if self._options.repository is None:
+            raise OtaError("no_repository", "option ota.repository is not set: there is nowhere to look")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._asked.append(future)
         self._asked_by = actor
@@ -150,6 +155,19 @@ class Updater:
         """
         async with self._acting("swap_asked", actor):
             await self._force.give_way(actor)
+
+    def knows(self, sha256: str, name: str, version: str) -> None:
+        """What reports call the bundle ``sha256``, for one that no release of ours brought."""
+        self._record.described[sha256] = (name, version)
+
+    @property
+    def state(self) -> OtaState:
+        """As it is on the disk."""
+        return self._record.state
+
+    def knows(self, sha256: str, name: str, version: str) -> None:
+        """What reports call the bundle ``sha256``, for one that no release of ours brought."""
+        self._record.described[sha256] = (name, version)
 
     @property
     def state(self) -> OtaState:

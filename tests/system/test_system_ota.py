@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,6 +41,11 @@ def publisher(tmp_path: Path) -> Iterator[Publisher]:
     found.stop()
 
 
+def command(agent: DaemonProcess, *words: str) -> subprocess.CompletedProcess[str]:
+    whole = [sys.executable, "-m", "edge_agent", "ota", words[0], "-c", str(agent.path), *words[1:]]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=60, check=False)
+
+
 def told(agent: DaemonProcess) -> list[str]:
     found = [event["body"]["what"] for event in agent.events("status")]
     return [what for what in found if what.startswith("update_")]
@@ -61,7 +69,15 @@ def test_a_release_is_looked_for_tried_and_stays(
         assert agent.metric("edge_agent_model_swaps_total", outcome="updated") == 1
         expected = ["update_shadow", "update_shadow_result", "update_trial", "update_committed"]
         assert [name for name in told(agent) if name in expected] == expected
+        said = command(agent, "status")
+        assert "Last release: r2, committed" in said.stdout
+        assert "In use: tiny 2.0.0" in said.stdout
+        assert "and both find the same ticks unusual" in said.stdout
+        assert json.loads(command(agent, "status", "--json").stdout)["in_force"]["model"] == new.sha256
         assert agent.stop() == 0
+        assert command(agent, "status").returncode == 3
+        assert "commit" in command(agent, "history").stdout
+        assert command(agent, "verify-audit", "--head", found["audit_head"]).returncode == 0
         agent.start()
         assert agent.get("/api/v1/model")["sha256"] == new.sha256
         client(agent).ota_rollback()
