@@ -66,11 +66,14 @@ class _Start:
         self._problems: list[str] = []
         self._overlay_changed = False
         self._ended: str | None = None
+        self._rebuilt = False
         self._state = self._load()
         self._time = KnownTime(clock, self._state.time_floor_s)
 
     def finish(self) -> None:
         """Do what the phase wants done."""
+        if self._rebuilt:
+            self._save(steps.step(self._state))
         match self._state.phase:
             case Phase.SHADOW:
                 self._after_shadow()
@@ -180,13 +183,14 @@ class _Start:
         loaded = self._store.load()
         state = loaded.state
         if loaded.found in (Found.NOTHING, Found.SALVAGED):
-            state = self._rebuilt(loaded)
+            state = self._rebuild(loaded)
+            self._rebuilt = state.floors != {} or loaded.damaged
         if loaded.damaged or (loaded.found is Found.COPY):
             self._problems.append("the state of updates was damaged; it was rebuilt from what else is known")
             self._tell({"action": "state_damaged", "found": loaded.found.value})
         return state
 
-    def _rebuilt(self, loaded: Loaded) -> OtaState:
+    def _rebuild(self, loaded: Loaded) -> OtaState:
         """Floors from the audit log; the overlay that is there stays, since the models that run stay too."""
         state, folder = loaded.state, self._data_dir / "ota"
         with suppress(OSError):

@@ -165,15 +165,6 @@ class Updater:
         """As it is on the disk."""
         return self._record.state
 
-    def knows(self, sha256: str, name: str, version: str) -> None:
-        """What reports call the bundle ``sha256``, for one that no release of ours brought."""
-        self._record.described[sha256] = (name, version)
-
-    @property
-    def state(self) -> OtaState:
-        """As it is on the disk."""
-        return self._record.state
-
     def report(self) -> Report:
         """State of updates now."""
         return self._record.report(self._host.facts())

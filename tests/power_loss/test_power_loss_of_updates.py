@@ -20,7 +20,7 @@ from weak_disk import Operation, WeakDisk, put, read_log, split_notes
 
 from edge_agent.errors import OtaError
 from edge_agent.ota.boot import AUDIT
-from edge_agent.ota.chain import ChainedLog, verify
+from edge_agent.ota.chain import ChainedLog, entries, verify
 from edge_agent.ota.state import Result
 
 pytestmark = pytest.mark.counterpart
@@ -49,6 +49,7 @@ class Promised:
     may: str = "-"
     denied: set[str] = field(default_factory=set)
     floor: int = 0
+    audit: int = 0
 
     def add(self, note: str) -> None:
         what, value = note.split()
@@ -56,6 +57,8 @@ class Promised:
             self.may = value
         elif what == "denied":
             self.denied.add(value)
+        elif what == "audit":
+            self.audit = int(value)
         else:
             self.floor = int(value)
 
@@ -110,6 +113,9 @@ def violations(found: Path, cycle: Recorded, promised: Promised) -> list[str]:
     if (state.floors["stable"].counter if state.floors else 0) < promised.floor:
         wrong.append(f"floors are {state.floors}, expected at least {promised.floor}")
     wrong += rig.booted.problems
+    kept = len(list(entries(found / "data" / "ota" / AUDIT)))
+    if kept < promised.audit:
+        wrong.append(f"{kept} entries are in the audit log, expected at least {promised.audit}")
     log = ChainedLog(found / "data" / "ota" / AUDIT)
     log.append({"action": "after"})
     broken = verify(log.path)

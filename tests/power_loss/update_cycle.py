@@ -2,7 +2,7 @@
 
 ``PACKAGES`` has ``A.tar``, ``B.tar``, ``C.tar``. Everything is real but trust, probe and the rest of the daemon; the
 model slots are real. The file ``notes`` says what may be relied on: ``may AB`` (one of these models runs after a
-start), ``denied C``, ``floor 3``.
+start), ``denied C``, ``floor 3``, ``audit 7`` (so many entries are in the audit log).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from ota_rig import Package, Rig, config_target, ring_of, tar_of
 from scenarios import Notes
 
 from edge_agent.bundle import read_bundle
+from edge_agent.ota.boot import AUDIT
+from edge_agent.ota.chain import entries
 from edge_agent.ota.state import Phase, Result
 
 CONFIG = b"decision:\n  false_alarms: 1 per week\n"
@@ -47,6 +49,7 @@ async def update(rig: Rig, notes: Notes, name: str, counter: int, package: Packa
     )
     await rig.look()
     notes.say(f"floor {counter}")
+    notes.say(f"audit {len(list(entries(rig.data_dir / 'ota' / AUDIT)))}")
     assert rig.phase is Phase.STAGED
     await rig.updater.activate("tester")
     await rig.settle()

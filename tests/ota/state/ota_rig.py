@@ -219,6 +219,7 @@ class Rig:
         self.prober = FakeProber()
         self.metrics = Metrics()
         self.sick: dict[str | None, dict[str, Any]] = {}
+        self.loads: InForce | None = None
         self.host: FakeHost
         self.updater: Updater
         self.running: asyncio.Task[None]
@@ -237,7 +238,7 @@ class Rig:
     async def started(self, seed: int = 1) -> AsyncIterator[Rig]:
         """Boot, run until the block ends, then stop at once as a crash does."""
         self.booted = boot(self.data_dir, self.clock)
-        self.host = FakeHost(self.data_dir, self.clock, self.loaded())
+        self.host = FakeHost(self.data_dir, self.clock, self.loads or self.loaded())
         self.host.sick = self.sick
         self.updater = Updater(
             self.options,
@@ -280,9 +281,9 @@ class Rig:
             fetching = [task for task in asyncio.all_tasks() if task.get_name() == "updates: download"]
             if fetching and self.trust.may_fetch.is_set():
                 await asyncio.wait(fetching)
-            elif not fetching or self.clock.asleep.is_set():
-                return
             await yields()
+            if self.clock.asleep.is_set() and (not fetching or not self.trust.may_fetch.is_set()):
+                return
 
     async def passes(self, seconds: float) -> None:
         """Time passes."""
