@@ -51,7 +51,11 @@ class MetadataFetcher(FetcherInterface):
             raise tuf_errors.DownloadHTTPError(str(error), error.status) from error
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
-        """As of python-tuf, but in memory: a gateway's temporary folder may be full, or not writable."""
+        """As of python-tuf, but in memory: a gateway's temporary folder may be full, or not writable.
+
+        Timestamp and snapshot may say how long other metadata are; whoever has stolen their keys could say anything.
+        """
+        max_length = min(max_length, cache.MAX_METADATA_BYTES)
         content = bytearray()
         for chunk in self.fetch(url):
             content += chunk
@@ -136,16 +140,20 @@ class Repository:
     def signed_s(self) -> float:
         """Moment at which the timestamp was signed by its own word; 0 when it does not say so.
 
-        :raises OtaError: ``signature``; it says something else.
+        :raises OtaError: ``signature``; it says something else, or a moment at which other metadata have expired: a
+            stolen timestamp key must not push the gateway's time so far that nothing is ever valid again.
         """
         issued = self._of_type(Timestamp).unrecognized_fields.get(ISSUED)
         if issued is None:
             return 0.0
         with suppress(TypeError, ValueError, OverflowError):
             moment = datetime.fromisoformat(issued)
-            if moment.tzinfo is not None and moment.timestamp() >= 0:
+            if moment.tzinfo is not None and 0 <= moment.timestamp() < self.expires_s():
                 return moment.timestamp()
-        raise OtaError("signature", f"timestamp: {ISSUED}: got {issued!r:.80}, expected a moment such as {_EXAMPLE}")
+        raise OtaError(
+            "signature",
+            f"timestamp: {ISSUED}: got {issued!r:.80}, expected a moment such as {_EXAMPLE}, before any expiry",
+        )
 
     def _of_type(self, kind: type[_S]) -> _S:
         return next(signed for signed in self._updater.trusted() if isinstance(signed, kind))

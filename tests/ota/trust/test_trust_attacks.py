@@ -4,6 +4,7 @@ own reason, and the model on the gateway stays as it was."""
 from __future__ import annotations
 
 import copy
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,49 @@ def test_endless_metadata_is_not_read_to_its_end(
     repository.file_of("timestamp").write_bytes(b" " * 50_000_000)
     gateway.refuses("too_large")
     assert server.sent < 10_000_000  # what fitted into buffers on the way
+
+
+def test_metadata_are_not_as_long_as_a_stolen_timestamp_key_says(
+    gateway: Gateway, repository: Repository, server: StaticServer
+) -> None:
+    repository.bump("snapshot")
+    repository.file_of("snapshot").write_bytes(b" " * 50_000_000)
+    repository.metadata["timestamp"].signed.snapshot_meta.length = 10**12
+    repository.bump("timestamp")
+    gateway.refuses("too_large")
+    assert server.sent < 15_000_000  # 5 MB, and what fitted into buffers on the way
+
+
+def test_a_stolen_timestamp_key_cannot_push_the_time_beyond_what_others_signed(
+    gateway: Gateway, repository: Repository
+) -> None:
+    """Else nothing would ever be valid again on this gateway, whatever its owner signs."""
+    timestamp = repository.metadata["timestamp"].signed
+    timestamp.expires = repository.now + timedelta(days=30_000)
+    timestamp.unrecognized_fields["x-edge-agent-issued"] = (repository.now + timedelta(days=20_000)).isoformat()
+    repository.bump("timestamp")
+    assert "before any expiry" in str(gateway.refuses("signature"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 15_000,
+        b'{"signed": ' * 1_300,
+        b'{"signed": {"_type": "timestamp", "version": ' + b"9" * 10_000 + b"}}",
+        b'{"signed": {"_type": "timestamp", "version": NaN}, "signatures": []}',
+        b'{"signed": {"_type": "timestamp"}, "signatures": {"a": 1}}',
+        b'{"signed": {"_type": "root"}, "signatures": []}',
+        b'{"signed": {"_type": ["timestamp"]}, "signatures": []}',
+        b"\xef\xbb\xbf{}",
+        b"null",
+        b"",
+    ],
+    ids=range(10),
+)
+def test_nasty_documents_are_refused(gateway: Gateway, repository: Repository, content: bytes) -> None:
+    repository.file_of("timestamp").write_bytes(content)
+    gateway.refuses("signature")
 
 
 def test_a_root_with_too_few_signatures_is_refused(gateway: Gateway, repository: Repository) -> None:

@@ -71,7 +71,16 @@ def test_a_clock_in_the_future_installs_nothing(gateway: Gateway, now_s: float) 
 
 
 @pytest.mark.parametrize(
-    "said", ["yesterday", "2026-11-20T12:00:00", 12, None, ["2026-11-20T12:00:00Z"], "0001-01-01T00:00:00Z"]
+    "said",
+    [
+        "yesterday",
+        "2026-11-20T12:00:00",
+        12,
+        None,
+        ["2026-11-20T12:00:00Z"],
+        "0001-01-01T00:00:00Z",
+        "2100-01-01T00:00Z",
+    ],
 )
 def test_a_moment_of_signing_that_is_none_is_refused(gateway: Gateway, repository: Repository, said: object) -> None:
     repository.metadata["timestamp"].signed.unrecognized_fields["x-edge-agent-issued"] = said
