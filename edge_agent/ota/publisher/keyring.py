@@ -126,6 +126,8 @@ class Keyring:
 
     def can_sign(self, keyid: str) -> bool:
         """Whether the private half may be had here; it is not opened."""
+        if keyid in self._open:
+            return True
         key = self.by_id(keyid)
         return key is not None and (not key.uri.startswith(f"{FILE}:") or self._file(key) is not None)
 

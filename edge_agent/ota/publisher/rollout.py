@@ -9,7 +9,8 @@ P(X <= c) <= 5 %: 46 gateways with one failure, 61 with two.
   than is allowed; few are silent; and it has run long enough since then.
 - **halt**: two failures or more, and so many would be seen in less than 5 % of the releases that fail in the allowed
   share. Failures are not held against a release that a larger sample excuses: a good one is not stopped by chance.
-- **pause**: there is a failure that the sample does not excuse yet. Nobody new begins; a person looks at it.
+- **pause**: in a first ring there is a failure that the sample does not excuse yet. Nobody new begins; a person looks
+  at it, and lets it go on (``activate``, ``promote``) or not (``halt``).
 - **widen**: in a first ring that is too large to be risked at once, as many more may begin at a time as did well.
 """
 
@@ -88,19 +89,23 @@ def judge(ring: Ring, options: RingOptions, tally: Tally, now: datetime, *, firs
         return Verdict(Decision.HALT, failed, tally)
     doubt = _doubt(options, tally)
     if doubt is not None:
-        running = ring.activate.mode is not Activation.STAGE and tally.reached < tally.gateways - tally.refused
-        return Verdict(Decision.PAUSE if first and running else Decision.WAIT, doubt, tally)
+        left = ring.activate.mode is not Activation.STAGE and tally.reached < tally.gateways - tally.refused
+        return Verdict(Decision.PAUSE if first and left and tally.fresh else Decision.WAIT, doubt, tally)
+    paced = _pace(ring, tally) if first else None
+    if paced is not None:
+        return paced
     missing = _missing(ring, options, tally, now)
-    if missing is None:
-        return Verdict(Decision.PROMOTE, f"{len(tally.commits)} of {tally.ended} committed it", tally)
-    return _pace(ring, tally, missing) if first else Verdict(Decision.WAIT, missing, tally)
+    if missing is not None:
+        return Verdict(Decision.WAIT, missing, tally)
+    return Verdict(Decision.PROMOTE, f"{len(tally.commits)} of {tally.ended} committed it", tally)
 
 
 def _failed(options: RingOptions, tally: Tally) -> str | None:
-    failures, ended = tally.failures, tally.ended
-    if failures < 2 or 1 - _at_most(failures - 1, ended, options.failure_share) >= CHANCE:
+    """Those on trial count as if they did well: a failure is known sooner than a success."""
+    failures, begun = tally.failures, tally.reached
+    if failures < 2 or 1 - _at_most(failures - 1, begun, options.failure_share) >= CHANCE:
         return None
-    return f"{failures} of {ended} failed ({_reasons(tally)}), more than {options.failure_share:.0%} can explain"
+    return f"{failures} of {begun} failed ({_reasons(tally)}), more than {options.failure_share:.0%} can explain"
 
 
 def _doubt(options: RingOptions, tally: Tally) -> str | None:
@@ -136,15 +141,17 @@ def _silence(ring: Ring, options: RingOptions, tally: Tally, now: datetime) -> s
     return f"; {tally.silent} gateways are silent for long: are they on?" if late else ""
 
 
-def _pace(ring: Ring, tally: Tally, missing: str) -> Verdict:
+def _pace(ring: Ring, tally: Tally) -> Verdict | None:
     """Let as many begin at a time as have done well, once it is known that not a tenth of them fails."""
     proven, left = len(tally.commits), tally.gateways - tally.reached - tally.refused
-    began = ring.activate.mode is Activation.NOW and tally.gateways > AT_ONCE
-    if not began or proven < needed(tally.failures) or left < 1:
-        return Verdict(Decision.WAIT, missing, tally)
+    mode = ring.activate.mode
+    if mode is Activation.STAGE and tally.reached and left:
+        return Verdict(Decision.WAIT, f"{left} were told to wait: let them begin by hand (activate) or halt it", tally)
+    if mode is not Activation.NOW or tally.gateways <= AT_ONCE or proven < needed(tally.failures) or left < 1:
+        return None
     spread_s = paced_spread_s(left, proven, ring.trial.seconds)
     if spread_s > 0.5 * ring.activate.spread_s:
-        return Verdict(Decision.WAIT, missing, tally)
+        return None
     why = f"{proven} have committed it, so {left} more begin within {spread_s:g} s"
     return Verdict(Decision.WIDEN, why, tally, spread_s)
 

@@ -19,7 +19,8 @@ class Tally:
     """Gateways of one ring by what they say of its release.
 
     ``commits``: when it was committed, in order of time. ``failures``: how many took it back or quarantined it, with
-    their reasons. ``trying``: it answers there, on trial. ``waiting``: it is there or on its way. ``refused``: not for
+    their reasons; ``fresh`` of them since the ring file was made, so that its maker did not know of them.
+    ``trying``: it answers there, on trial. ``waiting``: it is there or on its way. ``refused``: not for
     them; counted nowhere. ``silent``: the rest.
     """
 
@@ -27,6 +28,7 @@ class Tally:
     commits: tuple[datetime, ...] = ()
     failures: int = 0
     reasons: tuple[str, ...] = ()
+    fresh: int = 0
     trying: int = 0
     waiting: int = 0
     refused: int = 0
@@ -69,7 +71,7 @@ def count(ring: Ring, reports: Iterable[Report], gateways: int, now: datetime) -
     Clocks of gateways may be wrong: no commit counts as older than the ring file or younger than ``now``.
     """
     commits, reasons = [], []
-    trying = waiting = refused = seen = 0
+    fresh = trying = waiting = refused = seen = 0
     for report in reports:
         if report.ring != ring.ring:
             continue
@@ -80,11 +82,11 @@ def count(ring: Ring, reports: Iterable[Report], gateways: int, now: datetime) -
                 commits.append(min(max(outcome.time, ring.issued), now))
             elif outcome.result in _FAILED:
                 reasons.append(outcome.reason)
+                fresh += outcome.time > ring.issued
             else:
                 refused += 1
         elif report.release == ring.release:
             trying += report.phase is Phase.TRIAL
             waiting += report.phase is not Phase.TRIAL
-    return Tally(
-        max(gateways, seen), tuple(sorted(commits)), len(reasons), tuple(sorted(reasons)), trying, waiting, refused
-    )
+    every = max(gateways, seen)
+    return Tally(every, tuple(sorted(commits)), len(reasons), tuple(sorted(reasons)), fresh, trying, waiting, refused)
