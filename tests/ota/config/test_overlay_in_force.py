@@ -210,6 +210,20 @@ async def test_a_disk_that_takes_nothing_changes_nothing(gateway: Any) -> None:
         assert state(daemon) == before
 
 
+async def test_drift_knows_what_is_usual_as_long_as_blocks_are_as_long(gateway: Any) -> None:
+    gateway.path.write_text(gateway.path.read_text() + "drift: {block: 10s}\n")
+    async with gateway.running() as daemon:
+        await gateway.tick(daemon, 25, a=5.0, b=1.0)
+        counts = []
+        for text in ("drift: {settled_blocks: 5}", "drift: {enabled: false}", "{}", "drift: {block: 20s}"):
+            await put_overlay_in_force(daemon, gateway.release(text), LABEL)
+            drift = daemon.pipeline.drift
+            counts.append(None if drift is None else drift.export()["count"].max(initial=0))
+            await gateway.tick(daemon, 25, a=5.0, b=1.0)
+        assert counts == [2, None, 0, 0]
+        assert daemon.control.status()["drift"]["blocks"] == 1
+
+
 # -- beside changes of the gateway's own file ------------------------------------------------------------------
 
 
