@@ -139,6 +139,9 @@ class AgentHost:
                 raise
             self._vitals.exchanged()
             self._exchanged = before, self.vitals()
+        elif daemon.model is not None and daemon.models.names()[0] != wanted.model:
+            # It runs because what the slots name could not be loaded: the next start is not to try that again.
+            await daemon.models.put(daemon.model)
         return {}
 
     async def _loaded(self, wanted: str | None, bundle: Bundle | None) -> Model:

@@ -161,8 +161,8 @@ class Force:
         except OtaError as error:
             await self._take_back(Result.ROLLED_BACK, error.reason, str(error))
             return
-        except (BundleError, ConfigError, StoreError) as error:
-            reason = "config" if isinstance(error, ConfigError) else "activation"
+        except (BundleError, ConfigError, OtaError, StoreError) as error:
+            reason = "activation" if isinstance(error, BundleError | StoreError) else "config"
             await self._take_back(Result.ROLLED_BACK, reason, str(error))
             return
         self._watch = Watch(release.trial, _limits(release, bundle), before, self._host.vitals(), self._now_ns())

@@ -196,8 +196,9 @@ class FakeHost:
     async def put_in_force(self, wanted: InForce, bundle: Bundle | None, overlay: Path | None, why: str) -> None:
         if wanted.model in self.refuse:
             raise self.refuse[wanted.model]
-        if wanted.model != self.in_force.model:
-            put_model(ModelSlots(self.data_dir), bundle)
+        slots = ModelSlots(self.data_dir)
+        if wanted.model != slots.names[0]:
+            put_model(slots, bundle if bundle is not None or wanted.model is None else slots.read(wanted.model))
         put_overlay(self.data_dir, wanted.config)
         assert overlay is None or hashlib.sha256(overlay.read_bytes()).hexdigest() == wanted.config
         self.in_force, self.since_ns = wanted, self.clock.monotonic_ns()
