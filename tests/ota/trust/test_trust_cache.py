@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -85,13 +86,30 @@ def test_each_file_is_durable_before_it_has_its_name(
         assert done[at + 1] == f"sync {Path(path).parent}"
 
 
+@pytest.mark.parametrize("most", [0, 300, 600])
+def test_a_full_disk_is_said_and_the_next_look_is_right(
+    gateway: Gateway, repository: Repository, server: StaticServer, most: int
+) -> None:
+    repository.release(NEW)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        with pytest.raises(OtaError) as caught:
+            gateway.check()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.reason == "disk"
+    gateway.update()
+    assert gateway.model.read_bytes() == NEW
+
+
 def test_python_tuf_still_has_what_is_built_on() -> None:
     """``_persist_file`` is overridden and ``_trusted_set`` read: of another version of tuf this has to be looked at."""
     assert PowerSafeUpdater._persist_file is not Updater._persist_file
     written = {"_persist_root", "_persist_metadata"}
     for name in written:
         assert "_persist_file" in getattr(Updater, name).__code__.co_names
-    assert "_trusted_set" in Updater.__init__.__code__.co_names
+    assert {"_trusted_set", "_dir"} <= set(Updater.__init__.__code__.co_names)
 
 
 @pytest.mark.parametrize("now_s", [-1.0, 1e300, NOW_S])

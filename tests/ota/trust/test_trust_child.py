@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 from fault_proxy import FaultProxy
 from gateway import Gateway
 from static_server import StaticServer, serving
@@ -241,6 +242,35 @@ async def test_what_was_damaged_is_logged_by_the_agent(gateway: Gateway, caplog:
     await ChildTrust(gateway.settings).check(gateway.origin, "stable", NOW_S)
     assert "timestamp.json" in caplog.text
     assert "put aside" in caplog.text
+
+
+def test_the_agent_s_own_event_loop_can_start_it(gateway: Gateway) -> None:
+    async def look() -> int:
+        return (await ChildTrust(gateway.settings).check(gateway.origin, "stable", NOW_S)).version
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(look()) == gateway.check().version
+
+
+async def test_what_is_no_answer_is_an_error(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for script, said in (
+        ("echo nonsense; echo why >&2; exit 7", "exit code 7 before it had answered: why"),
+        ("exit 0", "exit code 0"),
+        ("echo '[]'; exit 1", "exit code 1"),
+        ("head -c 300000 /dev/zero; exit 2", ""),
+    ):
+        program = tmp_path / "program"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+        with pytest.raises(OtaError) as caught:
+            await ChildTrust(gateway.settings).check(gateway.origin, "stable", NOW_S)
+        assert caught.value.reason == "internal"
+        assert said in str(caught.value)
+    monkeypatch.setattr(sys, "executable", "/nowhere")
+    with pytest.raises(OtaError, match="could be started") as caught:
+        await ChildTrust(gateway.settings).check(gateway.origin, "stable", NOW_S)
+    assert caught.value.reason == "internal"
 
 
 def run(code: str, order: object) -> dict:
