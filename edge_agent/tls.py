@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from edge_agent.errors import AdapterError
 from edge_agent.options import Options, Secret
+from edge_agent.tls_files import verifying_context
 
 
 class TlsOptions(Options):
@@ -38,19 +38,5 @@ class TlsOptions(Options):
 
 def client_context(options: TlsOptions) -> ssl.SSLContext:
     """A verifying client context; reads files, so call it in a thread. :raises AdapterError: for unusable files."""
-    try:
-        context = ssl.create_default_context(cafile=options.ca_file)
-    except OSError as error:
-        raise AdapterError(
-            f"tls.ca_file: cannot use {str(options.ca_file)!r}: {error}; expected a PEM file with certificates"
-        ) from error
-    if options.cert_file is not None:
-        password = options.key_password.reveal() if options.key_password else ""
-        try:
-            context.load_cert_chain(options.cert_file, options.key_file, password)
-        except (OSError, ValueError) as error:  # SSLError is an OSError
-            raise AdapterError(
-                f"tls.cert_file, tls.key_file: cannot use {str(options.cert_file)!r}: {error}; "
-                "expected PEM files that belong together"
-            ) from error
-    return context
+    password = options.key_password.reveal() if options.key_password else None
+    return verifying_context(options.ca_file, options.cert_file, options.key_file, password)

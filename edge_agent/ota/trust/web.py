@@ -18,6 +18,7 @@ from urllib3.response import BaseHTTPResponse
 from edge_agent.errors import AdapterError, OtaError
 from edge_agent.ota.trust.settings import Settings
 from edge_agent.ota.trust.transport import CHUNK_BYTES, AbsentError, RangeRefusedError, Reply
+from edge_agent.tls_files import verifying_context
 
 _MOST_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -78,14 +79,14 @@ def _pools(
     if urlsplit(origin).scheme == "http" and settings.tls is None:
         others = urllib3.PoolManager(timeout=timeout)
         return others, others
-    from edge_agent.tls import TlsOptions, client_context
-
-    tls = TlsOptions.model_validate(settings.tls or {})
+    tls = settings.tls or {}
+    ca_file = tls.get("ca_file")
     try:
-        context, context_of_others = client_context(tls), client_context(TlsOptions(ca_file=tls.ca_file))
+        context = verifying_context(ca_file, tls.get("cert_file"), tls.get("key_file"), tls.get("key_password"))
+        context_of_others = verifying_context(ca_file, None, None, None)
     except AdapterError as error:
         raise OtaError("unreachable", f"ota.{error}") from error
-    own = urllib3.PoolManager(timeout=timeout, ssl_context=context, server_hostname=tls.server_name)
+    own = urllib3.PoolManager(timeout=timeout, ssl_context=context, server_hostname=tls.get("server_name"))
     return own, urllib3.PoolManager(timeout=timeout, ssl_context=context_of_others)
 
 
