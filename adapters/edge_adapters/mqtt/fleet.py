@@ -12,6 +12,9 @@ from edge_agent.contract import Hint
 from edge_agent.errors import AdapterError, RetryableAdapterError
 
 MAX_GATEWAYS = 50_000
+MAX_TOTAL_BYTES = 128 << 20
+"""Of all reports together; one has less than a kilobyte."""
+
 QUIET_S = 1.0
 LONGEST_S = 60.0
 _HEADER_BYTES = 1_024
@@ -64,6 +67,7 @@ class _Found:
         self._now_s = asyncio.get_running_loop().time
         self._last_s = self._now_s() + LONGEST_S
         self._reports: dict[bytes, bytes] = {}
+        self._size = 0
         self._subscribed = self._too_many = self._endless = False
         self.quiet = asyncio.timeout(patience_s)
 
@@ -77,12 +81,14 @@ class _Found:
             self.quiet.reschedule(self._now_s())
 
     def take(self, message: Message) -> bool:
-        if not message.payload or len(message.payload) > MAX_REPORT_BYTES:
-            self._reports.pop(message.topic, None)
-        elif message.topic in self._reports or len(self._reports) < MAX_GATEWAYS:
-            self._reports[message.topic] = message.payload
-        else:
-            self._too_many = True
+        self._size -= len(self._reports.pop(message.topic, b""))
+        if message.payload and len(message.payload) <= MAX_REPORT_BYTES:
+            self._size += len(message.payload)
+            if len(self._reports) < MAX_GATEWAYS and self._size <= MAX_TOTAL_BYTES:
+                self._reports[message.topic] = message.payload
+            else:
+                self._size -= len(message.payload)
+                self._too_many = True
         self.go_on()
         return True
 
@@ -93,5 +99,8 @@ class _Found:
         if self._endless:
             raise RetryableAdapterError(f"{address}: reports still come after {LONGEST_S:g} s")
         if self._too_many:
-            raise AdapterError(f"{address}: got reports of more than {MAX_GATEWAYS} gateways; check who may write them")
+            raise AdapterError(
+                f"{address}: got reports of more than {MAX_GATEWAYS} gateways or {MAX_TOTAL_BYTES >> 20} MiB; "
+                "check who may write them"
+            )
         return [report for _, report in sorted(self._reports.items())]

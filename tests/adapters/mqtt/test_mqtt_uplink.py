@@ -114,11 +114,15 @@ async def test_no_reports_are_an_empty_list(broker: Broker) -> None:
     assert await fleet(broker).reports("plant-4") == []
 
 
-async def test_too_many_gateways_are_an_error(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_end, "MAX_GATEWAYS", 3)
+@pytest.mark.parametrize(("limit", "most"), [("MAX_GATEWAYS", 3), ("MAX_TOTAL_BYTES", 7)])
+async def test_too_many_gateways_are_an_error(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
     for number in range(4):
         await broker.publish(f"edge-agent/v1/plant-4/g{number}/ota/status", "{}", arguments=["-r"])
-    with pytest.raises(AdapterError, match="more than 3 gateways; check who may write them"):
+    assert len(await fleet(broker).reports("plant-4")) == 4
+    monkeypatch.setattr(fleet_end, limit, most)
+    with pytest.raises(AdapterError, match=r"got reports of more than .*; check who may write them"):
         await fleet(broker).reports("plant-4")
 
 
