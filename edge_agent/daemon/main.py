@@ -43,6 +43,8 @@ def run_daemon(path: Path) -> int:
         booted = _boot_updates(config)
         if overlay_path(config.agent.data_dir).exists():
             config = load_in_use(path)
+            if booted is not None and config.layers.left_out is not None:
+                booted.problems.append(config.layers.left_out)  # its publisher is to know
         return runner.run(main(config, booted))
 
 

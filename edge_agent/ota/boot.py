@@ -19,7 +19,7 @@ from edge_agent.errors import BundleError, StoreError
 from edge_agent.ota import steps
 from edge_agent.ota.blobs import Blobs
 from edge_agent.ota.chain import ChainedLog, entries
-from edge_agent.ota.effects import OVERLAY, find_bundle, put_model, put_overlay
+from edge_agent.ota.effects import OVERLAY, find_bundle, put_model, put_overlay, write_overlay
 from edge_agent.ota.judge import configurations, wanted
 from edge_agent.ota.known_time import KnownTime
 from edge_agent.ota.ring import ModelTarget
@@ -85,6 +85,7 @@ class _Start:
             self._go_back()
         if self._state.phase in (Phase.COMMITTED, Phase.QUARANTINED):
             self._save(steps.idle(self._state))
+        self._check_overlay()
 
     def result(self) -> Booted:
         """What came of it."""
@@ -171,6 +172,19 @@ class _Start:
             self._problems.append(str(error))
             return False
         return True
+
+    def _check_overlay(self) -> None:
+        """Have the overlay that was verified, whatever became of the file since; without it none."""
+        overlay, config = self._data_dir / "ota" / OVERLAY, self._state.config
+        with suppress(OSError):
+            if sha256(overlay.read_bytes()).hexdigest() == config:
+                return
+        try:
+            self._overlay_changed |= put_overlay(self._data_dir, config)
+        except StoreError as error:
+            self._problems.append(str(error))
+            with suppress(StoreError):
+                self._overlay_changed |= write_overlay(self._data_dir, None)
 
     def _current(self) -> str | None:
         try:

@@ -37,9 +37,11 @@ def config_troubles(trial: Trial, before: Footing, now: Footing) -> dict[str, st
 
     Words: ``sources``, ``rules``, ``sensors``, ``late``, ``incidents``.
     """
+    # While there is no reading at all, as where the plant is off at night, that is not the rules' fault.
+    silent = now.silent - before.silent if now.usable else frozenset[str]()
     found = {
         "sources": _named("sources that were connected are not", before.connected - now.connected),
-        "rules": _named("rules of which nothing can be said", now.silent - before.silent),
+        "rules": _named("rules of which nothing can be said", silent),
         "sensors": _sensors(before, now),
         "late": _late(before, now),
         "incidents": _flood(trial, before, now),

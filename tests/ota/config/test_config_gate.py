@@ -28,6 +28,10 @@ NOW = replace(BEFORE, ticks=1_100)
             {"silent": frozenset(f"r{i}" for i in range(7))},
             {"rules": "rules of which nothing can be said: r0, r1, r2, r3, r4 and 2 more"},
         ),
+        (
+            {"silent": frozenset({"new"}), "usable": 0},
+            {"sensors": "got usable readings of 0 sensors, expected at least 45 (50 before)"},
+        ),
         ({"usable": 45}, {}),
         ({"usable": 44}, {"sensors": "got usable readings of 44 sensors, expected at least 45 (50 before)"}),
         ({"missed": 5}, {}),

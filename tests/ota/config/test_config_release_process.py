@@ -105,3 +105,29 @@ def test_a_release_is_taken_kept_over_a_restart_and_a_bad_one_is_taken_back(
     assert overlay.read_text() == GOOD
     until(lambda: outcome_of("autumn") and agent.get("/api/v1/sensors/c").get("value") == 6.5, "usable readings again")
     assert agent.stop() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_release_that_the_file_does_not_fit_any_more_keeps_nothing_from_starting(
+    broker: MosquittoProcess, publisher: Publisher, agent: DaemonProcess
+) -> None:
+    overlay = agent.folder / "data/ota/config.yaml"
+    until(lambda: agent.connected("plant"), "the connection")
+    publisher.publish("spring", GOOD, trial="2s")
+    until(lambda: outcome(agent, "spring") == "committed", "the release to be in use", 60)
+    assert agent.stop() == 0
+    own = agent.path.read_text()
+    agent.path.write_text(own.replace("max: 10", "max: 40, min: 30"))
+    agent.start()
+    said = "config over the air: line 3: sensors.a: min is 30 and max is 20, expected min below max"
+    assert updates(agent)["problem"] == said
+    until(lambda: any(said in str(event["body"]) for event in agent.events("status")), "the status event")
+    assert overlay.read_text() == GOOD
+    assert agent.stop() == 0
+    overlay.write_bytes(b"\x00\xff not what was signed")
+    agent.path.write_text(own)
+    agent.start()  # what was signed is put there again
+    assert overlay.read_text() == GOOD
+    assert updates(agent)["in_force"]["config"] is not None  # type: ignore[index]
+    assert agent.stop() == 0
