@@ -25,9 +25,9 @@ from edge_agent.ota.ring import Limits
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS / "inference"), str(TESTS / "ota" / "probe")]
 SEED = 1
-MUTANTS, MUTANTS_RUN = 100_000, 10_000
+MUTANTS, MUTANTS_RUN = 100_000, 4_000
 BEAT_S = 0.005
-GOOD_RUNS, IDLE_S = 20, 30
+GOOD_RUNS, IDLE_S = 10, 20
 
 
 def run() -> Iterator[Result]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge_agent.errors import BundleError
 
 MAX_ARRAYS = 64
+_DIRECTORY_ENTRY = b"PK\x01\x02"
 _SUFFIX = ".npy"
 _ALLOWED_KINDS = "biufU"
 
@@ -34,6 +35,9 @@ def write_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 def read_npz(where: str, raw: bytes, max_unpacked: int) -> dict[str, NDArray[Any]]:
     """All arrays of an ``.npz``, read-only, at most ``max_unpacked`` bytes; ``where`` names it in the error."""
+    # Each entry of the directory becomes an object before any of them can be looked at.
+    if raw.count(_DIRECTORY_ENTRY) > MAX_ARRAYS:
+        raise BundleError(f"{where}: got more than {MAX_ARRAYS} arrays, expected at most that many")
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             return _read_all(where, archive, max_unpacked)

@@ -6,6 +6,7 @@ The answer is one of ``{"passed": {…}}``, ``{"refused": "…"}`` (the candidat
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import json
 import os
@@ -37,6 +38,7 @@ def _answer(line: str) -> dict[str, Any]:
     try:
         question = Question.from_json(line)
         path = Path(question.path)
+        codecs.lookup("cp437")  # of zip files; Python loads it when it is first needed, which may be too late then
         if question.action != GATE:
             load_runtime()
         memory = None if question.memory_bytes is None else question.memory_bytes + 4 * _size(path)
@@ -51,6 +53,8 @@ def _answer(line: str) -> dict[str, Any]:
     except BundleError as error:
         short_of_memory = any(sign in str(error) for sign in _MEMORY_SIGNS)
         return {"refused": _too_much_memory(question) if short_of_memory else str(error)}
+    except Exception as error:  # no mistake of ours may let a candidate be tried again and again
+        return {"refused": f"opening it failed: {type(error).__name__}: {error}"}
 
 
 def _too_much_memory(question: Question) -> str:

@@ -25,15 +25,16 @@ def leave_the_world() -> None:
     Only while the process has one thread: namespaces are not given otherwise.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     with contextlib.suppress(OSError):
         os.nice(_NICE)
-    # A user may have a network of its own (an empty one) inside a user namespace; root needs no such namespace.
-    if libc.unshare(_CLONE_NEWNET) != 0:
+    # A user may have a network of its own (an empty one) inside a user namespace; root would lose the files of others.
+    if libc.unshare(_CLONE_NEWNET) != 0 and os.geteuid() != 0:
         libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+    # Last: what changes a process's rights may forget it.
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def limit(memory_bytes: int | None, cpu_s: float) -> None:

@@ -20,6 +20,7 @@ from edge_agent.ota.probe.question import GATE, MAX_LINE, PROBE, Question
 from edge_agent.ota.ring import Limits
 
 MAX_SENTENCE = 600
+_MEASURED = ("p50_ms", "p99_ms", "rss_mb", "deviation")
 _KEPT_FROM_ENVIRONMENT = ("LD_LIBRARY_PATH",)
 
 
@@ -48,14 +49,18 @@ class ChildProber:
 
         Gives its sha256. :raises OtaError: ``gate``: it must not be used; ``internal``: the child cannot be started.
         """
-        return str((await self._ask(GATE, path, Limits()))["bundle"])
+        return str((await self._ask(GATE, path, Limits())).get("bundle"))
 
     async def probe(self, path: Path, limits: Limits) -> Probed:
         """Load and run it on its golden ticks; ``limits`` replace what the bundle says where they are given.
 
         :raises OtaError: ``probe``: it must not be used; ``internal``: the child cannot be started.
         """
-        return Probed(**await self._ask(PROBE, path, limits))
+        found = await self._ask(PROBE, path, limits)
+        try:
+            return Probed(str(found["bundle"]), *(float(found[name]) for name in _MEASURED))
+        except (KeyError, TypeError, ValueError) as error:
+            raise OtaError(PROBE, _sentence(path, "its probe gave no measurements")) from error
 
     async def try_out(self, path: Path) -> Probed:
         """Gate and probe in one, for what an operator brings.

@@ -137,6 +137,13 @@ def lying_bomb() -> bytes:
     return bytes(raw)
 
 
+def directory() -> bytes:
+    """A million entries of the directory and nothing in them: a gigabyte of objects."""
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", *[20, 0, 20, 0], *[0] * 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    size = 1_000_000 * len(entry)
+    return entry * 1_000_000 + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 65_535, 65_535, size, 0, 0)
+
+
 def overlapping() -> bytes:
     """Many entries of the directory, all of one content."""
     raw = bytearray(npz({f"a{number:02}.npy": b"x" for number in range(60)}))
@@ -260,7 +267,10 @@ CASES = [
     ),
     arrays_case("array header of 60 kB", "golden.npz", lambda: npz({"in.value.npy": npy("(" * 60_000)})),
     arrays_case("array header of 20 MiB", "golden.npz", lambda: npz({"a.npy": npy(" " * (20 * MIB), version=2)})),
-    arrays_case("1,000 arrays", "got 1000 arrays", lambda: npz({f"a{number}.npy": b"" for number in range(1_000)})),
+    arrays_case(
+        "1,000 arrays", "got more than 64 arrays", lambda: npz({f"a{number}.npy": b"" for number in range(1_000)})
+    ),
+    arrays_case("a million arrays", "got more than 64 arrays", directory),
     arrays_case("arrays upon one another", "golden.npz", overlapping),
     arrays_case("encrypted arrays", "golden.npz", flagged(1)),
     arrays_case("arrays in a strange packing", "golden.npz", lambda: npz({"in.value.npy": b"x"}, zipfile.ZIP_LZMA)),

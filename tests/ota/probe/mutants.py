@@ -9,7 +9,8 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from edge_agent.bundle import Bundle, inspect_model
+from edge_agent.bundle import Bundle, verify_bundle
+from edge_agent.bundle.store import seal
 from edge_agent.bundle.verify import INPUTS
 from edge_agent.errors import BundleError
 from edge_agent.inference.detector import DetectorError
@@ -134,14 +135,15 @@ def _worker(batch: list[bytes], judge: Callable[[bytes], int]) -> tuple[bytes, i
 
 def judge_of(bundle: Bundle) -> Callable[[bytes], int]:
     """How a model ends when it is taken for the bundle's own: gate, load, one tick of its golden inputs."""
+    others = {name: content for name, content in bundle.files.items() if name != "manifest.json"}
 
     def judge(raw: bytes) -> int:
         try:
-            inspect_model(raw)
+            found = verify_bundle(seal(bundle.manifest, others | {"model.onnx": raw}))
         except BundleError:
             return GATE_REFUSED
         try:
-            step = ModelStep(raw, bundle.manifest)
+            step = ModelStep(found.model, found.manifest)
             step.resize(bundle.golden.sensors, None)
             for name in INPUTS:
                 getattr(step, name)[:] = bundle.golden.inputs[name][0]
