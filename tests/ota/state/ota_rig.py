@@ -124,13 +124,16 @@ class FakeTrust:
         await self.may_fetch.wait()
         if self.fetch_error is not None:
             raise self.fetch_error
-        make_folder(into.parent)
         part = into.parent.parent / "partial" / f"{into.name}.part"
-        make_folder(part.parent)
-        write_durably(part, self.files[target.sha256])
-        part.replace(into)
-        sync_folder(into.parent)
-        sync_folder(part.parent)
+        try:
+            for folder in (into.parent, part.parent):
+                make_folder(folder)
+            write_durably(part, self.files[target.sha256])
+            part.replace(into)
+            for folder in (into.parent, part.parent):
+                sync_folder(folder)
+        except OSError as error:
+            raise OtaError("disk", str(error)) from error
 
 
 class FakeProber:
