@@ -43,7 +43,7 @@ def run() -> Iterator[Result]:
         yield Result(f"canary_{name}_bad_reached", p95, "gateways p95", least, control, f"<= {GOAL}", p95 <= GOAL)
         within = sum(count <= GOAL for count in reached) / RUNS
         yield Result(
-            f"canary_{name}_bad_within_{GOAL}", within, "of runs", 0.0, "all at once", ">= 0.95", within >= 0.95
+            f"canary_{name}_bad_within_{GOAL}", within, "of runs", GOAL_SHARE, "what is asked", ">= 0.95", within >= 0.95
         )
         good = [Fleet(sizes, GOOD, seed).roll_out() for seed in range(RUNS)]
         halted = sum(fleet.halted for fleet in good) / RUNS

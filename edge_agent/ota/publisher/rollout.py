@@ -91,7 +91,7 @@ def judge(ring: Ring, options: RingOptions, tally: Tally, now: datetime, *, firs
     if doubt is not None:
         left = ring.activate.mode is not Activation.STAGE and tally.reached < tally.gateways - tally.refused
         return Verdict(Decision.PAUSE if first and left and tally.fresh else Decision.WAIT, doubt, tally)
-    paced = _pace(ring, tally) if first else None
+    paced = _pace(ring, options, tally) if first else None
     if paced is not None:
         return paced
     missing = _missing(ring, options, tally, now)
@@ -111,7 +111,7 @@ def _failed(options: RingOptions, tally: Tally) -> str | None:
 def _doubt(options: RingOptions, tally: Tally) -> str | None:
     """A failure that the sample is too small to excuse."""
     failures, ended = tally.failures, tally.ended
-    if failures == 0 or (ended >= needed(failures) and failures / ended <= options.failure_share):
+    if failures == 0 or (ended >= needed(failures, _seen(options)) and failures / ended <= options.failure_share):
         return None
     return (
         f"{failures} of {ended} failed ({_reasons(tally)}); look at it, then promote it by hand or halt it: so few"
@@ -122,7 +122,9 @@ def _doubt(options: RingOptions, tally: Tally) -> str | None:
 def _missing(ring: Ring, options: RingOptions, tally: Tally, now: datetime) -> str | None:
     """What the release still lacks before it goes on; None: nothing."""
     eligible = tally.gateways - tally.refused
-    enough = min(needed(tally.failures), math.ceil(eligible * (1 - options.silence)))
+    enough = needed(tally.failures, _seen(options))
+    if eligible < enough:  # a small ring says what it can, if nearly all of it does
+        enough = math.ceil(eligible * (1 - options.silence))
     if eligible == 0 or tally.ended < max(enough, 1):
         return f"{tally.ended} have ended it, {max(enough, 1)} are needed" + _silence(ring, options, tally, now)
     if len(tally.commits) / tally.ended < options.success:
@@ -141,19 +143,24 @@ def _silence(ring: Ring, options: RingOptions, tally: Tally, now: datetime) -> s
     return f"; {tally.silent} gateways are silent for long: are they on?" if late else ""
 
 
-def _pace(ring: Ring, tally: Tally) -> Verdict | None:
+def _pace(ring: Ring, options: RingOptions, tally: Tally) -> Verdict | None:
     """Let as many begin at a time as have done well, once it is known that not a tenth of them fails."""
     proven, left = len(tally.commits), tally.gateways - tally.reached - tally.refused
-    mode = ring.activate.mode
+    mode, enough = ring.activate.mode, needed(tally.failures, _seen(options))
     if mode is Activation.STAGE and tally.reached and left:
         return Verdict(Decision.WAIT, f"{left} were told to wait: let them begin by hand (activate) or halt it", tally)
-    if mode is not Activation.NOW or tally.gateways <= AT_ONCE or proven < needed(tally.failures) or left < 1:
+    if mode is not Activation.NOW or tally.gateways <= AT_ONCE or proven < enough or left < 1:
         return None
     spread_s = paced_spread_s(left, proven, ring.trial.seconds)
     if spread_s > 0.5 * ring.activate.spread_s:
         return None
     why = f"{proven} have committed it, so {left} more begin within {spread_s:g} s"
     return Verdict(Decision.WIDEN, why, tally, spread_s)
+
+
+def _seen(options: RingOptions) -> float:
+    """Share of failing gateways that must have been seen: well above what is allowed."""
+    return min(max(SEEN_SHARE, 2 * options.failure_share), 0.9)
 
 
 def _at_most(failures: int, sample: int, share: float) -> float:
