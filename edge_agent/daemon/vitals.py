@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_agent.metrics import Metrics
+from edge_agent.ota.gates import standardised
 from edge_agent.ota.ports import Vitals
 from edge_agent.pipeline.engine import TickReport
 from edge_agent.verdict import IncidentKind, Scores
@@ -73,19 +73,6 @@ def model_score(scores: Scores) -> float | None:
     if not valid.any():
         return None
     return float(np.log1p(scores.score[valid]).mean())
-
-
-def standardised(scores: Iterable[float]) -> NDArray[np.float64]:
-    """Scores as distances from their median, in units of the median distance: what is alike then has the same form.
-
-    Every model has a level of its own, which calibration takes out before anything is decided.
-    """
-    found = np.fromiter(scores, np.float64)
-    if not len(found):
-        return found
-    found -= np.median(found)
-    spread = float(np.median(np.abs(found)))
-    return found / spread if spread > 0 else found
 
 
 def resident_bytes() -> int:

@@ -5,9 +5,10 @@ Reasons are fixed words: ``errors``, ``memory``, ``latency``, ``score_shift``, `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.ota.ports import Comparison, Vitals
 from edge_agent.ota.ring import Limits, Trial
@@ -17,6 +18,8 @@ LEAST_SCORES = 200
 LEAST_TICKS = 100
 """Below it nothing is said about the 99th percentile of the tick time."""
 _P99_FACTOR = 2.0
+_USUAL_FACTOR = 1.5
+"""How much farther than its own stretches lie from each other the scores of a trial may lie from what was before."""
 
 
 def distance(one: Sequence[float], other: Sequence[float]) -> float:
@@ -30,6 +33,19 @@ def distance(one: Sequence[float], other: Sequence[float]) -> float:
     both = np.concatenate((a, b))
     gaps = np.searchsorted(a, both, "right") / len(a) - np.searchsorted(b, both, "right") / len(b)
     return float(np.abs(gaps).max())
+
+
+def standardised(scores: Iterable[float]) -> NDArray[np.float64]:
+    """Scores as distances from their median, in units of the median distance: what is alike then has the same form.
+
+    Every model has a level of its own, which calibration takes out before anything is decided.
+    """
+    found = np.fromiter(scores, np.float64)
+    if not len(found):
+        return found
+    found -= np.median(found)
+    spread = float(np.median(np.abs(found)))
+    return found / spread if spread > 0 else found
 
 
 def p99(values: Sequence[float]) -> float | None:
@@ -109,7 +125,20 @@ def _shift(trial: Trial, before: Vitals | None, now: Vitals) -> tuple[str, str] 
     if before is None or min(len(before.scores), len(now.scores)) < LEAST_SCORES:
         return None
     found = distance(before.scores, now.scores)
-    return _too_far(found, trial.score_shift) if found > trial.score_shift else None
+    most = trial.score_shift
+    if found > most:
+        most = max(most, _USUAL_FACTOR * usual_shift(before.scores, len(now.scores)))
+    return _too_far(found, most) if found > most else None
+
+
+def usual_shift(scores: Sequence[float], length: int) -> float:
+    """Largest distance (0 to 1) of a stretch of ``length`` ticks of ``scores``, standardised, from all of them.
+
+    Of fewer than two such stretches, of half of them. A plant with a daily round moves so with no change of its model.
+    """
+    length = min(length, max(LEAST_SCORES, len(scores) // 2))
+    starts = range(0, len(scores) - length + 1, max(1, length // 2))
+    return max(distance(standardised(scores[at : at + length]).tolist(), scores) for at in starts)
 
 
 def _too_far(found: float, most: float) -> tuple[str, str]:
