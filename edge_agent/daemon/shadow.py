@@ -2,7 +2,8 @@
 
 ::
 
-    tick ── snapshot, what the model in use said ──▶ a few wait ──▶ in a thread: candidate, a decision for each of both
+    tick ── snapshot, what the model in use said ──▶ a few wait ──▶ candidate (in a thread, where ONNX Runtime lets the
+                                                    tick run beside it) ──▶ between ticks: a decision for each of both
 
 Both decisions begin without knowledge and see the same ticks, so that levels of their own, companions and what was
 learned before favour none. When the machine is busy the tick goes first: what waits too long is skipped and counted.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.daemon.models import Model
-from edge_agent.daemon.vitals import RECENT, model_score, standardised
+from edge_agent.daemon.slices import in_slices
+from edge_agent.daemon.vitals import RECENT, model_score
 from edge_agent.decision.decider import Decider
 from edge_agent.decision.facts import Relation
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.inference import DetectorError
-from edge_agent.ota.gates import distance
+from edge_agent.ota.gates import distance, standardised
 from edge_agent.ota.ports import Comparison
 from edge_agent.pipeline.engine import TickReport
 from edge_agent.verdict import IncidentKind, Scores
@@ -91,15 +93,23 @@ class _Side:
 class Shadow:
     """One candidate beside the model in use. ``decider`` makes a decision that knows nothing yet.
 
-    ``busy``: whether ticks are late at present.
+    ``busy``: whether ticks are late at present. ``pause``: see :func:`~edge_agent.daemon.slices.in_slices`.
     """
 
-    def __init__(self, model: Model, decider: Callable[[], Decider], busy: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        decider: Callable[[], Decider],
+        busy: Callable[[], bool],
+        pause: Callable[[float], Awaitable[None]],
+    ) -> None:
         self.model = model
+        self._pause = pause
         self._busy = busy
         self._waiting: deque[_Tick] = deque()
         self._more = asyncio.Event()
         self._candidate, self._in_use = _Side(decider()), _Side(decider())
+        self._ticks = 0
         self._failures = 0
         self._trouble: str | None = None
         self._skipped = 0
@@ -113,19 +123,22 @@ class Shadow:
         self._more.set()
 
     async def run(self) -> None:
-        """Score what waits, in a thread, until cancelled."""
+        """Score what waits, until cancelled."""
         while True:
             await self._more.wait()
             self._more.clear()
             while self._waiting:
-                await asyncio.to_thread(self._score, self._waiting.popleft())
+                tick = self._waiting.popleft()
+                scored = await asyncio.to_thread(self._score, tick)
+                if scored is not None:
+                    await in_slices(self._judge(tick, *scored), self._pause)
 
     def comparison(self) -> Comparison:
         """How they compare so far."""
         ours, theirs = np.array(self._candidate.scores), np.array(self._in_use.scores)
         enough = len(ours) >= _FEWEST
         return Comparison(
-            ticks=len(self._candidate.tick_ms),
+            ticks=self._ticks,
             failures=self._failures,
             distance=distance(standardised(ours).tolist(), standardised(theirs).tolist()) if enough else 0.0,
             alarms=float(self._candidate.alarms),
@@ -146,19 +159,25 @@ class Shadow:
             "trouble": self._trouble,
         }
 
-    # -- inside, in a thread -----------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------------------
 
-    def _score(self, tick: _Tick) -> None:
+    def _score(self, tick: _Tick) -> tuple[Scores, int] | None:
+        """In a thread."""
+        self._ticks += 1
         started_ns = time.thread_time_ns()
         try:
             scores = self.model.detector.score(tick.snapshot)
         except DetectorError as error:
             self._failures += 1
             self._trouble = str(error)
-            return
-        spent_ns = time.thread_time_ns() - started_ns
+            return None
+        return scores, time.thread_time_ns() - started_ns
+
+    def _judge(self, tick: _Tick, scores: Scores, spent_ns: int) -> Iterator[None]:
         self._candidate.take(tick, scores, spent_ns)
+        yield
         self._in_use.take(tick, tick.scores, tick.detector_ns)
+        yield
         found, known = model_score(scores), model_score(tick.scores)
         if found is not None and known is not None:
             self._candidate.scores.append(found)

@@ -128,6 +128,7 @@ class Work:
     async def _not_fetched(self, error: OtaError) -> int:
         message = f"release {self._release().release} cannot be fetched: {error}"
         if error.reason not in TEMPORARY:
+            self._record.refuse(error.reason)
             await self.give_up(Result.REFUSED, error.reason, message)
             return self._now_ns()
         return await self._later(error.reason, message)
