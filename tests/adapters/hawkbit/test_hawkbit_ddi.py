@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_adapters.hawkbit import ddi
 from edge_agent.ota.report import Report, parse_report
@@ -129,3 +132,44 @@ def test_details_and_attributes_are_short() -> None:
     [details] = ddi.feedback_on("r1", told).to_dict()["status"]["details"]
     assert len(details) == 512
     assert {len(value) <= 128 for value in ddi.attributes(told)["data"].values()} == {True}
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from([HREF, "http://[x/7"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "_links",
+                    "config",
+                    "polling",
+                    "sleep",
+                    "deploymentBase",
+                    "cancelAction",
+                    "href",
+                    "deployment",
+                    "chunks",
+                ]
+                + ["version", "stopId"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_any_answer_is_understood_or_refused(answer: Any) -> None:
+    for read in (ddi.read_poll, ddi.read_release, ddi.read_stopped):
+        with contextlib.suppress(ValueError):
+            read(answer)
+    with contextlib.suppress(ValueError):
+        assert 10 <= ddi.read_poll(answer).interval_s <= 86_400
