@@ -3,4 +3,4 @@
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("ota/state", "inference")]
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("ota/state", "ota/trust", "inference")]

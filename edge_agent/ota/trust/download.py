@@ -82,19 +82,27 @@ class Download:
             raise OtaError("disk", f"{part}: cannot be written: {error.strerror}; {wanted.length} bytes") from error
 
     def _complete(self, wanted: Wanted, part: Path, file: IO[bytes]) -> None:
-        have, digest = _hashed(file, wanted.length)
-        if have < wanted.length:
-            _check_space(self._folder, wanted.length - have)
-            try:
-                have, digest = self._receive(wanted, file, have, digest)
-            except RangeRefusedError:
-                have, digest = self._receive(wanted, file, 0, hashlib.sha256())
+        before, digest = _hashed(file, wanted.length)
+        have, digest = self._rest(wanted, file, before, digest)
+        if before and have == wanted.length and digest.hexdigest() != wanted.sha256:
+            # What was here was torn by a power cut, or came from another server: that says nothing of this one.
+            have, digest = self._rest(wanted, file, 0, hashlib.sha256())
         os.fsync(file.fileno())
         if have < wanted.length:
             raise OtaError("unreachable", f"{wanted.url}: was cut off after {have} of {wanted.length} bytes, goes on")
         if digest.hexdigest() != wanted.sha256:
             part.unlink()
             raise OtaError("mismatch", f"{wanted.url}: sha256 is {digest.hexdigest()}, expected {wanted.sha256}")
+
+    def _rest(self, wanted: Wanted, file: IO[bytes], have: int, digest: _Hash) -> tuple[int, _Hash]:
+        """Bring what is missing; how much is here then, and its hash."""
+        if have == wanted.length:
+            return have, digest
+        _check_space(self._folder, wanted.length - have)
+        try:
+            return self._receive(wanted, file, have, digest)
+        except RangeRefusedError:
+            return self._receive(wanted, file, 0, hashlib.sha256())
 
     def _receive(self, wanted: Wanted, file: IO[bytes], have: int, digest: _Hash) -> tuple[int, _Hash]:
         """Append what comes; how much is here then, and its hash."""

@@ -17,7 +17,7 @@ from edge_agent.ota.trust.work import Vouched, check, fetch
 
 class Gateway:
     def __init__(self, folder: Path, origin: str, root: bytes) -> None:
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "root.json").write_bytes(root)
         self.origin = origin
         self.settings = Settings(folder / "ota", folder / "root.json", timeout_s=5.0)

@@ -114,13 +114,22 @@ def test_a_part_that_is_too_long_is_begun_anew(place: Place, origin: StaticServe
     assert place.into.read_bytes() == CONTENT
 
 
-def test_a_part_with_a_wrong_byte_is_removed_and_the_next_attempt_is_right(place: Place, origin: StaticServer) -> None:
-    """As after a power cut: the length was written, the content was not."""
-    place.have(CONTENT[:500_000] + b"\0" * 100_000)
-    place.fails("mismatch", origin.origin)
-    assert not place.part.exists()
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_part_with_wrong_bytes_is_brought_anew_at_once(place: Place, origin: StaticServer, whole: bool) -> None:
+    """As after a power cut: the length was written, the content was not. No fault of the server's, so no mismatch."""
+    place.have(CONTENT[:500_000] + b"\0" * (500_000 if whole else 100_000))
     place.fetch(origin.origin)
     assert place.into.read_bytes() == CONTENT
+    assert origin.asked[-1] == ("/model.tar", None)
+
+
+def test_a_server_with_wrong_bytes_is_a_mismatch_though_the_part_was_wrong_too(
+    place: Place, origin: StaticServer
+) -> None:
+    place.have(b"\0" * 100_000)
+    origin.answers["model.tar"] = lambda handler: handler.answer(200, b"\0" * len(CONTENT))
+    place.fails("mismatch", origin.origin)
+    assert not place.part.exists()
 
 
 def test_a_link_in_the_place_of_the_part_is_not_written_through(place: Place, origin: StaticServer) -> None:
