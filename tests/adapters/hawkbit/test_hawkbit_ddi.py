@@ -134,6 +134,7 @@ def test_details_and_attributes_are_short() -> None:
     assert {len(value) <= 128 for value in ddi.attributes(told)["data"].values()} == {True}
 
 
+WORDS = "_links config polling sleep deploymentBase cancelAction href deployment chunks version stopId".split()
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -141,27 +142,7 @@ JSON = st.recursive(
     | st.floats()
     | st.text(max_size=20)
     | st.sampled_from([HREF, "http://[x/7"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    "_links",
-                    "config",
-                    "polling",
-                    "sleep",
-                    "deploymentBase",
-                    "cancelAction",
-                    "href",
-                    "deployment",
-                    "chunks",
-                ]
-                + ["version", "stopId"]
-            ),
-            inner,
-            max_size=4,
-        )
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4),
     max_leaves=12,
 )
 
