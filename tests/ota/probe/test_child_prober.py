@@ -22,7 +22,7 @@ from edge_agent.ota.probe import Budget, ChildProber
 from edge_agent.ota.ring import Limits
 
 CASES = all_cases()
-PROBER = ChildProber(Budget(cpu_s=3.0, wall_s=60.0))
+PROBER = ChildProber(Budget(cpu_s=1.5, wall_s=60.0))
 NO_LIMITS = Limits()
 
 
@@ -109,6 +109,30 @@ async def test_an_agent_that_cannot_start_a_child_blames_no_model(monkeypatch: p
     with pytest.raises(OtaError, match="it ended with code 1 and without an answer") as caught:
         await PROBER.gate(UNIVERSAL)
     assert caught.value.reason == "internal"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "message"),
+    [
+        ('{"passed": {"bundle": "x"}}', "probe", "its probe gave no measurements"),
+        ('{"passed": 1}', "internal", "ended with code 0 and without an answer"),
+        ("[]", "internal", "ended with code 0 and without an answer"),
+        ("x" * 100_000, "probe", "its probe answered with more than 65536 bytes"),
+        ('{"trouble": "no disk"}', "internal", "the probe could not be made: no disk"),
+        ('{"refused": "two\\nlines"}', "probe", "bundle .*: two lines$"),
+    ],
+)
+async def test_whatever_a_child_answers_is_taken_for_a_refusal_at_most(
+    answer: str, reason: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "answer").write_text(answer + "\n")
+    child = tmp_path / "python"
+    child.write_text(f"#!/bin/sh\nexec cat {tmp_path}/answer\n")
+    child.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(child))
+    with pytest.raises(OtaError, match=message) as caught:
+        await PROBER.probe(UNIVERSAL, NO_LIMITS)
+    assert caught.value.reason == reason
 
 
 async def test_child_has_no_secret_no_rights_and_the_least_claim_to_memory(monkeypatch: pytest.MonkeyPatch) -> None:
