@@ -134,7 +134,19 @@ def test_details_and_attributes_are_short() -> None:
     assert {len(value) <= 128 for value in ddi.attributes(told)["data"].values()} == {True}
 
 
-WORDS = "_links config polling sleep deploymentBase cancelAction href deployment chunks version stopId".split()
+WORDS = [
+    "_links",
+    "config",
+    "polling",
+    "sleep",
+    "deploymentBase",
+    "cancelAction",
+    "href",
+    "deployment",
+    "chunks",
+    "version",
+    "stopId",
+]
 JSON = st.recursive(
     st.none()
     | st.booleans()
