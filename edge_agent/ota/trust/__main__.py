@@ -29,6 +29,10 @@ _OPEN_FILES = 64
 _METADATA_BYTES = 8 << 20
 _PROGRESS_EVERY_S = 1.0
 _MAX_ORDER_BYTES = 65_536
+_FIELDS = {
+    "check": {"settings", "origin", "ring", "now_s"},
+    "fetch": {"settings", "origin", "path", "sha256", "bytes", "now_s", "into"},
+}
 _NEEDED = frozenset({"tuf", "securesystemslib", "urllib3"})
 
 
@@ -37,11 +41,11 @@ def main() -> None:
     began = time.monotonic()
     logging.basicConfig(level=logging.WARNING, handlers=[_Notes()])
     try:
-        order = json.loads(sys.stdin.buffer.readline(_MAX_ORDER_BYTES))
+        order, settings = _read_order()
         _limit(max(_METADATA_BYTES, int(order.get("bytes", 0))))
         if order.get("attached"):
             threading.Thread(target=_end_with_input, daemon=True).start()
-        answer = _carry_out(order, Settings.from_json(order["settings"]))
+        answer = _carry_out(order, settings)
     except OtaError as error:
         answer = {"error": {"reason": error.reason, "message": str(error)}}
     except ModuleNotFoundError as error:
@@ -50,6 +54,20 @@ def main() -> None:
         missing = f"updates need the package `{error.name}`: pip install 'edge-graph-agent[ota]'"
         answer = {"error": {"reason": "internal", "message": missing}}
     _say({**answer, "cost": {"rss_kb": _peak_rss_kb(), "seconds": round(time.monotonic() - began, 3)}})
+
+
+def _read_order() -> tuple[dict[str, Any], Settings]:
+    """The order and its settings. :raises OtaError: there is none; it is not quoted, it may hold a password."""
+    try:
+        order = json.loads(sys.stdin.buffer.readline(_MAX_ORDER_BYTES))
+        missing = _FIELDS[order["do"]] - set(order)
+        settings = Settings.from_json(order["settings"])
+    except (ValueError, KeyError, TypeError) as error:
+        kinds = " or ".join(f"do={do!r} with {', '.join(sorted(fields))}" for do, fields in _FIELDS.items())
+        raise OtaError("internal", f"order: got something else, expected one line of JSON: {kinds}") from error
+    if missing:
+        raise OtaError("internal", f"order: {', '.join(sorted(missing))}: missing")
+    return order, settings
 
 
 def _carry_out(order: dict[str, Any], settings: Settings) -> dict[str, Any]:

@@ -282,6 +282,22 @@ def run(code: str, order: object) -> dict:
     return answer
 
 
+@pytest.mark.parametrize(
+    "order", [None, [], {}, {"do": "guess"}, {"do": ["check"]}, {"do": "check", "settings": {"a": "hunter2"}}]
+)
+def test_an_order_that_is_none_is_answered(order: object) -> None:
+    error = run("import runpy; runpy.run_module('edge_agent.ota.trust', None, '__main__')", order)["error"]
+    assert error["reason"] == "internal"
+    assert "expected one line of JSON" in error["message"]
+    assert "hunter2" not in json.dumps(error)
+
+
+def test_an_order_says_what_it_lacks(gateway: Gateway) -> None:
+    order = {"do": "check", "settings": gateway.settings.to_json(), "now_s": NOW_S}
+    error = run("import runpy; runpy.run_module('edge_agent.ota.trust', None, '__main__')", order)["error"]
+    assert error["message"] == "order: origin, ring: missing"
+
+
 def test_without_tuf_it_says_what_to_install(gateway: Gateway) -> None:
     without = "import sys, runpy; sys.modules['tuf'] = None; runpy.run_module('edge_agent.ota.trust', None, '__main__')"
     order = {"do": "check", "settings": gateway.settings.to_json(), "origin": gateway.origin, "ring": "a", "now_s": 0}
