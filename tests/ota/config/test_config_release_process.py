@@ -102,7 +102,7 @@ def test_a_release_is_taken_kept_over_a_restart_and_a_bad_one_is_taken_back(
     began = time.monotonic()
     until(lambda: outcome_of("autumn") == "rolled_back", "the bad release to be taken back", 110)
     assert time.monotonic() - began < 90
-    assert overlay.read_text() == GOOD
+    until(lambda: overlay.read_text() == GOOD, "the configuration before")  # the state says so first
     until(lambda: outcome_of("autumn") and agent.get("/api/v1/sensors/c").get("value") == 6.5, "usable readings again")
     assert agent.stop() == 0
 
