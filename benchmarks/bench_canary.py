@@ -41,10 +41,9 @@ def run() -> Iterator[Result]:
         least = math.log(1 - GOAL_SHARE) / math.log(1 - BAD)
         control = "fewest that tell 10 % at 95 %"
         yield Result(f"canary_{name}_bad_reached", p95, "gateways p95", least, control, f"<= {GOAL}", p95 <= GOAL)
-        within = sum(count <= GOAL for count in reached) / RUNS
-        yield Result(
-            f"canary_{name}_bad_within_{GOAL}", within, "of runs", GOAL_SHARE, "what is asked", ">= 0.95", within >= 0.95
-        )
+        within, asked = sum(count <= GOAL for count in reached) / RUNS, f">= {GOAL_SHARE}"
+        met = within >= GOAL_SHARE
+        yield Result(f"canary_{name}_bad_within_{GOAL}", within, "of runs", GOAL_SHARE, "what is asked", asked, met)
         good = [Fleet(sizes, GOOD, seed).roll_out() for seed in range(RUNS)]
         halted = sum(fleet.halted for fleet in good) / RUNS
         yield Result(

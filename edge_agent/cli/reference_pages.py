@@ -49,6 +49,9 @@ _ENVIRONMENT = (
         "EDGE_AGENT_TOKEN",
         "Token for commands that change the running daemon; else that of its configuration or data folder.",
     ),
+    ("EDGE_AGENT_OTA_REPO", "Folder of the publisher, for `edge-agent ota repo`."),
+    ("EDGE_AGENT_OTA_PASSPHRASE", "Passphrase of the publisher's keys, if it is not to be asked for."),
+    ("EDGE_AGENT_OTA_PIN", "PIN of a PKCS#11 token that has one of them."),
     ("CREDENTIALS_DIRECTORY", "Where `${credential:name}` in the configuration looks; systemd sets it."),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -35,6 +36,18 @@ def wanted(given: dict[str, Any]) -> Wanted:
         return Wanted.model_validate({**plain, **phases, "limits": limits, "activate": moment})
     except ValidationError as error:
         raise ConfigError(first_mistake(error)) from error
+
+
+def troubles_of_config(raw: bytes, name: str) -> tuple[str, ...]:
+    """What a gateway with default settings and no sensors would say of these sections of the configuration."""
+    from edge_agent.config.layers import Overlay
+    from edge_agent.config.loader import parse_config
+
+    try:
+        parse_config("sources: {}\n", Path(name).absolute(), sources_required=False, overlay=Overlay(raw, name))
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def _phase(duration: str | None, ticks: int | None, name: str) -> dict[str, Any]:

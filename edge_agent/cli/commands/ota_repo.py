@@ -179,13 +179,15 @@ def publish(repository: Repository, as_json: bool, path: Path, **given: Any) -> 
     """
     from rich.console import Console
 
-    from edge_agent.cli.release_options import wanted
+    from edge_agent.cli.release_options import troubles_of_config, wanted
 
     asked = wanted(given)
     with Console(stderr=True).status(f"Checking {path.name}"):
         config = path.suffix in (".yaml", ".yml")
         change = repository.publish_config(path, asked) if config else repository.publish(path, asked)
     _told_gateways(repository, change, as_json)
+    for trouble in troubles_of_config(path.read_bytes(), str(path)) if config else ():
+        click.secho(f"warning: gateways may refuse it: {trouble}", err=True, fg="yellow")
 
 
 @repo.command()

@@ -54,8 +54,10 @@ def read_config(path: Path, name: str | None) -> tuple[bytes, ConfigTarget]:
         plain = yaml.safe_load(raw)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise OtaError("config", f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(plain, dict) or not plain or not all(isinstance(key, str) for key in plain):
-        raise OtaError("config", f"{path}: expected sections of the configuration, such as `decision:` or `rules:`")
+    if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
+        raise OtaError(
+            "config", f"{path}: expected sections of the configuration, such as `decision:`, or {{}} to change nothing"
+        )
     digest = hashlib.sha256(raw).hexdigest()
     return raw, ConfigTarget(path=f"config/{name or path.stem}-{digest[:12]}.yaml", sha256=digest, bytes=len(raw))
 

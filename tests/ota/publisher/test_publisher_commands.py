@@ -134,6 +134,16 @@ def test_passphrase_comes_from_a_file_or_a_descriptor_else_nobody_waits_for_it(
     os.close(descriptor)
 
 
+def test_configuration_that_gateways_may_refuse_is_published_with_a_warning() -> None:
+    run("init", "fleet")
+    Path("doors.yaml").write_text("api: {listen: 0.0.0.0:80}\n")
+    found = run("publish", "doors.yaml", "-d", "fleet")
+    assert "warning: gateways may refuse it: " in found.stderr
+    assert "api" in found.stderr
+    Path("nothing.yaml").write_text("{}\n")
+    assert "warning" not in run("publish", "nothing.yaml", "-d", "fleet").output
+
+
 def test_missing_signatures_are_asked_for_and_given(bundles: Bundles) -> None:
     run("init", "fleet")
     run("add-key", "second", "--role", "models-default", "--threshold", "2", "--into", "stick", "-d", "fleet")

@@ -123,7 +123,7 @@ for number in range(5):
     [
         (lambda lines: [lines[0], lines[1].replace(b"tiny-1.0.0", b"tiny-6.6.6"), *lines[2:]], "line 2"),
         (lambda lines: [lines[0], *lines[2:]], "line 2"),
-        (lambda lines: lines[:-1], "the end was cut off"),
+        (lambda lines: lines[:-1], "so it was tampered with"),
         (lambda lines: [*lines[:1], b"not an entry\n", *lines[1:]], "line 2: not an entry"),
     ],
 )

@@ -9,12 +9,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from publisher_rig import Client, Clock
+from publisher_rig import Client, Clock, make
 from tuf.api.exceptions import ExpiredMetadataError
 
+from edge_agent.bundle import read_bundle
 from edge_agent.errors import OtaError
 from edge_agent.ota.publisher import Repository
 from edge_agent.ota.publisher.serving import served_folder, server
+from edge_agent.ota.ring import ModelTarget, parse_ring
+from edge_agent.ota.trust.in_process import InProcessTrust
+from edge_agent.ota.trust.settings import Settings
 
 Bundles = dict[str, Path]
 
@@ -51,8 +55,6 @@ def test_gateway_goes_from_the_web_to_the_stick_and_back(
 
 
 def test_stick_holds_when_the_web_has_long_expired(bundles: Bundles, tmp_path: Path) -> None:
-    from publisher_rig import make
-
     clock = Clock()
     clock.ahead = timedelta(days=-20)
     repository = make(tmp_path / "fleet", clock)
@@ -109,6 +111,24 @@ def test_lab_server_gives_whole_files_and_ranges(repository: Repository, address
     assert get(url, Range=f"bytes={size}-")[0] == 416
     assert get(url, Range="bytes=0-99999999")[1] == whole
     assert get(f"{address}/metadata/timestamp.json")[2]["Cache-Control"] == "no-cache"
+
+
+async def test_gateway_trusts_what_the_lab_server_gives(
+    repository: Repository, bundles: Bundles, address: str, tmp_path: Path, clock: Clock
+) -> None:
+    """With the agent's own client: the moment of signing is told, the model is fetched, a stick works too."""
+    repository.publish(bundles["1.0.0"])
+    now_s = clock().timestamp()
+    trust = InProcessTrust(Settings(tmp_path / "ota", repository.root_file))
+    checked = await trust.check(address, "canary", now_s)
+    ring = parse_ring(checked.ring_file, "canary")
+    assert isinstance(ring.model, ModelTarget)
+    assert abs(checked.signed_s - now_s) < 60
+    await trust.fetch(address, ring.model, now_s, tmp_path / "model.tar")
+    assert read_bundle(tmp_path / "model.tar").sha256 == ring.model.bundle
+    repository.sideload(tmp_path / "stick", "canary")
+    assert (await trust.check(f"file://{tmp_path}/stick", "canary", now_s)).ring_file == checked.ring_file
+    assert (await trust.check(address, "canary", now_s)).version == checked.version + 2
 
 
 @pytest.mark.parametrize(
