@@ -161,8 +161,12 @@ class Force:
         except OtaError as error:
             await self._take_back(Result.ROLLED_BACK, error.reason, str(error))
             return
-        except (BundleError, ConfigError, OtaError, StoreError) as error:
-            reason = "activation" if isinstance(error, BundleError | StoreError) else "config"
+        except StoreError as error:  # the release is not to blame: it is tried again at a later look
+            self._record.refuse("disk")
+            await self._take_back(Result.REFUSED, "disk", str(error))
+            return
+        except (BundleError, ConfigError) as error:
+            reason = "activation" if isinstance(error, BundleError) else "config"
             await self._take_back(Result.ROLLED_BACK, reason, str(error))
             return
         self._watch = Watch(release.trial, _limits(release, bundle), before, self._host.vitals(), self._now_ns())
@@ -295,5 +299,5 @@ def _limits(release: Ring, bundle: Bundle | None) -> Limits:
 
 
 def _taken(result: Result) -> Result:
-    """Whatever ends a trial takes it back: only a halt does not deny it."""
-    return Result.HALTED if result is Result.HALTED else Result.ROLLED_BACK
+    """Whatever ends a trial takes it back; a halt, and a disk that did not take the release, do not deny it."""
+    return result if result in (Result.HALTED, Result.REFUSED) else Result.ROLLED_BACK

@@ -108,10 +108,11 @@ def taken_back(
 ) -> OtaState:
     """A release on trial ends, and ``target`` (what was before it) comes back, but nothing that is denied.
 
-    ``result``: rolled back (then it is not tried again) or halted.
+    ``result``: rolled back (then it is not tried again), halted, or refused (the disk did not take it).
     """
     release, before = _release(state), state.before or InForce()
-    denied = state.denied if result is Result.HALTED else _denied(state, release, before, reason)
+    blameless = result in (Result.HALTED, Result.REFUSED)
+    denied = state.denied if blameless else _denied(state, release, before, reason)
     barred, target = {item.sha256 for item in denied}, target or before
     target = InForce(
         model=None if target.model in barred else target.model,

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from daemon_process import DaemonProcess, MosquittoProcess
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "inference"))
+
+from ota_site import Gateway, Plant, Site, plant_of  # after the path to its bundles
 
 
 @pytest.fixture
@@ -33,3 +38,25 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., DaemonProcess]]:
     for one in made:
         if one.process is not None and one.process.poll() is None:
             one.kill()
+
+
+@pytest.fixture
+def site(tmp_path: Path, broker: MosquittoProcess) -> Iterator[Site]:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    site = Site(folder, broker)
+    site.serve()
+    yield site
+    site.stop()
+
+
+@pytest.fixture
+def plant(broker: MosquittoProcess) -> Iterator[Plant]:
+    with plant_of(broker) as plant:
+        yield plant
+
+
+@pytest.fixture
+def gateway(site: Site, daemon: Callable[..., DaemonProcess]) -> Gateway:
+    """Not started; its configuration is that of the site."""
+    return Gateway(daemon(site.config()))
