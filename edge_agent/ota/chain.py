@@ -109,8 +109,8 @@ def entries(path: Path) -> Iterator[dict[str, Any]]:
 def verify(path: Path, head: str | None = None) -> Break | None:
     """The first place where the log was tampered with, None when it holds.
 
-    ``head``: hash of an entry that was reported; it must be there, or older than the oldest file. Without it, entries
-    cut off at the end are not missed. :raises StoreError: a file cannot be read.
+    ``head``: hash of an entry that was reported lately; it must be among those kept. Without it, a change of the newest
+    entry and a cut after it are not seen. :raises StoreError: a file cannot be read.
     """
     kept = files(path)
     walk = _Walk(complete=len(kept) <= KEPT, head=head)
@@ -126,7 +126,8 @@ def verify(path: Path, head: str | None = None) -> Break | None:
             if found is not None:
                 return found
     if head is not None and not walk.head_seen:
-        return Break(path.name, walk.at[1] + 1, walk.seq, "the reported entry is not there: the end was cut off")
+        seq = None if walk.seq is None else walk.seq - 1
+        return Break(*walk.at, seq, "not what was reported: it was changed, or what came after it was cut off")
     return None
 
 

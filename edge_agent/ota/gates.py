@@ -138,7 +138,8 @@ def usual_shift(scores: Sequence[float], length: int) -> float:
     """
     length = min(length, max(LEAST_SCORES, len(scores) // 2))
     starts = range(0, len(scores) - length + 1, max(1, length // 2))
-    return max(distance(standardised(scores[at : at + length]).tolist(), scores) for at in starts)
+    whole = standardised(scores).tolist()
+    return max(distance(standardised(scores[at : at + length]).tolist(), whole) for at in starts)
 
 
 def _too_far(found: float, most: float) -> tuple[str, str]:

@@ -36,6 +36,7 @@ from edge_agent.ota.work import TEMPORARY, Work
 
 _RETRY_NS = 10 * NS_PER_S
 _KEEP_TIME_NS = 3_600 * NS_PER_S
+_NEVER_NS = 2 * _KEEP_TIME_NS
 
 
 class Updater:
@@ -205,7 +206,7 @@ class Updater:
 
     def _look_ns(self) -> int:
         """When to look; without a repository nobody does unasked."""
-        return self._looks.due_ns() if self._options.repository is not None else self._keep_time_ns
+        return self._looks.due_ns() if self._options.repository is not None else self._clock.monotonic_ns() + _NEVER_NS
 
     async def _look(self) -> None:
         asked, self._asked = self._asked, []

@@ -282,11 +282,11 @@ class Rig:
             asleep.cancel()
             if self.running.done():
                 self.running.result()
+            await yields()
             fetching = [task for task in asyncio.all_tasks() if task.get_name() == "updates: download"]
             if fetching and self.trust.may_fetch.is_set():
                 await asyncio.wait(fetching)
-            await yields()
-            if self.clock.asleep.is_set() and (not fetching or not self.trust.may_fetch.is_set()):
+            elif self.clock.asleep.is_set():
                 return
 
     async def passes(self, seconds: float) -> None:
@@ -305,5 +305,6 @@ class Rig:
 
 
 async def yields() -> None:
-    for _ in range(5):
+    """Let every task go on that can, as far as a few of them wait for each other."""
+    for _ in range(20):
         await asyncio.sleep(0)
