@@ -14,6 +14,7 @@ from pathlib import Path
 
 MODULES = (
     "process",
+    "swap",
     "tick",
     "ingest",
     "delivery",

@@ -1,8 +1,7 @@
-"""The whole process: memory, start, swaps, idle CPU."""
+"""The whole process: memory, start, idle CPU."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from bench_ingest import broker, daemon, free_port, publish, status, wait_for
 from result import Result
 
@@ -20,9 +18,8 @@ MB = 1024 * 1024
 
 
 def run() -> Iterator[Result]:
-    """Memory and start of the daemon with all adapters; then model swaps under load in process."""
+    """Memory and start of the daemon with all adapters."""
     yield from _whole_daemon()
-    yield from asyncio.run(_swaps())
 
 
 def _config(folder: Path, mqtt: int, modbus: int, coap: int, api: int) -> str:
@@ -142,31 +139,3 @@ def _ticked(api: int) -> None:
     tick = status(api)["tick"]
     assert isinstance(tick, dict)
     assert tick["count"] >= 1
-
-
-async def _swaps() -> list[Result]:
-    """Swap the model between two ticks again and again while ticks run at 50 Hz."""
-    from bench_tick import Plant
-
-    from edge_agent.bundle import universal_bundle
-    from edge_agent.inference import OnnxDetector
-
-    plant, swaps = Plant(51), 200
-    bundle = universal_bundle()
-    for _ in range(300):
-        plant.step()
-    ordinary = [plant.step() for _ in range(500)]
-    spent, lost = [], 0
-    first = plant.pipeline.ticks
-    for k in range(swaps):
-        state = plant.pipeline.detector.export_state()
-        detector = await asyncio.to_thread(OnnxDetector, bundle)
-        detector.import_state(state)
-        plant.pipeline.replace_detector(detector, None)
-        spent += [plant.step() for _ in range(2)]
-        lost = plant.pipeline.ticks - first - 2 * (k + 1)
-    longest, usual = max(spent) * 1e3, float(np.percentile(ordinary, 99)) * 1e3
-    return [
-        Result("model_swap_longest_tick", longest, "ms", usual, "tick p99 without swaps", "< 10 ms", longest < 10),
-        Result("model_swap_ticks_lost", float(-lost), f"ticks in {swaps} swaps", 1.0, "one tick", "0", lost == 0),
-    ]

@@ -24,6 +24,8 @@ class Beat:
         self._timeline: Timeline | None = None
         self._pause: asyncio.Future[None] | None = None
         self._ended = False
+        self.alone = asyncio.Lock()
+        """Held during each tick, and by what must not run beside one."""
 
     def begin(self, timeline: Timeline) -> None:
         """The next tick is the first of ``timeline`` from now on."""

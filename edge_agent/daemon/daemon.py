@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -250,8 +251,15 @@ class Daemon:
         return self._beat.late_s()
 
     async def pause(self, wanted_s: float) -> None:
-        """Wait for a good moment to hold everything up: the next tick is ``wanted_s`` away, or one has just ended."""
+        """Wait until the next tick is ``wanted_s`` away; with ticks closer together, until one has just ended."""
         await self._beat.pause(wanted_s)
+
+    @asynccontextmanager
+    async def between_ticks(self, wanted_s: float) -> AsyncIterator[None]:
+        """Have the time until the next tick, ``wanted_s`` if ticks are so far apart; it waits until this is left."""
+        await self._beat.pause(wanted_s)
+        async with self._beat.alone:
+            yield
 
     def use_model(self, model: Model, knowledge: Decider | None) -> None:
         """Exchange the model between two ticks: one reference changes, no tick is lost.
@@ -276,7 +284,9 @@ class Daemon:
         pipeline = self.pipeline
         assert pipeline is not None
         while not self.parts.stopping.is_set():
-            await self._tick(pipeline, await self._beat.next())
+            tick_ns = await self._beat.next()
+            async with self._beat.alone:
+                await self._tick(pipeline, tick_ns)
             self._beat.done()
 
     async def _tick(self, pipeline: Pipeline, tick_ns: int) -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from edge_agent.bundle import Bundle
 from edge_agent.daemon.memory import trim_heap
 from edge_agent.daemon.models import Model
+from edge_agent.daemon.slices import in_slices
 from edge_agent.errors import BundleError
 from edge_agent.pipeline.engine import Pipeline
-from edge_agent.pipeline.rewarm import rewarm
+from edge_agent.pipeline.rewarm import rewarming
 
 if TYPE_CHECKING:
     from edge_agent.daemon.daemon import Daemon
@@ -20,39 +21,42 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LOADING_S = 0.2
-"""ONNX Runtime holds Python's lock while it loads a model, so it begins when the next tick is so far away."""
+"""ONNX Runtime holds Python's lock while it loads a model: a tick would be held up in the middle of it."""
 _FEW = 3  # ticks that may be caught up with at once
-_ROUNDS = 3
+_ROUNDS = 5
 
 
 async def load(daemon: Daemon, bundle: Bundle) -> Model:
     """Load a bundle that was tried before, in a pause between ticks. :raises BundleError: it cannot be loaded here."""
     if daemon.pipeline is not None:
         check_fits(bundle, daemon.pipeline.graph.sensors)
-    await daemon.pause(_LOADING_S)
-    return await daemon.models.load(bundle)
+    async with daemon.between_ticks(_LOADING_S):
+        return await daemon.models.load(bundle)
 
 
 async def go_live(
     daemon: Daemon, pipeline: Pipeline, model: Model, what: str, keep: Callable[[], Awaitable[None]]
 ) -> dict[str, Any]:
-    """Warm ``model`` up off the loop, ``keep`` it on disk, exchange one reference; what has become of the state.
+    """Warm ``model`` up between ticks, ``keep`` it on disk, exchange one reference; what has become of the state.
 
     The state is carried over as it is at the exchange when the network is the same; else the model has gone through
     all that the graph remembers, and the decision says that it is warming up until it is calibrated again.
     ``keep`` may raise: what ran before still runs.
     """
-    knowledge = await asyncio.to_thread(pipeline.knowledge_of, model.calibration)
+    knowledge = pipeline.knowledge_of(model.calibration)
+    if knowledge is not None:
+        await in_slices(knowledge.learning, daemon.pause)
     seen = 0
     if not model.detector.import_state(pipeline.detector.export_state()):
-        seen = await _warm_up(model, pipeline)
+        seen = await _warm_up(model, pipeline, daemon.pause)
     await keep()
     # Ticks went on meanwhile: a state that can be carried over is taken as it is now.
     carried = model.detector.import_state(pipeline.detector.export_state())
     if not carried:
-        rewarm(model.detector, pipeline.graph.replay(max(seen, pipeline.graph.ticks - _FEW)))
+        for _ in rewarming(model.detector, pipeline.graph.replay(max(seen, pipeline.graph.ticks - _FEW))):
+            pass
     before = daemon.model.describe() if daemon.model is not None else {}
-    daemon.use_model(model, knowledge)
+    daemon.use_model(model, None if knowledge is None else knowledge.decider)
     daemon.metrics.model_swaps.labels(what.replace(" ", "_")).inc()
     message = (
         f"model {what}: {named(model.bundle)} instead of {before.get('name')} {before.get('version')}; "
@@ -64,12 +68,12 @@ async def go_live(
     return {"state": "carried" if carried else "rewarmed", "calibrated": pipeline.decider.calibration.ready}
 
 
-async def _warm_up(model: Model, pipeline: Pipeline) -> int:
+async def _warm_up(model: Model, pipeline: Pipeline, pause: Callable[[float], Awaitable[None]]) -> int:
     """Go through what the graph remembers, and through what has come since, until little is left; up to which tick."""
     graph, seen = pipeline.graph, 0
     for _ in range(_ROUNDS):
         missing, seen = graph.replay(seen), graph.ticks
-        await asyncio.to_thread(rewarm, model.detector, missing)
+        await in_slices(rewarming(model.detector, missing), pause)
         if graph.ticks - seen <= _FEW:
             break
     return seen

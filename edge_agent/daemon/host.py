@@ -18,11 +18,12 @@ from edge_agent.daemon.free_memory import free_memory_bytes
 from edge_agent.daemon.models import Model
 from edge_agent.daemon.overlay import put_overlay_in_force
 from edge_agent.daemon.shadow import Shadow
+from edge_agent.daemon.slices import in_slices
 from edge_agent.daemon.vitals import VitalSigns
 from edge_agent.ota.ports import Comparison, Facts, Vitals
 from edge_agent.ota.state import InForce
 from edge_agent.pipeline.engine import Pipeline, TickReport
-from edge_agent.pipeline.rewarm import rewarm
+from edge_agent.pipeline.rewarm import rewarming
 
 if TYPE_CHECKING:
     from edge_agent.daemon.daemon import Daemon
@@ -79,9 +80,9 @@ class AgentHost:
         await self.end_shadow()
         pipeline = self._pipeline
         model = await load(self._daemon, bundle)
-        await asyncio.to_thread(rewarm, model.detector, pipeline.graph.replay())
+        await in_slices(rewarming(model.detector, pipeline.graph.replay()), self._daemon.pause)
         self._comparison = None
-        self._shadow = Shadow(model, pipeline.new_decider, self._busy)
+        self._shadow = Shadow(model, pipeline.new_decider, self._busy, self._daemon.pause)
         self._daemon.parts.start("shadow", self._shadow.run())
 
     def shadow(self) -> Comparison:

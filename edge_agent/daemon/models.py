@@ -78,6 +78,7 @@ class Models:
         self._data_dir = data_dir
         self._slots: ModelSlots | None = None
         self._below: dict[str, Any] | None = None
+        self._seen: dict[str, dict[str, Any]] = {}
         self.problems: list[str] = []
 
     async def choose(self) -> Model:
@@ -102,13 +103,13 @@ class Models:
     async def install(self, model: Model) -> None:
         """Keep ``model`` as the current one over restarts. :raises StoreError: cannot be written."""
         if model.bundle is not None:
-            await asyncio.to_thread(self._keep, partial(ModelSlots.install, bundle=model.bundle))
+            await asyncio.to_thread(self._keep, partial(ModelSlots.install, bundle=model.bundle), model.bundle)
 
     async def put(self, model: Model) -> None:
         """Like :meth:`install`, for updates: one that goes back forgets what it goes back from, also to the universal
         model. :raises StoreError: cannot be written."""
         bundle = None if model.installed is None else model.bundle
-        await asyncio.to_thread(self._keep, partial(put_model, bundle=bundle))
+        await asyncio.to_thread(self._keep, partial(put_model, bundle=bundle), bundle)
 
     async def find(self, name: str) -> Bundle:
         """The installed bundle with that sha256. :raises BundleError: there is none, or it is damaged."""
@@ -139,9 +140,11 @@ class Models:
             self._slots = ModelSlots(self._data_dir)
         return self._slots
 
-    def _keep(self, keep: Callable[[ModelSlots], None]) -> None:
+    def _keep(self, keep: Callable[[ModelSlots], None], bundle: Bundle | None) -> None:
         keep(self._opened())
         self._look_below()
+        if bundle is not None:
+            self._seen = {**dict(list(self._seen.items())[-1:]), bundle.sha256: _named(bundle)}
 
     def _choose(self) -> Model:
         model = self._first_that_works()
@@ -153,14 +156,13 @@ class Models:
 
     def _look_below(self) -> None:
         self._below = None
-        if self._slots is not None and self._slots.current() is not None:
+        if self._slots is not None and self._slots.names[0] is not None:
+            name = self._slots.names[1]
+            if name is not None and name in self._seen:  # what ran a moment ago need not be read again
+                self._below = self._seen[name]
+                return
             bundle = self._slots.previous()
-            manifest = None if bundle is None else bundle.manifest
-            self._below = {
-                "name": "universal" if manifest is None else manifest.name,
-                "version": None if manifest is None else manifest.version,
-                "sha256": None if bundle is None else bundle.sha256,
-            }
+            self._below = _named(bundle)
 
     def _first_that_works(self) -> Model:
         for load in (self._current, self._before, universal_bundle):
@@ -230,6 +232,12 @@ def universal_sha256() -> str | None:
         return hashlib.sha256((UNIVERSAL / MANIFEST).read_bytes()).hexdigest()
     except OSError:
         return None
+
+
+def _named(bundle: Bundle | None) -> dict[str, Any]:
+    if bundle is None:
+        return {"name": "universal", "version": None, "sha256": None}
+    return {"name": bundle.manifest.name, "version": bundle.manifest.version, "sha256": bundle.sha256}
 
 
 def _says(path: Path, text: str) -> bool:

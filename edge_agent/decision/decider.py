@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -157,18 +157,29 @@ class Decider:
 
     def calibrate(self, sensors: tuple[str, ...], scores: NDArray[np.float32]) -> None:
         """Learn from per-sensor scores [T, S] of held-out normal data that came with a bundle."""
+        for _ in self.calibrating(sensors, scores):
+            pass
+
+    def calibrating(self, sensors: tuple[str, ...], scores: NDArray[np.float32]) -> Iterator[None]:
+        """:meth:`calibrate` in short steps; nothing is decided in between."""
         self.tails.load(sensors, scores)
+        yield
         valid = np.isfinite(scores) & (scores > 0)
-        usual = [self.tails.usual(np.where(there, row, 0.0)) for row, there in zip(scores, valid, strict=True)]
         persistence = Persistence(self._persistence_ticks)
-        means = [persistence.update(sensors, row, there) for row, there in zip(usual, valid, strict=True)]
+        usual, means = [], []
+        for row, there in zip(scores, valid, strict=True):
+            usual.append(self.tails.usual(np.where(there, row, 0.0)))
+            means.append(persistence.update(sensors, usual[-1], there))
+            yield
         self.lasting_tails.load(sensors, np.array(means))
+        yield
         statistics = PlantStatistics()
-        found = [
-            statistics.update(row, self.lasting_tails.usual(mean), there, None)
-            for row, mean, there in zip(usual, means, valid, strict=True)
-        ]
-        rows = [row for row in found if row is not None]
+        rows = []
+        for row, mean, there in zip(usual, means, valid, strict=True):
+            found = statistics.update(row, self.lasting_tails.usual(mean), there, None)
+            if found is not None:
+                rows.append(found)
+            yield
         if rows:
             self._settling = self._needed
             self.calibration.load(np.array(rows))

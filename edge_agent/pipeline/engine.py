@@ -90,6 +90,20 @@ class TickReport:
     detector_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """A decision that is to replace what the one in force knows. ``learning``: the steps to get there, each short."""
+
+    decider: Decider
+    learning: Iterator[None]
+
+    def learned(self) -> Decider:
+        """The decision after all steps; takes tens of milliseconds."""
+        for _ in self.learning:
+            pass
+        return self.decider
+
+
 class Pipeline:
     """Owns the graph, the intake, the detector and the decision of one plant."""
 
@@ -216,9 +230,8 @@ class Pipeline:
         return tuple(self._incident_event(incident) for incident in changed)
 
     def replace_detector(self, detector: Detector, knowledge: Decider | None) -> None:
-        """Exchange the detector between two ticks; ``knowledge`` is what :meth:`knowledge_of` its bundle gave.
-
-        Without it the decision warms up again.
+        """Exchange the detector between two ticks; ``knowledge`` has learned what
+        :meth:`knowledge_of` its bundle gave. Without it the decision warms up again.
         """
         self.detector = detector
         self._failures = 0
@@ -237,18 +250,14 @@ class Pipeline:
         """Take over the scores on held-out normal data that a bundle brought, if any."""
         knowledge = self.knowledge_of(calibration)
         if knowledge is not None:
-            self.decider.judge_as(knowledge)
+            self.decider.judge_as(knowledge.learned())
 
-    def knowledge_of(self, calibration: Calibration | None) -> Decider | None:
-        """What the decision learns from the scores that a bundle brought; None: there are none.
-
-        Takes tens of milliseconds and changes nothing: call it in a thread while ticks go on.
-        """
+    def knowledge_of(self, calibration: Calibration | None) -> Knowledge | None:
+        """What the decision may learn from the scores that a bundle brought; None: there are none."""
         if calibration is None or not calibration.scores.size:
             return None
         decider = self.new_decider()
-        decider.calibrate(calibration.sensor_names, calibration.scores)
-        return decider
+        return Knowledge(decider, decider.calibrating(calibration.sensor_names, calibration.scores))
 
     def notice(self, what: str, message: str, details: dict[str, Any] | None = None) -> None:
         """Put a status event into the next tick's report; ``details`` come beside its message."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,11 @@ def unsettled(
     return state | {"seen": np.minimum(state["seen"], detector.warmup_ticks - settling_ticks)}
 
 
-def rewarm(detector: Detector, past: Iterable[Snapshot]) -> int:
-    """Run ``past`` through ``detector``; how many ticks it took. A failing tick ends it: live ones will tell why."""
-    ticks = 0
+def rewarming(detector: Detector, past: Iterable[Snapshot]) -> Iterator[None]:
+    """Run ``past`` through ``detector``, one tick a step. A failing tick ends it: live ones will tell why."""
     for snapshot in past:
         try:
             detector.score(snapshot)
         except DetectorError:
-            break
-        ticks += 1
-    return ticks
+            return
+        yield

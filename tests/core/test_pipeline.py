@@ -21,7 +21,7 @@ from edge_agent.inference import Detector, OnnxDetector, StatisticalDetector
 from edge_agent.intake.options import IntakeOptions
 from edge_agent.metrics import Metrics
 from edge_agent.pipeline.engine import Pipeline, PipelineOptions, TickReport
-from edge_agent.pipeline.rewarm import rewarm
+from edge_agent.pipeline.rewarm import rewarming
 from edge_agent.pipeline.ulid import UlidMaker
 from edge_agent.sample import Batch
 from edge_agent.verdict import Incident, IncidentState
@@ -119,7 +119,7 @@ def test_another_detector_goes_on_with_the_next_tick_and_is_calibrated_anew(tiny
     plant.run(600)
     assert plant.told == ["calibrated"]
     detector = OnnxDetector(tiny)
-    assert rewarm(detector, plant.pipeline.graph.replay()) == 128
+    assert sum(1 for _ in rewarming(detector, plant.pipeline.graph.replay())) == 128
     plant.pipeline.replace_detector(detector, None)
     first = plant.run(1)[0]
     assert first.tick == 600
@@ -344,7 +344,9 @@ def test_another_model_is_judged_alone_by_its_own_calibration(noise: Calibration
     plant = Plant(OnnxDetector(universal_bundle()), replace(OPTIONS, decision=DecisionOptions()))
     plant.run(1_200)
     assert plant.pipeline.transition.done
-    plant.pipeline.replace_detector(OnnxDetector(universal_bundle()), plant.pipeline.knowledge_of(noise))
+    knowledge = plant.pipeline.knowledge_of(noise)
+    assert knowledge is not None
+    plant.pipeline.replace_detector(OnnxDetector(universal_bundle()), knowledge.learned())
     assert not plant.pipeline.transition.done
     assert plant.run(1)[0].scores.plant is None
 
