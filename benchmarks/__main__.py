@@ -29,6 +29,7 @@ MODULES = (
     "hostile",
     "trust",
     "canary",
+    "fleet",
 )
 HERE = Path(__file__).parent
 
