@@ -13,6 +13,8 @@ from edge_agent.ota.publisher.settings import RepoOptions
 from edge_agent.ota.publisher.tally import Tally, count, newest
 from edge_agent.ota.ring import Activate, Activation, Ring
 
+_ACTIONS = {Decision.HALT: "halt", Decision.PAUSE: "activate", Decision.WIDEN: "activate"}
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -112,7 +114,13 @@ def act(repository: Repository, step: Step) -> Change | None:
 
     :raises OtaError: it cannot be done, as with keys that are not here.
     """
-    decision, ring = step.verdict.decision, repository.ring(step.ring)
+    decision, ring, waiting = step.verdict.decision, repository.ring(step.ring), repository.waiting
+    if (
+        waiting is not None
+        and step.ring in waiting.details.get("rings", {})
+        and waiting.action == _ACTIONS.get(decision)
+    ):
+        return None  # it was done already, and waits for the signature of somebody else
     if decision is Decision.HALT:
         return repository.halt(step.ring, step.verdict.why)
     if decision is Decision.PAUSE:

@@ -12,6 +12,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Snapsho
 from edge_agent.durable import make_folder, sync_folder, write_durably
 from edge_agent.errors import OtaError
 from edge_agent.ota.publisher.draft import RINGS, Draft
+from edge_agent.ota.publisher.journal import naming
 from edge_agent.ota.publisher.keyring import Keyring, KnownKey
 from edge_agent.ota.publisher.metadata import Published
 from edge_agent.ota.publisher.settings import SETTINGS, Expiry
@@ -37,9 +38,10 @@ def prepare_folder(folder: Path, plan: Plan) -> None:
     _check(plan)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OtaError("exists", f"{folder}: is not empty, expected a new folder; nothing was changed")
-    make_folder(folder.absolute())
-    write_durably(folder / SETTINGS, _settings(plan).encode())
-    sync_folder(folder)
+    with naming(folder):
+        make_folder(folder.absolute())
+        write_durably(folder / SETTINGS, _settings(plan).encode())
+        sync_folder(folder)
 
 
 def _check(plan: Plan) -> None:

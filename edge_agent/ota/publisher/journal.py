@@ -42,15 +42,27 @@ class Put:
 def locked(folder: Path) -> Iterator[None]:
     """Keep every other publisher out. The system gives the lock back when its holder dies.
 
-    :raises OtaError: reason ``busy``, another process holds it.
+    :raises OtaError: reason ``busy``, another process holds it; ``disk``, the system does not let us read or write.
     """
-    with open(folder / _LOCK, "a+b") as file:
+    with naming(folder), open(folder / _LOCK, "a+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OtaError("busy", f"{folder}: another publisher is at work; try again when it is done") from error
         recover(folder)
         yield
+
+
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """Turn what the system says of ``folder`` and what is in it into our error."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or folder
+        raise OtaError(
+            "disk", f"{where}: {error.strerror or error}; make room or give leave, then try again"
+        ) from error
 
 
 def apply(folder: Path, puts: Sequence[Put]) -> None:

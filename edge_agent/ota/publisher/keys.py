@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from securesystemslib.exceptions import Error as SigningError
 from securesystemslib.signer import Key  # type: ignore[attr-defined]  # it has no __all__
-from tuf.api.metadata import Delegations, Root, Targets
+from tuf.api.metadata import Delegations, Role
 
 from edge_agent.errors import OtaError
 from edge_agent.ota.publisher.draft import RINGS, Draft
-from edge_agent.ota.publisher.founding import CONFIG, delegate
+from edge_agent.ota.publisher.founding import delegate
 from edge_agent.ota.publisher.keyring import FILE, Keyring, KnownKey, public_from_pem
 from edge_agent.ota.publisher.metadata import TOP
 from edge_agent.ota.ring import ring_path
 
 Details = dict[str, Any]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 
 
 def obtain(
@@ -50,19 +52,22 @@ def _read_public(path: Path) -> Key:
     return public_from_pem(raw)
 
 
-def add(draft: Draft, key: KnownKey, role: str, threshold: int | None, rings: Sequence[str]) -> Details:
-    """Let ``key`` sign ``role``; ``threshold``: how many of the role's keys must sign from now on."""
+def add(draft: Draft, get: Callable[[], KnownKey], role: str, threshold: int | None, rings: Sequence[str]) -> Details:
+    """Let a key sign ``role``; ``threshold``: how many of the role's keys must sign from now on.
+
+    ``get``: gives the key, once it is known that the role can be.
+    """
+    _check_role(draft, role, rings)
+    key = get()
     if role in TOP:
-        if key.keyid in draft.base.root.signed.roles[role].keyids and threshold is None:
-            raise OtaError("key", f"{key.name}: signs {role} already")
         draft.root().add_key(key.public, role)
-        found = draft.root().roles[role]
+        found: Role = draft.root().roles[role]
     else:
         delegations = _delegations(draft)
         if role in (delegations.roles or {}):
             draft.targets("targets").add_key(key.public, role)
         else:
-            _begin(draft, delegations, role, key, rings)
+            _begin(draft, delegations, role, key)
         found = (delegations.roles or {})[role]
     found.threshold = _threshold(role, threshold or found.threshold, len(found.keyids))
     if threshold is not None:
@@ -70,20 +75,17 @@ def add(draft: Draft, key: KnownKey, role: str, threshold: int | None, rings: Se
     return {"role": role, "key": key.name, "keyid": key.keyid, "threshold": found.threshold, "keys": len(found.keyids)}
 
 
-def rotate(draft: Draft, role: str, old: KnownKey, new: KnownKey) -> Details:
-    """Replace ``old`` by ``new`` in ``role``; all that ``old`` has signed there is signed anew."""
-    if role in TOP:
-        owner: Root | Targets = draft.root()
-        keyids = draft.base.root.signed.roles[role].keyids
-    else:
-        roles = _delegations(draft).roles or {}
-        if role not in roles:
-            raise OtaError("role", f"got role {role!r}, expected one of {', '.join(draft.base.roles())}")
-        owner, keyids = draft.targets("targets"), list(roles[role].keyids)
-    if old.keyid not in keyids or new.keyid in keyids:
-        raise OtaError(
-            "key", f"{role}: expected {old.name!r} to be one of its keys, and {new.name!r} not to be one yet"
-        )
+def rotate(draft: Draft, role: str, old: KnownKey, get: Callable[[], KnownKey]) -> Details:
+    """Replace ``old`` by another key in ``role``; all that ``old`` has signed there is signed anew."""
+    if role not in draft.base.roles():
+        raise OtaError("role", f"got role {role!r}, expected one of {', '.join(draft.base.roles())}")
+    owner = draft.root() if role in TOP else draft.targets("targets")
+    keyids = list(owner.get_delegated_role(role).keyids)
+    if old.keyid not in keyids:
+        raise OtaError("key", f"{role}: got {old.name!r}, expected one of the keys that sign for it")
+    new = get()
+    if new.keyid in keyids:
+        raise OtaError("key", f"{role}: {new.name!r} signs for it already; give another key")
     owner.add_key(new.public, role)
     owner.revoke_key(old.keyid, role)
     _renew(draft, role)
@@ -96,18 +98,24 @@ def _delegations(draft: Draft) -> Delegations:
     return delegations
 
 
-def _begin(draft: Draft, delegations: Delegations, role: str, key: KnownKey, rings: Sequence[str]) -> None:
+def _check_role(draft: Draft, role: str, rings: Sequence[str]) -> None:
+    """:raises OtaError: reason ``role``: it neither exists nor can be delegated."""
+    if role in draft.base.roles():
+        return
     kind, _, name = role.partition("-")
-    if role not in (CONFIG, RINGS) and (kind not in ("models", RINGS) or not name):
+    if kind == RINGS and name and name not in rings:
+        raise OtaError("role", f"got role {role!r}, expected rings- and one of {', '.join(rings)}")
+    if kind not in ("models", RINGS) or _NAME.fullmatch(name) is None:
         raise OtaError(
             "role", f"got role {role!r}, expected one of {', '.join(draft.base.roles())}, models-FAMILY or rings-RING"
         )
-    if kind == RINGS and name not in rings:
-        raise OtaError("role", f"got role {role!r}, expected rings- and one of {', '.join(rings)}")
+
+
+def _begin(draft: Draft, delegations: Delegations, role: str, key: KnownKey) -> None:
     delegate(delegations, role, key)
     fresh = draft.new_role(role)
-    path = ring_path(name)
-    if kind == RINGS and path in draft.base.targets[RINGS].signed.targets:
+    path = ring_path(role.removeprefix(f"{RINGS}-"))
+    if role.startswith(RINGS) and path in draft.base.targets[RINGS].signed.targets:
         fresh.targets[path] = draft.targets(RINGS).targets.pop(path)
 
 

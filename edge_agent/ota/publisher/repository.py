@@ -15,7 +15,7 @@ from edge_agent.nearest import nearest
 from edge_agent.ota.publisher import audit, founding, keys, pending, publication, releasing, sideload, upkeep
 from edge_agent.ota.publisher.draft import Draft
 from edge_agent.ota.publisher.journal import Put, apply, locked
-from edge_agent.ota.publisher.keyring import KEYS, Ask, Keyring
+from edge_agent.ota.publisher.keyring import KEYS, Ask, Keyring, KnownKey
 from edge_agent.ota.publisher.metadata import AUDIT_HEAD, METADATA, REPO, read_published
 from edge_agent.ota.publisher.releasing import Wanted
 from edge_agent.ota.publisher.rollout import first_spread_s
@@ -165,14 +165,21 @@ class Repository:
 
         A new one is made unless ``name`` is known, or ``uri`` says where it is (and ``public`` which one it is).
         """
-        key = keys.obtain(self.keyring, name, into=into, uri=uri, public=public)
-        return self._do("add-key", lambda draft: keys.add(draft, key, role, threshold, tuple(self.settings.rings)))
+        rings = tuple(self.settings.rings)
+
+        def get() -> KnownKey:
+            return keys.obtain(self.keyring, name, into=into, uri=uri, public=public)
+
+        return self._do("add-key", lambda draft: keys.add(draft, get, role, threshold, rings))
 
     def rotate(self, role: str, old: str, new: str, *, into: Path | None = None, uri: str | None = None) -> Change:
         """Replace the key ``old`` of a role by ``new``: one that is known, or is at ``uri``, or is made."""
         retired = self.keyring.named(old)
-        key = keys.obtain(self.keyring, new, into=into, uri=uri)
-        return self._do("rotate", lambda draft: keys.rotate(draft, role, retired, key))
+
+        def get() -> KnownKey:
+            return keys.obtain(self.keyring, new, into=into, uri=uri)
+
+        return self._do("rotate", lambda draft: keys.rotate(draft, role, retired, get))
 
     def refresh(self, roles: Sequence[str] = ()) -> Change:
         """Sign the timestamp anew, and whatever else is in the second half of its life and can be signed here.
@@ -205,6 +212,11 @@ class Repository:
         :raises OtaError: the repository or the audit log was damaged or tampered with.
         """
         return upkeep.status(self._draft(), self.settings, pending.read_pending(self.folder), self.keyring)
+
+    @property
+    def waiting(self) -> pending.Pending | None:
+        """The change that waits for signatures."""
+        return pending.read_pending(self.folder)
 
     def ring(self, name: str) -> Ring | None:
         """The published file of a ring; None while it has none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from edge_agent.errors import OtaError
@@ -158,11 +158,3 @@ def _warnings(draft: Draft, roles: dict[str, Any], pending: Pending | None) -> I
             yield f"{role} {when} ({found['expires']}), then gateways take nothing: `edge-agent ota repo refresh{name}`"
     if pending is not None:
         yield f"{pending.action!r} waits for signatures since {pending.made}: `edge-agent ota repo sign`"
-
-
-def due(draft: Draft, moment: datetime) -> bool:
-    """Whether any metadata that can be renewed unattended is in the second half of its life at ``moment``."""
-    return any(
-        (draft.base.of(role).signed.expires - moment).total_seconds() < draft.expiry.seconds(role) / 2
-        for role in ("timestamp", "snapshot")
-    )

@@ -150,3 +150,28 @@ def test_folder_that_is_in_use_is_not_taken_for_a_new_repository(tmp_path: Path)
     with pytest.raises(OtaError, match="is not empty, expected a new folder"):
         Repository.init(tmp_path, ask)
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_full_disk_is_one_sentence_and_what_is_published_stays(repository: Repository, bundles: Bundles) -> None:
+    """A limit of the size of files stands for the disk: writing beyond it fails in the middle."""
+    repository.publish(bundles["1.0.0"])
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from edge_agent.errors import OtaError
+from edge_agent.ota.publisher import Repository
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    Repository.open(Path(sys.argv[1]), lambda _what, _new: sys.argv[2]).publish(Path(sys.argv[3]))
+except OtaError as error:
+    print(error.reason, error)
+"""
+    command = [sys.executable, "-c", script, str(repository.folder), PASSPHRASE, str(bundles["1.1.0"])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("disk ")
+    assert "File too large; make room or give leave, then try again" in done.stdout
+    ring = repository.ring("canary")
+    assert ring is not None
+    assert ring.release == "tiny-1.0.0"
+    assert repository.publish(bundles["1.1.0"]).published

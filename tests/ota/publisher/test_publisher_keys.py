@@ -178,8 +178,11 @@ def test_role_and_threshold_that_cannot_be_are_refused(repository: Repository) -
         repository.add_key("door", "doors")
     with pytest.raises(OtaError, match="expected rings- and one of canary, early, stable"):
         repository.add_key("moon", "rings-moon")
-    with pytest.raises(OtaError, match="expected 'online-1' to be one of its keys"):
+    with pytest.raises(OtaError, match="got 'online-1', expected one of the keys that sign for it"):
         repository.rotate("config", "online-1", "config-2")
+    with pytest.raises(OtaError, match="'config-1' signs for it already"):
+        repository.rotate("config", "config-1", "config-1")
+    assert not (repository.folder / "keys" / "door.pem").exists()
 
 
 def test_new_family_gets_its_own_role(repository: Repository, client: Client, bundles: Bundles) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from publisher_rig import ask
 
 from edge_agent.ota.publisher import Repository
 from edge_agent.ota.publisher.auto import act, look, plan
@@ -220,3 +221,16 @@ def test_reports_move_a_real_repository_on_and_stop_it(repository: Repository, b
         halted = repository.ring(name)
         assert halted is not None
         assert halted.halt
+
+
+def test_halt_that_waits_for_a_second_signature_is_not_prepared_again(
+    repository: Repository, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    (repository.folder / "repo.yaml").write_text("rings: {canary: {gateways: 9}}\n")
+    repository.publish(bundles["1.0.0"], activate=NOW_MODE)
+    repository.add_key("second", "rings", threshold=2, into=tmp_path / "stick")
+    alone = Repository.open(repository.folder, ask)
+    bad = gateways([Result.ROLLED_BACK] * 3, "canary", alone.time(), "tiny-1.0.0")
+    done = [act(alone, step) for _ in range(3) for step in look(alone, bad)[0]]
+    assert [change and dict(change.missing) for change in done] == [{"rings": 1}, None, None]
+    assert Repository.open(repository.folder, ask, keys=[tmp_path / "stick"]).sign().published
