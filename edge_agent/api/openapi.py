@@ -221,6 +221,7 @@ _SCHEMAS: dict[str, Any] = {
                 "items": {"type": "object"},
                 "description": "What is not tried again, and why.",
             },
+            "image": {**_TEXT_OR_NULL, "description": "Container image that the newest ring file wants now."},
             "floors": {"type": "object", "description": "By ring: the newest counter seen. Nothing below is taken."},
         },
     },

@@ -87,6 +87,8 @@ def _end(found: Found) -> Iterator[str]:
     if outcome is not None:
         why = f" ({outcome['reason']}: {outcome['message']})" if outcome["reason"] else ""
         yield f"Last release: {outcome['release']}, {outcome['result'].replace('_', ' ')} at {outcome['time']}{why}."
+    if found.get("image") is not None:
+        yield f"Container image wanted: {found['image']}."
     if found["denied"]:
         yield f"Not tried again: {', '.join(_short(item) for item in found['denied'])}."
     if found["metadata_expired"]:

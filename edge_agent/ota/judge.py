@@ -28,7 +28,7 @@ from enum import StrEnum
 from typing import Any
 
 from edge_agent.ota.ports import Checked, Facts
-from edge_agent.ota.ring import MAX_DENIED, ModelTarget, Ring, Target, parse_ring
+from edge_agent.ota.ring import MAX_DENIED, Activation, ModelTarget, Ring, Target, parse_ring
 from edge_agent.ota.state import MAX_FLOORS, MAX_OWN_DENIED, Denied, Floor, InForce, OtaState, Phase, Result
 
 DENIED = "denied"
@@ -111,8 +111,14 @@ def seen(news: News, state: OtaState) -> dict[str, Any]:
         "floors": floors,
         "time_floor_s": max(state.time_floor_s, news.signed_s),
         "expires_s": news.expires_s,
+        "image": _image(news.ring) or state.image,
         "denied": deny(state.denied, ((sha256, DENIED) for sha256 in news.ring.denied)),
     }
+
+
+def _image(ring: Ring) -> str | None:
+    """The container image that may be used now. Whatever updates containers looks at it; the agent does not."""
+    return None if ring.halt or ring.activate.mode is Activation.STAGE else ring.image
 
 
 def deny(denied: tuple[Denied, ...], more: Iterable[tuple[str, str]]) -> tuple[Denied, ...]:

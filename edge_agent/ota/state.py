@@ -101,4 +101,7 @@ class OtaState(Options):
     outcome: Outcome | None = None
     last_success_s: float | None = None
     expires_s: float | None = Field(default=None, description="When the metadata that were seen last expire.")
+    image: str | None = Field(
+        default=None, max_length=512, description="Container image that the newest ring file wants now."
+    )
     origin: str | None = Field(default=None, max_length=4_096, description="Where the release is from, if sideloaded.")

@@ -13,15 +13,18 @@ from edge_agent.ota.ring import FACTORY, Shadow
 
 pytestmark = [pytest.mark.counterpart, pytest.mark.timeout(180)]
 
+IMAGE = f"registry.example.com/edge-agent@sha256:{'a' * 64}"
+
 
 @pytest.mark.slow
 def test_a_release_is_pushed_tried_and_kept_and_a_poisoned_one_goes_back(
     site: Site, gateway: Gateway, plant: Plant, tmp_path: Path
 ) -> None:
     gateway.start().until_ticking()
-    first = site.publish(good_model(tmp_path, "1.0.0"))
+    first = site.publish(good_model(tmp_path, "1.0.0"), image=IMAGE)
     gateway.until_outcome(first, "committed")
     assert gateway.model() == "tiny 1.0.0"
+    assert gateway.ota()["image"] == IMAGE
 
     poisoned = poisoned_model(tmp_path, "1.1.0")
     second = site.publish(poisoned, trial=LONG)
