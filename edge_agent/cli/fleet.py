@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from edge_agent.ota.publisher import Change, Repository
 
 PATIENCE_S = 120.0
+URGENT_S = 20.0
 
 
 def nudge_gateways(repository: Repository, change: Change) -> list[str]:
@@ -31,13 +33,13 @@ def nudge_gateways(repository: Repository, change: Change) -> list[str]:
         ends = fleet_ends(repository)
     except ConfigError as error:
         return list(error.problems)
-    fleet = repository.settings.fleet
+    settings = repository.settings
+    urgent = change.action in ("halt", "rollback")
+    within_s = min(settings.look_within, URGENT_S) if urgent else settings.look_within
 
     async def tell(end: Fleet) -> None:
         for ring, counter in change.counters.items():
-            file = repository.ring(ring)
-            spread_s = file.activate.spread_s if file is not None else 0.0
-            await end.nudge(fleet, ring, Hint(counter=counter, spread_s=spread_s))
+            await end.nudge(settings.fleet, ring, Hint(counter=counter, spread_s=within_s))
 
     return [problem for problem in (_trouble_with(tell, end) for end in ends) if problem is not None]
 
@@ -69,7 +71,10 @@ def fleet_ends(repository: Repository, only: str | None = None) -> list[Fleet]:
     chosen = {name: dict(options) for name, options in settings.uplinks.items() if only in (None, name)}
     # The options are those of a gateway, which has a repository besides.
     text = yaml.safe_dump({"uplinks": chosen, "ota": {"repository": "file:///", "root": "/", "gateway": "publisher"}})
-    config = parse_config(text, repository.folder / SETTINGS, sources_required=False)
+    try:
+        config = parse_config(text, repository.folder / SETTINGS, sources_required=False)
+    except ConfigError as error:  # its lines are those of our text, not of the file
+        raise ConfigError(*(re.sub(r"^(.*?):[0-9]+: ", r"\1: ", problem) for problem in error.problems)) from error
     ends = []
     for name, options in config.uplinks.items():
         found = uplink_adapter(options.type)

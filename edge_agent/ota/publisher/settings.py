@@ -74,6 +74,13 @@ class RepoOptions(Options):
         max_length=16,
         description="Rings in the order in which a release goes through them.",
     )
+    look_within: Duration = Field(
+        default=20.0,
+        ge=0,
+        le=3_600,
+        description="Over how long gateways look when they are told of news; longer spares the network. A halt or a "
+        "rollback is looked for within 20 s at most.",
+    )
     uplinks: Mapping[Name, Mapping[str, Any]] = Field(
         default={}, description="How gateways are told of news, and their reports are read: as on a gateway."
     )

@@ -1,4 +1,5 @@
-"""Bundles, a publisher and a client for the tests here; the factory of bundles lives beside those of inference."""
+"""Bundles, a publisher and a client for the tests here; the factory of bundles lives beside those of inference,
+the broker beside those of the whole system."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "inference"))
+sys.path.append(str(Path(__file__).parents[2] / "system"))
 
 from bundle_factory import make_files
 from publisher_rig import Client, Clock, make, place

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from daemon_process import MosquittoProcess
 from publisher_rig import PASSPHRASE, Client
 
 from edge_agent.cli.app import cli
@@ -113,8 +114,9 @@ def test_wrong_settings_are_told_with_their_place() -> None:
     Path("fleet/repo.yaml").write_text("rings: {canary: {soak: 5}}\n")
     assert "rings.canary.soak: Value error, got 5" in run("status", "-d", "fleet", code=2).stderr
     Path("fleet/repo.yaml").write_text("uplinks: {b: {type: mqqt}}\n")
-    Path("reports").mkdir()
-    assert "did you mean 'mqtt'" in run("auto", "--reports", "uplinks", "-d", "fleet", code=2).stderr
+    found = run("auto", "--reports", "uplinks", "-d", "fleet", code=2).stderr
+    assert "fleet/repo.yaml: uplinks.b.type: " in found
+    assert "did you mean 'mqtt'" in found
 
 
 @pytest.mark.parametrize("way", ["file", "descriptor", "nothing"])
@@ -153,18 +155,18 @@ def test_missing_signatures_are_asked_for_and_given(bundles: Bundles) -> None:
     assert "tiny-1.0.0" in run("sign", "--keys", "stick", "-d", "fleet").output
 
 
+def report(gateway: str, result: Ended) -> bytes:
+    now = "2027-01-01T00:00:00Z"
+    outcome = Outcome.model_validate({"release": "tiny-1.0.0", "counter": 1, "result": result, "time": now})
+    plain = {"schema": 1, "fleet": "default", "ring": "canary", "gateway": gateway, "serial": 1, "time": now}
+    return Report.model_validate({**plain, "agent": "1", "phase": Phase.IDLE, "outcome": outcome}).to_json()
+
+
 def test_auto_acts_on_reports_from_files(bundles: Bundles) -> None:
     run("init", "fleet")
     Path("fleet/repo.yaml").write_text("rings: {canary: {gateways: 2, soak: 0s}, stable: {}}\n")
     told("publish", bundles["1.0.0"], "--activate", "now")
-    lines = []
-    for name in ("a", "b"):
-        now = "2027-01-01T00:00:00Z"
-        outcome = Outcome.model_validate(
-            {"release": "tiny-1.0.0", "counter": 1, "result": Ended.COMMITTED, "time": now}
-        )
-        plain = {"schema": 1, "fleet": "default", "ring": "canary", "gateway": name, "serial": 1, "time": now}
-        lines.append(Report.model_validate({**plain, "agent": "1", "phase": Phase.IDLE, "outcome": outcome}).to_json())
+    lines = [report(name, Ended.COMMITTED) for name in ("a", "b")]
     Path("reports.jsonl").write_bytes(b"\n".join([*lines, b"no report"]) + b"\n")
     dry = run("auto", "--reports", "reports.jsonl", "--dry-run", "-d", "fleet")
     assert "promote to stable" in dry.output
@@ -182,6 +184,33 @@ def test_gateways_that_cannot_be_told_are_a_warning(bundles: Bundles) -> None:
     done = run("publish", bundles["1.0.0"], "-d", "fleet")
     assert "warning: gateways were not told, they will see it when they look next" in done.stderr
     assert told("status")["rings"]["canary"]["release"] == "tiny-1.0.0"
+
+
+@pytest.mark.counterpart
+def test_gateways_are_told_and_their_reports_are_read_by_a_broker(here: Path, bundles: Bundles) -> None:
+    broker = MosquittoProcess(here).start()
+    try:
+        run("init", "fleet")
+        with Path("fleet/repo.yaml").open("a") as file:
+            file.write(f"uplinks: {{broker: {{type: mqtt, host: 127.0.0.1, port: {broker.port}}}}}\n")
+        done = told("publish", bundles["1.0.0"], "--activate", "now")
+        assert done["nudge_problems"] == []
+        topic = "edge-agent/v1/default/canary/nudge"
+        listen = ["mosquitto_sub", "-p", str(broker.port), "-t", topic, "-C", "1", "-W", "10"]
+        nudge = subprocess.run(listen, capture_output=True, check=True, timeout=20)
+        assert json.loads(nudge.stdout) == {"counter": 1, "spread_s": 20}
+        for name in ("a", "b", "c"):
+            keep = ["mosquitto_pub", "-p", str(broker.port), "-q", "1", "-r", "-s"]
+            where = f"edge-agent/v1/default/{name}/ota/status"
+            raw = report(name, Ended.ROLLED_BACK)
+            subprocess.run([*keep, "-t", where], input=raw, check=True, timeout=20)
+        (step,) = json.loads(run("auto", "--reports", "uplink:broker", "-d", "fleet", "--json").stdout)
+        assert (step["decision"], step["failed"]) == ("halt", 3)
+        nudge = subprocess.run(listen, capture_output=True, check=True, timeout=20)
+        assert json.loads(nudge.stdout)["counter"] == 2
+        assert told("status")["rings"]["canary"]["halt"] is True
+    finally:
+        broker.stop()
 
 
 def test_serve_answers_on_loopback(here: Path) -> None:
