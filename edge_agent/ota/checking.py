@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from edge_agent.errors import OtaError
 from edge_agent.ota import steps
 from edge_agent.ota.force import Force
@@ -36,24 +38,31 @@ class Checker:
         :raises OtaError: trust says no, or cannot be asked; it was told of. :raises StoreError: the disk.
         """
         await self._work.interrupt()
-        self._record.checking = True
+        asking = asyncio.create_task(self.ask(sideloaded), name="updates: look")
         try:
-            news = await self._news(sideloaded or self._options.repository or "")
-            judgement = await self._follow(news, by, sideloaded)
+            await asyncio.wait([asking])
+        finally:
+            asking.cancel()
+        return await self.answer(asking, by, sideloaded)
+
+    async def ask(self, sideloaded: str | None = None) -> News:
+        """What trust says; changes nothing, and may be cancelled. :raises OtaError: it says no."""
+        origin = sideloaded or self._options.repository or ""
+        checked = await self._trust.check(origin, self._options.ring, self._record.time.now_s())
+        self._record.time.learn(min(checked.signed_s, checked.expires_s))
+        return read_news(checked, self._options.ring)
+
+    async def answer(self, asked: asyncio.Task[News], by: str, sideloaded: str | None = None) -> Judgement:
+        """Do what follows from what was ``asked``, which is done. Raises as :meth:`check`."""
+        try:
+            judgement = await self._follow(asked.result(), by, sideloaded)
         except OtaError as error:
             await self._failed(error, by)
             raise
-        finally:
-            self._record.checking = False
         self._record.checked(judgement.verdict.value)
         if judgement.verdict is not Verdict.REFUSE:
             self._record.trouble(None)
         return judgement
-
-    async def _news(self, origin: str) -> News:
-        checked = await self._trust.check(origin, self._options.ring, self._record.time.now_s())
-        self._record.time.learn(min(checked.signed_s, checked.expires_s))
-        return read_news(checked, self._options.ring)
 
     async def _failed(self, error: OtaError, by: str) -> None:
         self._record.checked(error.reason)

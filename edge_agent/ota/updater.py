@@ -25,13 +25,13 @@ from edge_agent.ota import steps
 from edge_agent.ota.boot import Booted, boot
 from edge_agent.ota.checking import Checker
 from edge_agent.ota.force import Force
-from edge_agent.ota.judge import Verdict
+from edge_agent.ota.judge import News, Verdict
 from edge_agent.ota.looks import Looks
 from edge_agent.ota.options import OtaOptions
 from edge_agent.ota.ports import Host, Prober, Trust
 from edge_agent.ota.record import Record
 from edge_agent.ota.report import Report
-from edge_agent.ota.state import OtaState, Phase, Result
+from edge_agent.ota.state import OtaState, Result
 from edge_agent.ota.work import TEMPORARY, Work
 
 _RETRY_NS = 10 * NS_PER_S
@@ -71,7 +71,9 @@ class Updater:
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._asked: list[asyncio.Future[None]] = []
+        self._answered: list[asyncio.Future[None]] = []
         self._asked_by = "agent"
+        self._asking: asyncio.Task[News] | None = None
         self._reported = 0
         self._keep_time_ns = clock.monotonic_ns() + _KEEP_TIME_NS
 
@@ -94,6 +96,7 @@ class Updater:
                     until_ns = await self._go_on()
                 await self._wait(until_ns)
         finally:
+            await self._stop_asking()
             await self._work.interrupt()
             for future in self._asked:
                 future.cancel()
@@ -144,6 +147,7 @@ class Updater:
         It is fetched from there afterwards. :raises OtaError: it was refused. :raises StoreError: the disk.
         """
         async with self._acting("sideload_asked", actor, origin=origin):
+            await self._stop_asking()
             judgement = await self._checker.check(actor, origin)
         if judgement.verdict is Verdict.REFUSE:
             raise OtaError(judgement.reason, judgement.message)
@@ -195,54 +199,74 @@ class Updater:
     async def _go_on(self) -> int:
         """One look, or one step. Returns when to come again (monotonic ns)."""
         try:
-            if self._look_ns() <= self._clock.monotonic_ns():
-                await self._look()
+            if self._asking is not None and self._asking.done():
+                await self._end_look(self._asking)
+            if self._asking is None and self._look_ns() <= self._clock.monotonic_ns():
+                await self._begin_look()
             await self._keep_time()
             step_ns = await self._work.step()
         except StoreError as error:
             self._record.trouble(str(error))
             step_ns = self._clock.monotonic_ns() + _RETRY_NS
-        return min(step_ns, self._look_ns(), self._keep_time_ns)
+        look_ns = self._look_ns() if self._asking is None else step_ns
+        return min(step_ns, look_ns, self._keep_time_ns)
 
     def _look_ns(self) -> int:
         """When to look; without a repository nobody does unasked."""
         return self._looks.due_ns() if self._options.repository is not None else self._clock.monotonic_ns() + _NEVER_NS
 
-    async def _look(self) -> None:
-        asked, self._asked = self._asked, []
-        by, self._asked_by = self._asked_by, "agent"
+    async def _begin_look(self) -> None:
+        """Ask trust beside everything else: a repository that does not answer must not keep a trial from its end."""
         self._looks.begin()
-        reached = False
+        await self._work.interrupt()
+        self._answered, self._asked = self._asked, []
+        self._work.waits = self._record.checking = True
+        self._asking = asyncio.create_task(self._checker.ask(), name="updates: look")
+
+    async def _end_look(self, asking: asyncio.Task[News]) -> None:
+        answered, self._answered, self._asking = self._answered, [], None
+        by, self._asked_by = self._asked_by if answered else "agent", "agent"
+        self._work.waits = self._record.checking = reached = False
         try:
-            if asked:
+            if answered:
                 await self._record.tell("check_asked", by)
-            await self._checker.check(by)
+            await self._checker.answer(asking, by)
             reached = True
         except OtaError as error:
             reached = error.reason not in TEMPORARY
         finally:
             self._looks.end(reached=reached)
-            for future in asked:
+            for future in answered:
                 if not future.done():
                     future.set_result(None)
+
+    async def _stop_asking(self) -> None:
+        """Trust does one thing at a time. The look is made up for."""
+        asking, self._asking = self._asking, None
+        self._work.waits = self._record.checking = False
+        if asking is not None:
+            self._asked, self._answered = [*self._answered, *self._asked], []
+            self._looks.ask()
+            asking.cancel()
+            await asyncio.wait([asking])
 
     async def _keep_time(self) -> None:
         """Once an hour, what has passed is kept: a gateway without a battery clock starts from there."""
         if self._clock.monotonic_ns() < self._keep_time_ns:
             return
         self._keep_time_ns = self._clock.monotonic_ns() + _KEEP_TIME_NS
-        if self._record.state.floors and self._record.state.phase is Phase.IDLE:
+        if self._record.state.floors:
             await self._record.write(steps.step(self._record.state))
 
     async def _wait(self, until_ns: int) -> None:
-        """Until then, until somebody calls, or until what is being fetched is here."""
+        """Until then, until somebody calls, or until what is being fetched or asked is here."""
         waiting: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._clock.sleep_until(until_ns), name="updates: until the next step"),
             asyncio.create_task(self._wake.wait(), name="updates: until called"),
         ]
-        fetching = [self._work.fetching] if self._work.fetching is not None else []
+        busy = [task for task in (self._work.fetching, self._asking) if task is not None]
         try:
-            await asyncio.wait([*waiting, *fetching], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*waiting, *busy], return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in waiting:
                 task.cancel()

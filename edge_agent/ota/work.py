@@ -30,7 +30,7 @@ _RETRY_S = 10.0
 
 
 class Work:
-    """The release that is being worked on."""
+    """The release that is being worked on. ``waits``: trust is busy with something else, so nothing is fetched."""
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Work:
         rng: random.Random,
     ) -> None:
         self.fetching: asyncio.Task[None] | None = None
+        self.waits = False
         self._options = options
         self._record = record
         self._trust = trust
@@ -94,6 +95,8 @@ class Work:
     # -- fetching ----------------------------------------------------------------------------------------------
 
     async def _download(self) -> int:
+        if self.waits:
+            return self._in_ns(_NEVER_NS)
         if self.fetching is None:
             if self._now_ns() < self._retry_ns:
                 return self._retry_ns

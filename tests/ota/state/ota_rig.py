@@ -104,6 +104,8 @@ class FakeTrust:
         self.fetches: list[str] = []
         self.may_fetch = asyncio.Event()
         self.may_fetch.set()
+        self.may_check = asyncio.Event()
+        self.may_check.set()
 
     def publish(self, ring: Ring, *content: bytes) -> None:
         self.ring = ring
@@ -112,6 +114,7 @@ class FakeTrust:
 
     async def check(self, origin: str, ring: str, now_s: float) -> Checked:
         self.checks.append((origin, now_s))
+        await self.may_check.wait()
         if self.error is not None:
             raise self.error
         if now_s > self.expires_s:

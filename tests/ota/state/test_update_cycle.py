@@ -280,3 +280,23 @@ async def test_newer_release_names_what_was_before(rig: Rig, packages: dict[str,
         assert outcome is not None
         assert (outcome.counter, outcome.result) == (3, Result.COMMITTED)
         assert rig.state.denied == ()
+
+
+async def test_repository_that_does_not_answer_keeps_no_trial_from_its_end(
+    rig: Rig, packages: dict[str, Package]
+) -> None:
+    async with rig.started():
+        rig.trust.publish(release(packages["A"], 1), packages["A"].tar)
+        await rig.look()
+        rig.trust.may_check.clear()
+        asking = asyncio.create_task(rig.updater.check_now("ann"), name="ask")
+        await rig.passes(10)
+        assert len(rig.trust.checks) == 2
+        rig.sick[packages["A"].bundle.sha256] = {"detector_failures": 1}
+        await rig.passes(1)
+        assert rig.phase is Phase.IDLE
+        assert rig.host.in_force.model is None
+        assert not asking.done()
+        rig.trust.may_check.set()
+        await rig.passes(1)
+        assert (await asking).phase is Phase.IDLE
