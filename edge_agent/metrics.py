@@ -339,6 +339,26 @@ class Metrics:
             "edge_agent_ota_time_unconfirmed",
             "1 while the clock is behind what is known to have passed, else 0.",
         )
+        self.ota_shadow_ticks = Family(
+            Counter,
+            "edge_agent_ota_shadow_ticks_total",
+            "Ticks of candidates in shadow, by what became of them (scored, failed, skipped).",
+            ("outcome",),
+        )
+        self.ota_shadow_distance = Family(
+            Gauge,
+            "edge_agent_ota_shadow_distance",
+            "Kolmogorov-Smirnov distance of the last candidate's scores from those of the model in use, 0 to 1.",
+        )
+        self.ota_shadow_alarms = Family(
+            Gauge, "edge_agent_ota_shadow_alarms", "Alarms during the last shadow.", ("model",)
+        )
+        self.ota_shadow_p99 = Family(
+            Gauge,
+            "edge_agent_ota_shadow_p99_seconds",
+            "Processor time of a tick of the detector during the last shadow, 99th percentile.",
+            ("model",),
+        )
         # Store
         self.store_bytes = Family(
             Counter, "edge_agent_store_written_bytes_total", "Bytes written to the agent's own files.", ("store",)

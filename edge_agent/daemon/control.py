@@ -79,6 +79,7 @@ class Control:
                 "usable": 0 if report is None else int(report.snapshot.usable.sum()),
             },
             "model": self.model(),
+            "updates": None if daemon.updates is None else daemon.updates.brief(),
             "sources": {
                 name: {"type": runner.options.type, "state": runner.context.state, "waiting": len(runner.channel)}
                 for name, runner in daemon.runners.sources.items()

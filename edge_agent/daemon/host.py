@@ -82,7 +82,7 @@ class AgentHost:
         model = await load(self._daemon, bundle)
         await in_slices(rewarming(model.detector, pipeline.graph.replay()), self._daemon.pause)
         self._comparison = None
-        self._shadow = Shadow(model, pipeline.new_decider, self._busy, self._daemon.pause)
+        self._shadow = Shadow(model, pipeline.new_decider, self._busy, self._daemon.pause, self._daemon.metrics)
         self._daemon.parts.start("shadow", self._shadow.run())
 
     def shadow(self) -> Comparison:

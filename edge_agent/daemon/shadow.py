@@ -28,6 +28,7 @@ from edge_agent.decision.decider import Decider
 from edge_agent.decision.facts import Relation
 from edge_agent.graph.snapshot import Snapshot
 from edge_agent.inference import DetectorError
+from edge_agent.metrics import Metrics
 from edge_agent.ota.gates import distance, standardised
 from edge_agent.ota.ports import Comparison
 from edge_agent.pipeline.engine import TickReport
@@ -102,9 +103,11 @@ class Shadow:
         decider: Callable[[], Decider],
         busy: Callable[[], bool],
         pause: Callable[[float], Awaitable[None]],
+        metrics: Metrics,
     ) -> None:
         self.model = model
         self._pause = pause
+        self._metrics = metrics
         self._busy = busy
         self._waiting: deque[_Tick] = deque()
         self._more = asyncio.Event()
@@ -118,6 +121,7 @@ class Shadow:
         """Have the candidate see one tick, soon."""
         if self._busy() or len(self._waiting) >= _MOST_WAITING:
             self._skipped += 1
+            self._metrics.ota_shadow_ticks.labels("skipped").inc()
             return
         self._waiting.append(_Tick(report.snapshot, report.model_scores, report.detector_ns, monitored))
         self._more.set()
@@ -130,6 +134,7 @@ class Shadow:
             while self._waiting:
                 tick = self._waiting.popleft()
                 scored = await asyncio.to_thread(self._score, tick)
+                self._metrics.ota_shadow_ticks.labels("failed" if scored is None else "scored").inc()
                 if scored is not None:
                     await in_slices(self._judge(tick, *scored), self._pause)
 
@@ -137,7 +142,7 @@ class Shadow:
         """How they compare so far."""
         ours, theirs = np.array(self._candidate.scores), np.array(self._in_use.scores)
         enough = len(ours) >= _FEWEST
-        return Comparison(
+        found = Comparison(
             ticks=self._ticks,
             failures=self._failures,
             distance=distance(standardised(ours).tolist(), standardised(theirs).tolist()) if enough else 0.0,
@@ -147,6 +152,16 @@ class Shadow:
             p99_ms_in_use=self._in_use.p99_ms(),
             details=self._details(ours, theirs),
         )
+        self._show(found)
+        return found
+
+    def _show(self, found: Comparison) -> None:
+        metrics = self._metrics
+        metrics.ota_shadow_distance.labels().set(found.distance)
+        metrics.ota_shadow_alarms.labels("candidate").set(found.alarms)
+        metrics.ota_shadow_alarms.labels("in_use").set(found.alarms_in_use)
+        metrics.ota_shadow_p99.labels("candidate").set(found.p99_ms / 1e3)
+        metrics.ota_shadow_p99.labels("in_use").set(found.p99_ms_in_use / 1e3)
 
     def _details(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> dict[str, Any]:
         enough = len(ours) >= _FEWEST

@@ -98,6 +98,12 @@ class Updates:
 
     # -- for the API -------------------------------------------------------------------------------------------
 
+    def brief(self) -> dict[str, Any]:
+        """The same in a few words, for the status of the agent."""
+        state = self._updater.state
+        release = None if state.release is None else state.release.release
+        return {"ring": self._options.ring, "phase": state.phase.value, "release": release}
+
     def describe(self) -> dict[str, Any]:
         """All there is to say, ready for JSON."""
         self._introduce()
@@ -112,6 +118,7 @@ class Updates:
             "before": None if state.before is None else state.before.model_dump(mode="json"),
             "comparison": None if comparison is None else asdict(comparison),
             "trial": None if trial is None or state.phase is not Phase.TRIAL else compared(*trial),
+            "image": state.image,
             "denied": [item.model_dump(mode="json") for item in state.denied],
             "floors": {name: floor.counter for name, floor in state.floors.items()},
             "last_success_s": state.last_success_s,

@@ -27,6 +27,10 @@ OTA: dict[str, Any] = {
     "release": {"release": "pump-2026.11.20-3", "counter": 1234, "model": "cd" * 32, "config": None},
     "in_force": {"model": "ab" * 32, "config": None},
     "before": None,
+    "model": {"name": "site", "version": "2.0.0", "sha256": "ab" * 32},
+    "previous": None,
+    "metadata_expired": True,
+    "trial": None,
     "comparison": {
         "ticks": 412,
         "failures": 0,
@@ -129,6 +133,7 @@ class FakeAgent:
                 "broker": {"type": "mqtt", "state": "disconnected: refused", "waiting": 0},
             },
             "warming_up": False,
+            "updates": {"ring": "stable", "phase": "shadow", "release": "pump-2026.11.20-3"},
         }
 
     def sensors(self) -> list[dict[str, Any]]:

@@ -49,6 +49,9 @@ async def test_browser_shows_the_state_follows_it_and_runs_no_foreign_script(
         assert "<td>disconnected: refused</td>" in page
         assert "&lt;/td&gt;&lt;script&gt;document.title='owned'&lt;/script&gt;" in page
         assert "<title>edge-agent</title>" in page
+        assert "Release pump-2026.11.20-3 of ring stable, shadow: it scores beside the model in use" in page
+        assert '<td>alarms</td><td class="number">0</td><td class="number">1</td>' in page
+        assert "pump-2026.11.12-1, rolled back at 2026-11-12 10:45:00 UTC: the model failed at 3 of 60 ticks" in page
         agent.ready = (False, ["source plc: gone"])
         server.publish(Event("e1", EventKind.INCIDENT, 1, {}))
         assert "source plc: gone" in await browser.wait_for('class="pill bad">not ready</span>', deadline_s=4)
