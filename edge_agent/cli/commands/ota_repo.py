@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,47 +9,17 @@ import click
 
 from edge_agent.cli.output import json_option, print_json, print_table
 from edge_agent.cli.passphrase import asker
+from edge_agent.cli.publishing import FILE, FOLDER, on_repository, secret_options, told, told_gateways
 
 if TYPE_CHECKING:
-    from edge_agent.ota.publisher import Change, Repository
+    from edge_agent.ota.publisher import Repository
     from edge_agent.ota.ring import Activate
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-_FILE = click.Path(dir_okay=False, path_type=Path)
-_secrets = (
-    click.option("--passphrase-file", type=_FILE, help="File with the passphrase of the keys, one line."),
-    click.option("--passphrase-fd", type=click.IntRange(0), help="File descriptor to read the passphrase from."),
-)
-_dir_option = click.option(
-    "-d", "--dir", "folder", type=_FOLDER, default=".", show_default=True, envvar="EDGE_AGENT_OTA_REPO",
-    help="The publisher's folder.",
-)  # fmt: skip
 _spread_option = click.option(
     "--spread", help="Gateways change over within this time, at random. Default: 20s; more to publish to a large ring."
 )
-_into_option = click.option(
-    "--into", type=_FOLDER, help="Where a new private key goes, such as a stick. Default: keys/"
-)
+_into_option = click.option("--into", type=FOLDER, help="Where a new private key goes, such as a stick. Default: keys/")
 _uri_option = click.option("--uri", help="Where its private half is: hsm:ID?label=TOKEN, or another signer URI.")
-
-
-def on_repository(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds what every action needs, and passes the repository as first argument; tells gateways of new ring files."""
-
-    @_dir_option
-    @click.option("--keys", type=_FOLDER, multiple=True, help="Another folder with private keys. Several may be given.")
-    @_secrets[0]
-    @_secrets[1]
-    @json_option
-    @wraps(command)
-    def with_repository(
-        folder: Path, keys: tuple[Path, ...], passphrase_file: Path | None, passphrase_fd: int | None, **given: Any
-    ) -> Any:
-        from edge_agent.ota.publisher import Repository
-
-        return command(Repository.open(folder, asker(passphrase_file, passphrase_fd), keys=keys), **given)
-
-    return with_repository
 
 
 @click.group()
@@ -65,7 +33,7 @@ def repo() -> None:
 
 
 @repo.command()
-@click.argument("folder", type=_FOLDER)
+@click.argument("folder", type=FOLDER)
 @click.option("--family", "families", multiple=True, default=("default",), show_default=True, help="Family of models.")
 @click.option("--fleet", default="default", show_default=True, help="Name of the fleet.")
 @click.option(
@@ -73,10 +41,10 @@ def repo() -> None:
 )
 @click.option("--root-keys", type=click.IntRange(1, 9), default=3, show_default=True, help="How many root keys.")
 @click.option("--root-threshold", type=click.IntRange(1, 9), default=2, show_default=True, help="How many must sign.")
-@click.option("--offline", type=_FOLDER, help="Where the private keys of root and targets go, such as a stick.")
+@click.option("--offline", type=FOLDER, help="Where the private keys of root and targets go, such as a stick.")
 @click.option("--ask-each", is_flag=True, help="Ask for a passphrase of its own for each key.")
-@_secrets[0]
-@_secrets[1]
+@secret_options[0]
+@secret_options[1]
 @json_option
 def init(
     folder: Path,
@@ -114,7 +82,7 @@ def init(
 @_into_option
 @_uri_option
 @click.option(
-    "--public", type=_FILE, help="Its public half (PEM, or the .json of another keys/), if it is not made here."
+    "--public", type=FILE, help="Its public half (PEM, or the .json of another keys/), if it is not made here."
 )
 @on_repository
 def add_key(repository: Repository, as_json: bool, name: str, role: str, **options: Any) -> None:
@@ -126,7 +94,7 @@ def add_key(repository: Repository, as_json: bool, name: str, role: str, **optio
       edge-agent ota repo add-key stable-2 --role rings-stable --threshold 2
       edge-agent ota repo add-key root-4 --role root --uri 'hsm:2?label=fleet'
     """
-    _told(repository.add_key(name, role, **options), as_json)
+    told(repository.add_key(name, role, **options), as_json)
 
 
 @repo.command()
@@ -143,7 +111,7 @@ def rotate(repository: Repository, as_json: bool, role: str, old: str, new: str,
     Example:
       edge-agent ota repo rotate timestamp online-1 online-2 --keys /media/stick
     """
-    _told(repository.rotate(role, old, new, **options), as_json)
+    told(repository.rotate(role, old, new, **options), as_json)
 
 
 @repo.command()
@@ -185,7 +153,7 @@ def publish(repository: Repository, as_json: bool, path: Path, **given: Any) -> 
     with Console(stderr=True).status(f"Checking {path.name}"):
         config = path.suffix in (".yaml", ".yml")
         change = repository.publish_config(path, asked) if config else repository.publish(path, asked)
-    _told_gateways(repository, change, as_json)
+    told_gateways(repository, change, as_json)
     for trouble in troubles_of_config(path.read_bytes(), str(path)) if config else ():
         click.secho(f"warning: gateways may refuse it: {trouble}", err=True, fg="yellow")
 
@@ -199,7 +167,7 @@ def publish(repository: Repository, as_json: bool, path: Path, **given: Any) -> 
 @on_repository
 def promote(repository: Repository, as_json: bool, activate: str | None, spread: str | None, **given: str) -> None:
     """Give TO_RING the RELEASE that FROM_RING has."""
-    _told_gateways(repository, repository.promote(**given, activate=_activate(activate, spread)), as_json)
+    told_gateways(repository, repository.promote(**given, activate=_activate(activate, spread)), as_json)
 
 
 @repo.command()
@@ -208,7 +176,7 @@ def promote(repository: Repository, as_json: bool, activate: str | None, spread:
 @on_repository
 def halt(repository: Repository, as_json: bool, ring: str, why: str) -> None:
     """Stop the release of RING: nobody begins with it, whoever has it on trial goes back."""
-    _told_gateways(repository, repository.halt(ring, why), as_json)
+    told_gateways(repository, repository.halt(ring, why), as_json)
 
 
 @repo.command()
@@ -221,7 +189,7 @@ def halt(repository: Repository, as_json: bool, ring: str, why: str) -> None:
 @on_repository
 def rollback(repository: Repository, as_json: bool, activate: str, spread: str | None, **given: Any) -> None:
     """Take RING back to TO_RELEASE, an older release or `factory`."""
-    _told_gateways(repository, repository.rollback(**given, activate=_activate(activate, spread)), as_json)
+    told_gateways(repository, repository.rollback(**given, activate=_activate(activate, spread)), as_json)
 
 
 @repo.command()
@@ -233,7 +201,7 @@ def activate(repository: Repository, as_json: bool, ring: str, when: str, spread
     """Say when gateways of RING change over to what they have fetched: `now`, `stage` (not yet), or a moment."""
     chosen = _activate(when, spread)
     assert chosen is not None, "WHEN is a required argument"
-    _told_gateways(repository, repository.activate(ring, chosen), as_json)
+    told_gateways(repository, repository.activate(ring, chosen), as_json)
 
 
 @repo.command()
@@ -244,7 +212,7 @@ def refresh(repository: Repository, as_json: bool, roles: tuple[str, ...]) -> No
 
     To be run every six hours, by a timer.
     """
-    _told(repository.refresh(roles), as_json)
+    told(repository.refresh(roles), as_json)
 
 
 @repo.command()
@@ -253,9 +221,9 @@ def refresh(repository: Repository, as_json: bool, roles: tuple[str, ...]) -> No
 def sign(repository: Repository, as_json: bool, discard: bool) -> None:
     """Sign the change that waits for more signatures, with the keys that are here."""
     if discard:
-        _told(repository.discard(), as_json)
+        told(repository.discard(), as_json)
     else:
-        _told_gateways(repository, repository.sign(), as_json)
+        told_gateways(repository, repository.sign(), as_json)
 
 
 @repo.command()
@@ -265,7 +233,7 @@ def sign(repository: Repository, as_json: bool, discard: bool) -> None:
 @on_repository
 def sideload(repository: Repository, as_json: bool, out: Path, ring: str, days: float) -> None:
     """Write a small complete repository for one ring to OUT, a new folder or .tar, to be carried to gateways."""
-    _told(repository.sideload(out, ring, days), as_json)
+    told(repository.sideload(out, ring, days), as_json)
 
 
 @repo.command()
@@ -273,7 +241,7 @@ def sideload(repository: Repository, as_json: bool, out: Path, ring: str, days: 
 @on_repository
 def prune(repository: Repository, as_json: bool, keep: int) -> None:
     """Remove models and configurations that no ring and none of the newest releases needs."""
-    _told(repository.prune(keep), as_json)
+    told(repository.prune(keep), as_json)
 
 
 @repo.command()
@@ -344,39 +312,3 @@ def _activate(text: str | None, spread: str | None) -> Activate | None:
     from edge_agent.cli.release_options import activation
 
     return None if text is None else activation(text, spread)
-
-
-def _told(change: Change, as_json: bool, note: Mapping[str, Any] | None = None) -> None:
-    if as_json:
-        print_json(
-            {
-                "action": change.action,
-                "published": change.published,
-                "missing": dict(change.missing),
-                "versions": dict(change.versions),
-                **change.details,
-                **(note or {}),
-            }
-        )
-        return
-    details = ", ".join(f"{key} {_text(value)}" for key, value in change.details.items() if value not in ("", [], {}))
-    click.echo(f"{change.action}: {details}" if change.published else f"{change.action}: prepared, not published")
-    for role, count in change.missing.items():
-        click.echo(
-            f"  {role}: {count} more signature{'s' * (count > 1)} needed: `edge-agent ota repo sign` by who has a key"
-        )
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} ({one})" for key, one in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _told_gateways(repository: Repository, change: Change, as_json: bool) -> None:
-    from edge_agent.cli.fleet import nudge_gateways
-
-    problems = nudge_gateways(repository, change) if change.published else []
-    _told(change, as_json, {"nudge_problems": problems})
-    for problem in problems:
-        click.secho(f"warning: gateways were not told, they will see it when they look next: {problem}", err=True)

@@ -6,7 +6,9 @@ signed timestamp metadata; so the end of the log cannot be cut off unnoticed eit
 
 from __future__ import annotations
 
+import getpass
 import hashlib
+import socket
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +34,14 @@ def entry(path: Path, now: datetime, by: str, action: str, details: Mapping[str,
     if count == 0 and anchor is not None:
         plain["follows"] = anchor
     return orjson.dumps({**plain, "prev": _newest(path)}) + b"\n"
+
+
+def actor() -> str:
+    """Who acts: user and machine."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):  # no name for this user id, as in a container
+        return f"unknown@{socket.gethostname()}"
 
 
 def digest(line: bytes) -> str:

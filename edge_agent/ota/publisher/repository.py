@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import OtaError
-from edge_agent.nearest import nearest
 from edge_agent.ota.publisher import audit, founding, keys, pending, publication, releasing, sideload, upkeep
 from edge_agent.ota.publisher.draft import Draft
 from edge_agent.ota.publisher.journal import Put, apply, locked
@@ -296,8 +293,7 @@ class Repository:
 
     def _entry(self, draft: Draft, action: str, details: Mapping[str, Any]) -> bytes:
         anchor = draft.base.timestamp.signed.unrecognized_fields.get(AUDIT_HEAD)
-        who = f"{_user()}@{socket.gethostname()}"
-        return audit.entry(self.folder / audit.AUDIT, draft.now, who, action, details, anchor)
+        return audit.entry(self.folder / audit.AUDIT, draft.now, audit.actor(), action, details, anchor)
 
     def _pending_roles(self) -> tuple[str, ...]:
         waiting = pending.read_pending(self.folder)
@@ -314,18 +310,4 @@ class Repository:
         return wanted.model_copy(update={"rings": rings, "activate": asked})
 
     def _check_rings(self, *rings: str) -> None:
-        known = list(self.settings.rings)
-        for ring in rings:
-            if ring not in known:
-                raise OtaError(
-                    "ring",
-                    f"got ring {ring!r}, expected one of {', '.join(known)}{nearest(ring, known)};"
-                    f" rings are listed in {self.folder / SETTINGS}",
-                )
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no name for this user id, as in a container
-        return "unknown"
+        self.settings.check_rings(rings, self.folder / SETTINGS)

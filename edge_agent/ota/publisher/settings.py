@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from edge_agent.errors import ConfigError
+from edge_agent.errors import ConfigError, OtaError
+from edge_agent.nearest import nearest
 from edge_agent.options import Duration, Options
 from edge_agent.ota.ring import Name, first_mistake
 
@@ -96,6 +97,17 @@ class RepoOptions(Options):
         names = list(self.rings)
         after = names.index(ring) + 1
         return names[after] if after < len(names) else None
+
+    def check_rings(self, rings: Iterable[str], where: Path) -> None:
+        """:raises OtaError: reason ``ring``, one of them is not listed in the settings at ``where``."""
+        known = list(self.rings)
+        for ring in rings:
+            if ring not in known:
+                raise OtaError(
+                    "ring",
+                    f"got ring {ring!r}, expected one of {', '.join(known)}{nearest(ring, known)};"
+                    f" rings are listed in {where}",
+                )
 
 
 def read_settings(path: Path) -> RepoOptions:
