@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from bundle_factory import bundle_with, nan_when_value_is_below_minus_1000, rewi
 from test_daemon import Bench, probes, running, slightly_other, until
 
 from edge_agent.bundle import Bundle
+from edge_agent.clock import NS_PER_S
 from edge_agent.daemon import Daemon
 from edge_agent.daemon.host import AgentHost
 from edge_agent.errors import BundleError, StoreError
@@ -145,4 +148,37 @@ async def test_a_candidate_that_fails_in_shadow_is_counted(bench: Bench) -> None
         await until(lambda: host.shadow().failures > 0)
         assert "not finite" in host.shadow().details["trouble"]
         assert daemon.metrics.detector_failures.labels().value == 0
+        await host.end_shadow()
+
+
+def test_what_checks_signatures_is_never_loaded_by_the_daemon() -> None:
+    code = (
+        "import sys, edge_agent.daemon.main, edge_agent.daemon.updates, edge_agent.cli.commands.run\n"
+        "found = {name.partition('.')[0] for name in sys.modules}\n"
+        "print(sorted(found & {'tuf', 'securesystemslib', 'cryptography', 'urllib3', 'torch', 'onnx'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_without_updates_nothing_of_them_is_loaded() -> None:
+    code = (
+        "import sys, edge_agent.daemon.main\n"
+        "print([name for name in ('edge_agent.ota.updater', 'edge_agent.daemon.updates', 'edge_agent.ota.trust.child') "
+        "if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+async def test_a_shadow_skips_ticks_when_the_machine_is_busy(bench: Bench) -> None:
+    async with hosted(bench) as (daemon, host):
+        await readings(bench, daemon, 5)
+        await host.begin_shadow(candidate())
+        report = daemon.pipeline.last_report if daemon.pipeline is not None else None
+        assert report is not None
+        bench.clock.advance(2 * NS_PER_S)  # this tick comes to its end only now
+        host._ticked(report)
+        assert host.shadow().details["skipped"] == 1
+        assert daemon.metrics.ota_shadow_ticks.labels("skipped").value == 1
         await host.end_shadow()
