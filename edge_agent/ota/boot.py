@@ -158,7 +158,6 @@ class _Start:
         result = Result.ROLLED_BACK if on_trial else Result.QUARANTINED
         self._save(finish(self._state, result, reason, message, now_s))
         self._ended = reason
-        self._problems.append(message)
 
     # -- on the disk -------------------------------------------------------------------------------------------
 

@@ -119,7 +119,10 @@ class Force:
     def _may_shadow(self, release: Ring) -> bool:
         if not self._shadow or release.shadow.seconds == 0 or not isinstance(release.model, ModelTarget):
             return False
-        return self._host.facts().free_memory_bytes >= _SHADOW_MEMORY_FACTOR * release.model.bytes
+        facts = self._host.facts()
+        if release.model.bundle == facts.in_force.model:  # only the configuration changes
+            return False
+        return facts.free_memory_bytes >= _SHADOW_MEMORY_FACTOR * release.model.bytes
 
     async def _look_at_shadow(self) -> int:
         if self._shadowed is None:  # it could not be begun
