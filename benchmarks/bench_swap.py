@@ -18,6 +18,19 @@ from pathlib import Path
 import numpy as np
 from result import Result
 
+from edge_agent.bundle import Bundle, universal_bundle, verify_bundle
+from edge_agent.bundle.manifest import MANIFEST, MODEL
+from edge_agent.bundle.store import seal
+from edge_agent.config import parse_config
+from edge_agent.contract import SourceOptions
+from edge_agent.daemon import Daemon
+from edge_agent.daemon.host import AgentHost
+from edge_agent.daemon.memory import release_memory
+from edge_agent.daemon.vitals import resident_bytes
+from edge_agent.ota.state import InForce
+from edge_agent.pipeline.engine import TickReport
+from edge_agent.sample import Batch
+
 SWAPS = int(os.environ.get("EDGE_AGENT_BENCH_SWAPS", "1000"))
 SENSORS, PERIOD_S, SETTLE_TICKS = 51, 0.01, 600
 CONFIG = """
@@ -41,19 +54,17 @@ def run() -> Iterator[Result]:
 
 
 async def _swaps(folder: Path) -> list[Result]:
-    from edge_agent.config import parse_config
-    from edge_agent.daemon import Daemon
-    from edge_agent.daemon.host import AgentHost
-    from edge_agent.daemon.memory import release_memory
-    from edge_agent.daemon.vitals import resident_bytes
-    from edge_agent.ota.state import InForce
-
     config = parse_config(CONFIG.format(folder=folder), folder / "agent.yaml", sources_required=False)
     daemon = Daemon(config)
     bundles = _variants()
     ticks: list[int] = []
     spent_ms: list[float] = []
-    daemon.add_listener(lambda report: (ticks.append(report.tick), spent_ms.append(sum(report.stages_ns) / 1e6)))
+
+    def note(report: TickReport) -> None:
+        ticks.append(report.tick)
+        spent_ms.append(sum(report.stages_ns) / 1e6)
+
+    daemon.add_listener(note)
     await daemon.open()
     host = AgentHost(daemon, ())
     running = asyncio.create_task(daemon.run())
@@ -61,17 +72,19 @@ async def _swaps(folder: Path) -> list[Result]:
     await _until(ticks, SETTLE_TICKS)
     await asyncio.to_thread(release_memory)
     await _until(ticks, 2 * SETTLE_TICKS)
-    usual_ms = spent_ms[SETTLE_TICKS:]
     for bundle in bundles * 5:  # what the first exchanges allocate stays
         await host.put_in_force(InForce(model=bundle.sha256), bundle, None, "bench")
-    before_rss, first = resident_bytes(), len(spent_ms)
+    before_rss = resident_bytes()
     began_s, swap_s = time.perf_counter(), []
+    during_ms, usual_ms = [], []  # by turns, as the machine may have others to serve
     for k in range(SWAPS):
-        bundle = bundles[k % len(bundles)]
-        started_s = time.perf_counter()
+        bundle, first, started_s = bundles[k % len(bundles)], len(ticks), time.perf_counter()
         await host.put_in_force(InForce(model=bundle.sha256), bundle, None, "bench")
         swap_s.append(time.perf_counter() - started_s)
-        await asyncio.sleep(0.05)
+        last = len(ticks) + 1  # the first tick with the new model counts as well
+        await _until(ticks, last + max(1, last - first))
+        during_ms += spent_ms[first:last]
+        usual_ms += spent_ms[last:]
     whole_s = time.perf_counter() - began_s
     grown_mb = (resident_bytes() - before_rss) / 1e6
     feeding.cancel()
@@ -79,7 +92,6 @@ async def _swaps(folder: Path) -> list[Result]:
     await running
     lost = len(range(ticks[0], ticks[-1] + 1)) - len(set(ticks)) + int(daemon.metrics.ticks_missed.labels().value)
     twice = len(ticks) - len(set(ticks))
-    during_ms = spent_ms[first:]
     print(
         f"{SWAPS} swaps in {whole_s:.0f} s, median {1e3 * np.median(swap_s):.0f} ms each; {len(during_ms)} ticks; "
         f"tick p99 {np.percentile(during_ms, 99):.2f} ms, control {np.percentile(usual_ms, 99):.2f} ms; "
@@ -97,12 +109,7 @@ async def _swaps(folder: Path) -> list[Result]:
     ]
 
 
-async def _feed(daemon: object) -> None:
-    from edge_agent.contract import SourceOptions
-    from edge_agent.daemon import Daemon
-    from edge_agent.sample import Batch
-
-    assert isinstance(daemon, Daemon)
+async def _feed(daemon: Daemon) -> None:
     pipeline = daemon.pipeline
     assert pipeline is not None
     port = pipeline.port("bench", SourceOptions(type="bench"))
@@ -122,12 +129,8 @@ async def _until(ticks: list[int], count: int) -> None:
         await asyncio.sleep(0.05)
 
 
-def _variants() -> list[object]:
+def _variants() -> list[Bundle]:
     """The universal model under other versions: with the same network, and with one that only says it is another."""
-    from edge_agent.bundle import universal_bundle, verify_bundle
-    from edge_agent.bundle.manifest import MANIFEST, MODEL
-    from edge_agent.bundle.store import seal
-
     bundle = universal_bundle()
     found = []
     for k, network in enumerate((0, 0, 1, 1)):
