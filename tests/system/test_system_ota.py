@@ -214,3 +214,27 @@ def test_forged_tokens_cost_nothing_and_a_token_opens_what_it_is_for(
     assert agent.log().count("refused: wrong or no token") == 1
     assert TOKENS["check"] not in agent.log()
     assert agent.stop() == 0
+
+
+def test_a_stick_brings_a_release_to_a_gateway_without_network(
+    broker: MosquittoProcess, daemon: Make, publisher: Publisher, tmp_path: Path
+) -> None:
+    text = config(broker.port, publisher, first_bundle(tmp_path / "first")).replace(
+        f"  repository: {publisher.url}\n", ""
+    )
+    new = bundle_of("2.0.0")
+    publisher.publish(new, release="r2")
+    publisher.repository.sideload(tmp_path / "stick", "stable")
+    agent = daemon(text).start()
+    with plant(broker.port):
+        refused = command(agent, "check")
+        assert (refused.returncode, "sideload works" in refused.stderr) == (4, True)
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        nothing = command(agent, "sideload", str(empty))
+        assert nothing.returncode == 4, nothing.stderr
+        done = command(agent, "sideload", str(tmp_path / "stick"))
+        assert done.returncode == 0, done.stderr
+        found = until_outcome(agent, "r2")
+        assert (found["outcome"]["result"], found["in_force"]["model"]) == ("committed", new.sha256)
+    assert agent.stop() == 0
