@@ -357,7 +357,7 @@ class UplinkOptions(Options):
     """Options every uplink has; an adapter's own class derives from this one."""
 
     type: str = Field(description="Adapter to use; `edge-agent adapters list` names them.")
-    retry_max: Duration = Field(default=300.0, description="Longest pause between two attempts to connect.")
+    retry_max: Duration = Field(default=60.0, description="Longest pause between two attempts to connect.")
 
 
 @dataclass(frozen=True, slots=True)

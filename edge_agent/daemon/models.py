@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from edge_agent.bundle import Bundle, Calibration, ModelSlots, read_bundle, universal_bundle
 from edge_agent.bundle.manifest import MANIFEST
 from edge_agent.bundle.store import UNIVERSAL
+from edge_agent.daemon.first_start import FirstStart
 from edge_agent.errors import BundleError, StoreError
-from edge_agent.inference import Detector, OnnxDetector, StatisticalDetector, self_test
+from edge_agent.inference import Detector, OnnxDetector, StatisticalDetector
 from edge_agent.ota.effects import put_model
 from edge_agent.ota.probe import ChildProber
 from edge_agent.pipeline.options import ModelOptions
@@ -76,6 +74,7 @@ class Models:
     def __init__(self, options: ModelOptions, data_dir: Path) -> None:
         self._options = options
         self._data_dir = data_dir
+        self._first_start = FirstStart(data_dir / "models")
         self._slots: ModelSlots | None = None
         self._below: dict[str, Any] | None = None
         self._seen: dict[str, dict[str, Any]] = {}
@@ -169,23 +168,15 @@ class Models:
             try:
                 bundle = load()
                 if bundle is not None:
-                    return self._tested_once(bundle)
+                    return self._tested(bundle)
             except (BundleError, StoreError) as error:
                 self._tell(str(error))
         self._tell("no model can run: the statistical detector is used instead, incidents are flagged as degraded")
         return Model(StatisticalDetector(), None)
 
-    def _tested_once(self, bundle: Bundle) -> Model:
-        """The self-test is about a bundle on a runtime and machine: what has passed need not pass at each start."""
-        mark = f"{bundle.sha256} {metadata.version('onnxruntime')} {platform.machine()}"
-        passed = self._data_dir / "models" / "self-tested"
-        if _says(passed, mark):
-            return Model(OnnxDetector(bundle), bundle)
-        model = _tested(bundle)
-        with contextlib.suppress(OSError):  # only a saving of time
-            passed.parent.mkdir(parents=True, exist_ok=True)
-            passed.write_text(mark)
-        return model
+    def _tested(self, bundle: Bundle) -> Model:
+        self._first_start.test(bundle)
+        return Model(OnnxDetector(bundle), bundle)
 
     def _current(self) -> Bundle | None:
         configured = self._options.path()
@@ -201,7 +192,7 @@ class Models:
         try:
             bundle = read_bundle(configured)
             if not _says(marker, bundle.sha256):
-                _tested(bundle)
+                self._first_start.test(bundle)
                 slots.install(bundle)
                 marker.parent.mkdir(parents=True, exist_ok=True)
                 marker.write_text(bundle.sha256)
@@ -246,8 +237,3 @@ def _says(path: Path, text: str) -> bool:
         return path.read_bytes() == text.encode()
     except OSError:
         return False
-
-
-def _tested(bundle: Bundle) -> Model:
-    self_test(bundle)
-    return Model(OnnxDetector(bundle), bundle)

@@ -59,14 +59,14 @@ class Prober(Protocol):
     async def gate(self, path: Path) -> str:
         """Read the tar at ``path`` and check all that can be checked without running it; the bundle's sha256.
 
-        :raises OtaError: reason ``gate``; it must not be used.
+        :raises OtaError: reason ``gate``; it must not be used. ``internal``, ``starved``: it could not be tried now.
         """
         ...
 
     async def probe(self, path: Path, limits: Limits) -> Probed:
         """Load and run it on its golden ticks under limits of memory, time, files and processes.
 
-        :raises OtaError: reason ``probe``; it must not be used.
+        :raises OtaError: reason ``probe``; it must not be used. ``internal``, ``starved``: it could not be tried now.
         """
         ...
 

@@ -22,7 +22,7 @@ from edge_agent.ota.record import Record
 from edge_agent.ota.ring import Activation, ModelTarget, Ring
 from edge_agent.ota.state import Phase, Result
 
-TEMPORARY = frozenset({"unreachable", "slow", "timeout", "disk", "internal"})
+TEMPORARY = frozenset({"unreachable", "slow", "timeout", "disk", "internal", "starved"})
 """Reasons for which a later attempt may succeed with the same release."""
 _NEVER_NS = 24 * 3_600 * NS_PER_S
 _LOOK_AT_CLOCK_NS = 10 * NS_PER_S  # wall time may be set at any moment

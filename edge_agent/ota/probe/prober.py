@@ -47,14 +47,15 @@ class ChildProber:
     async def gate(self, path: Path) -> str:
         """Read the bundle at ``path`` (tar or folder) and check all that can be checked without running it.
 
-        Gives its sha256. :raises OtaError: ``gate``: it must not be used; ``internal``: the child cannot be started.
+        Gives its sha256. :raises OtaError: ``gate``: it must not be used; ``internal``, ``starved``: this machine
+            could not do it now.
         """
         return str((await self._ask(GATE, path, Limits())).get("bundle"))
 
     async def probe(self, path: Path, limits: Limits) -> Probed:
         """Load and run it on its golden ticks; ``limits`` replace what the bundle says where they are given.
 
-        :raises OtaError: ``probe``: it must not be used; ``internal``: the child cannot be started.
+        :raises OtaError: ``probe``: it must not be used; ``internal``, ``starved``: this machine could not do it now.
         """
         found = await self._ask(PROBE, path, limits)
         try:
@@ -95,7 +96,8 @@ class ChildProber:
                 line = await _exchange(process, question)
         except TimeoutError as error:
             message = f"took longer than {self._budget.wall_s:g} s, and was ended"
-            raise OtaError(action, _sentence(path, message)) from error
+            # A model that computes for ever is ended by its processor time: this machine had no time for it.
+            raise OtaError("starved", _sentence(path, message)) from error
         except ValueError as error:
             raise OtaError(action, _sentence(path, f"its probe answered with more than {MAX_LINE} bytes")) from error
         finally:
@@ -134,7 +136,9 @@ def _judge(action: str, path: Path, line: bytes, code: int | None, budget: Budge
         trouble = str(answer["trouble"])
     except (ValueError, KeyError, TypeError):
         if code is not None and code < 0:
-            raise OtaError(action, _sentence(path, _death(-code, budget))) from None
+            # Nobody but the system ends it so, when memory is short; what a model may take is limited before that.
+            reason = "starved" if -code == signal.SIGKILL else action
+            raise OtaError(reason, _sentence(path, _death(-code, budget))) from None
         trouble = f"it ended with code {code} and without an answer"
     raise OtaError("internal", f"the probe could not be made: {trouble}")
 

@@ -78,7 +78,7 @@ async def test_operator_is_told_by_a_bundle_error(tmp_path: Path) -> None:
 async def test_child_that_takes_too_long_is_ended() -> None:
     with pytest.raises(OtaError, match=r"took longer than 0\.05 s, and was ended") as caught:
         await ChildProber(Budget(wall_s=0.05)).probe(UNIVERSAL, NO_LIMITS)
-    assert caught.value.reason == "probe"
+    assert caught.value.reason == "starved"  # it may be tried again: nothing is known against the model
     assert not children()
 
 
@@ -97,7 +97,7 @@ async def test_child_that_dies_by_a_signal_is_told_as_such(number: signal.Signal
     os.kill(await appears(), number)
     with pytest.raises(OtaError, match=f"the process that tried it died of {number.name}") as caught:
         await task
-    assert caught.value.reason == "probe"
+    assert caught.value.reason == ("starved" if number is signal.SIGKILL else "probe")
 
 
 async def test_an_agent_that_cannot_start_a_child_blames_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
