@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from bundle_factory import make_files
-from ota_rig import Package, Rig, ring_of
 from test_power_loss import HERE, memory, recorder
 from update_cycle import CONFIG, load_packages, write_packages
+from updater_rig import Package, Rig, ring_of
 from weak_disk import Operation, WeakDisk, put, read_log, split_notes
 
 from edge_agent.errors import OtaError

@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "ota" / "state"))
 
-from ota_rig import Package, Rig, config_target, ring_of, tar_of
 from scenarios import Notes
+from updater_rig import Package, Rig, config_target, ring_of, tar_of
 
 from edge_agent.bundle import read_bundle
 from edge_agent.ota.boot import AUDIT

@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "inference"))
 
 from bundle_factory import make_files
-from ota_rig import Package, Rig
+from updater_rig import Package, Rig
 
 
 @pytest.fixture(scope="session")

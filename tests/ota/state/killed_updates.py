@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from ota_rig import Package, Rig, config_target, ring_of
+from updater_rig import Package, Rig, config_target, ring_of
 
 from edge_agent.bundle import read_bundle
 from edge_agent.ota.boot import AUDIT, boot

@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ota_rig import Package, Rig, config_target, ring_of
+from updater_rig import Package, Rig, config_target, ring_of
 
 from edge_agent.contract import Hint
 from edge_agent.errors import OtaError

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ota_rig import Package
+from updater_rig import Package
 
 from edge_agent.bundle import ModelSlots
 from edge_agent.errors import BundleError, StoreError

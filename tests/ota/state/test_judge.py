@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ota_rig import T0_S, config_target, ring_of
+from updater_rig import T0_S, config_target, ring_of
 
 from edge_agent.errors import OtaError
 from edge_agent.ota import steps

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from bundle_factory import make_files
-from ota_rig import Package, Rig, ring_of, tar_of
+from updater_rig import Package, Rig, ring_of, tar_of
 
 from edge_agent.ota.boot import boot
 from edge_agent.ota.state import Phase, Result

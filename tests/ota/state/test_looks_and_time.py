@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from ota_rig import T0_S, Package, Rig, ring_of, yields
+from updater_rig import T0_S, Package, Rig, ring_of, yields
 
 from edge_agent.clock import NS_PER_S, VirtualClock
 from edge_agent.contract import Hint

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ota_rig import T0_S, Package, Rig, ring_of
+from updater_rig import T0_S, Package, Rig, ring_of
 
 from edge_agent.bundle import ModelSlots
 from edge_agent.clock import NS_PER_S, VirtualClock

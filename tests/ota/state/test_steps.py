@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ota_rig import T0_S, config_target, ring_of
+from updater_rig import T0_S, config_target, ring_of
 
 from edge_agent.ota import steps
 from edge_agent.ota.ring import ModelTarget

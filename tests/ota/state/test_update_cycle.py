@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from ota_rig import Package, Rig, config_target, ring_of
+from updater_rig import Package, Rig, config_target, ring_of
 
 from edge_agent.errors import BundleError, OtaError
 from edge_agent.ota.ports import Comparison

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from ota_rig import Package, Rig, ring_of, yields
+from updater_rig import Package, Rig, ring_of, yields
 
 from edge_agent.errors import OtaError, StoreError
 from edge_agent.ota.boot import AUDIT
