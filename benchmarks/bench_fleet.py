@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from fleet_gateways import NOT_RETAINED_YET, Order
-from fleet_site import FLEET, RING, Site, padded_bundle, site
+from fleet_site import FLEET, RING, Site, padded_bundle, site, small_bundle
 from result import Result
 
 from edge_agent.contract import Hint
@@ -77,7 +77,7 @@ def _download(count: int) -> Iterator[Result]:
 
 def _activation(count: int) -> Iterator[Result]:
     with _folder() as folder, site(folder) as here:
-        bundle = padded_bundle(folder, "1", 0)
+        bundle = small_bundle(folder)
         staged = here.publish(bundle, Activate(mode=Activation.STAGE))
         first = _measure(
             here, ["template"], folder / "gateways", lambda: here.nudge(staged, 0.0), plain=None, until="staged"

@@ -23,6 +23,7 @@ import tarfile
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ from edge_agent.ota.uplinks import Switchboard, UplinkRunner
 
 THREADS = 8
 CONNECTING_AT_ONCE = 100
+STEP_S = 0.5
+"""Longer than what comes after a switch takes."""
 NOT_RETAINED_YET = 9_999
 """Counter of the nudge that begins a control: the broker has those before it, and says them to whoever subscribes."""
 Look = Callable[[Hint], None]
@@ -199,7 +202,14 @@ class Gateways:
             repository=order.origin, root=Path(order.root), fleet=order.fleet, ring=order.ring, poll_every="7d"
         )
         until = Phase(order.until)
-        agent = SimulatedAgent(folder, moments, self._count_finished if until is Phase.TRIAL else lambda: None)
+        over = asyncio.Event()
+
+        def switched() -> None:
+            if until is Phase.TRIAL:
+                self._count_finished()
+                over.set()
+
+        agent = SimulatedAgent(folder, moments, switched)
         trust = InProcessTrust(Settings.of(options, folder))
         updater = Updater(
             options, folder, trust, CheapProber(moments), agent, self._clock, random.Random(name), self._metrics,
@@ -217,7 +227,17 @@ class Gateways:
                     finished, moments.switched = True, time.monotonic()
                     self._count_finished()
 
-        return updater.look, [report, lambda switchboard: updater.run()]
+        async def run(switchboard: Switchboard) -> None:
+            """Until it has switched: what a gateway does on trial is done by its own processor."""
+            running = asyncio.create_task(updater.run())
+            try:
+                await over.wait()
+                await asyncio.sleep(STEP_S)
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+
+        return updater.look, [report, run]
 
     def _looks(self) -> float:
         return sum(child.value for _, child in self._metrics.ota_checks.series())
@@ -258,7 +278,9 @@ class Gateways:
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             self._changed.clear()
-            await self._changed.wait()
+            with suppress(TimeoutError):  # looks that find nothing new are told by nobody
+                async with asyncio.timeout(0.5):
+                    await self._changed.wait()
 
 
 class Counted(AdapterContext):

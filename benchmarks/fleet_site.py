@@ -19,6 +19,7 @@ from edge_adapters.mqtt.fleet import MqttFleet
 from edge_adapters.mqtt.options import MqttUplinkOptions
 from edge_agent.bundle import universal_bundle, write_bundle
 from edge_agent.bundle.manifest import MANIFEST
+from edge_agent.bundle.store import place_files
 from edge_agent.contract import Hint
 from edge_agent.ota.publisher import Change, Repository, Wanted
 from edge_agent.ota.ring import Activate, Shadow, Trial
@@ -96,6 +97,16 @@ def padded_bundle(folder: Path, version: str, tar_bytes: int) -> Path:
     manifest = dataclasses.replace(universal.manifest, name="fleet", version=version, files=())
     path = folder / f"fleet-{version}"
     write_bundle(path, manifest, files)
+    return path
+
+
+def small_bundle(folder: Path) -> Path:
+    """A model of the tests: read in a millisecond. That of a real one takes ten, which each gateway has for itself."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests" / "inference"))
+    from bundle_factory import make_files
+
+    path = folder / "small"
+    place_files(path, make_files())
     return path
 
 
