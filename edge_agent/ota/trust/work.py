@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tuf.api.metadata import TargetFile
+
 from edge_agent.durable import make_folder
 from edge_agent.errors import OtaError
 from edge_agent.ota.trust import cache
@@ -43,7 +45,7 @@ def check(settings: Settings, origin: str, ring: str, now_s: float, patience: Pa
     path = f"rings/{ring}.json"
     with _ours(settings, patience), translated(origin):
         repository = _refreshed(settings, origin, now_s, patience)
-        target = repository.find(path)
+        target = _find_ring(repository, path, ring)
         if target.length > MAX_RING_BYTES:
             raise OtaError("too_large", f"{path}: has {target.length} bytes, expected at most {MAX_RING_BYTES}")
         digest = target.hashes.get("sha256")
@@ -51,6 +53,16 @@ def check(settings: Settings, origin: str, ring: str, now_s: float, patience: Pa
             raise OtaError("mismatch", f"{path}: is signed without sha256, expected one")
         content = repository.read(f"{origin}/targets/rings/{digest}.{ring}.json", target)
         return Vouched(content, repository.signed_s(), repository.expires_s(), repository.version())
+
+
+def _find_ring(repository: Repository, path: str, ring: str) -> TargetFile:
+    try:
+        return repository.find(path)
+    except OtaError as error:
+        if error.reason != "missing":
+            raise
+        message = f"ring {ring!r}: nothing was published for it yet, or `ota.ring` is misspelt"
+        raise OtaError("missing", message) from error
 
 
 def fetch(
