@@ -179,6 +179,16 @@ def test_releases_for_others_are_not_taken(refusals: Refusals, site: Site, gatew
     refusals.expect("agent_too_old", "needs agent 99.1")
 
 
+def test_a_ring_without_a_release_is_told_in_words(site: Site, gateway: Gateway) -> None:
+    gateway.start()
+    site.nudge(Hint())
+    found = until(lambda: (now := gateway.ota())["problem"] and now, "the problem to be told")
+    assert found["problem"] == "ring 'stable': nothing was published for it yet, or `ota.ring` is misspelt"
+    assert found["problem"] in gateway.agent.log()
+    assert gateway.agent.metric("edge_agent_ota_refusals_total", reason="missing") == 1
+    assert gateway.agent.stop() == 0
+
+
 def test_a_flood_of_nudges_costs_a_few_looks(site: Site, gateway: Gateway, plant: Plant) -> None:
     gateway.start().until_ticking()
     agent, began, ticks = gateway.agent, time.monotonic(), gateway.ticks()
