@@ -1,4 +1,4 @@
-"""Some calls at once, and then one now and then (token bucket)."""
+"""Much at once: how much of it is let through, and which of it is told of."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from math import ceil
 
 
 class Bursts:
-    """``most`` at once, of which one comes back every ``refill_s``. Times in seconds, of any clock that never goes
-    back."""
+    """A token bucket: ``most`` at once, of which one comes back every ``refill_s``.
+
+    Times in seconds, of any clock that never goes back.
+    """
 
     def __init__(self, most: int, refill_s: float) -> None:
         self._most = most
@@ -24,3 +26,16 @@ class Bursts:
             self._left -= 1.0
             return 0
         return max(1, ceil((1.0 - self._left) * self._refill_s))
+
+
+class Onset:
+    """Tells the first of a burst from the rest: one ends when nothing came for ``quiet_s`` (seconds, as above)."""
+
+    def __init__(self, quiet_s: float) -> None:
+        self._quiet_s = quiet_s
+        self._last_s: float | None = None
+
+    def begins(self, now_s: float) -> bool:
+        """Note one; whether a burst begins with it."""
+        last_s, self._last_s = self._last_s, now_s
+        return last_s is None or now_s - last_s >= self._quiet_s

@@ -84,6 +84,10 @@ class AgentControl(Protocol):
         """The last actions of operators (``time, by, action`` and what it was about), newest first."""
         ...
 
+    async def note_refused(self, request: str, why: str, actor: str) -> None:
+        """Note in the audit log that requests are being refused; ``request`` (method and path) is the first of them."""
+        ...
+
     async def swap_model(self, path: Path, actor: str) -> dict[str, Any]:
         """Put the bundle at ``path`` into use. An uploaded file is deleted after the call: install what is kept."""
         ...
@@ -109,7 +113,7 @@ class AgentControl(Protocol):
         ...
 
     async def ota_rollback(self, actor: str) -> dict[str, Any]:
-        """Give up what is worked on, or take the last release back. :raises ControlError: there is nothing to take."""
+        """Take back the release that is on trial, or else the last one. :raises ControlError: there is none."""
         ...
 
     async def ota_sideload(self, path: Path, actor: str) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from edge_agent.api.bursts import Bursts
-from edge_agent.api.handlers import TOKEN_NAME, Handlers, as_json
+from edge_agent.api.bursts import Bursts, Onset
+from edge_agent.api.handlers import TOKEN_NAME, Handlers, actor, as_json
 from edge_agent.api.options import ApiOptions, Scope
 from edge_agent.api.routes import Route
 from edge_agent.api.tokens import Keyring
@@ -22,6 +22,9 @@ from edge_agent.metrics import Metrics
 _log = logging.getLogger(__name__)
 REFILL_S = 2.0
 """After so long one more call of a route with a burst limit is possible."""
+_LOGGED_EVERY_S = 60.0
+_QUIET_S = 600.0
+"""Without a refusal for so long, the next one is a new burst. Whoever is refused must not fill the audit log."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -64,6 +67,7 @@ class Guard:
         self._handlers = handlers
         self._changing = asyncio.Lock()
         self._quiet_until = 0.0
+        self._refusals = {status: Onset(_QUIET_S) for status in (401, 403, 429)}
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: _Next) -> web.StreamResponse:
@@ -94,9 +98,9 @@ class Guard:
         if route.scope is None:
             async with asyncio.timeout(self._options.timeout):
                 return await route.handler(self._handlers, request)
-        self._authorize(request, route.scope)
+        await self._authorize(request, route.scope)
         _check_content_type(request, route)
-        self._limit(route)
+        await self._limit(request, route)
         if not route.exclusive:
             async with asyncio.timeout(self._options.change_timeout):
                 return await route.handler(self._handlers, request)
@@ -105,8 +109,9 @@ class Guard:
         async with self._changing, asyncio.timeout(self._options.change_timeout):
             return await route.handler(self._handlers, request)
 
-    def _authorize(self, request: web.Request, scope: Scope) -> None:
+    async def _authorize(self, request: web.Request, scope: Scope) -> None:
         if not self._keys:
+            await self._tell_refused(request, 403, "no token is configured")
             raise ControlError(_NONE_CONFIGURED, status=403)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         key = self._keys.find(given.strip().encode("utf-8", "surrogateescape"))
@@ -115,26 +120,30 @@ class Guard:
                 request[TOKEN_NAME] = key.name
             if key.opens(scope):
                 return
-            self._tell_refused(request, f"token {key.name} does not open {scope}")
+            await self._tell_refused(request, 403, f"token {key.name} does not open {scope}")
             raise web.HTTPForbidden(
                 text=f"token {key.name} does not open {scope}, expected one that does (option api.tokens)",
                 # RFC 6750, section 3.1
                 headers={"WWW-Authenticate": f'Bearer realm="edge-agent", error="insufficient_scope", scope="{scope}"'},
             )
-        self._tell_refused(request, "wrong or no token")
+        await self._tell_refused(request, 401, "wrong or no token")
         raise web.HTTPUnauthorized(text=_UNAUTHORIZED, headers={"WWW-Authenticate": 'Bearer realm="edge-agent"'})
 
-    def _tell_refused(self, request: web.Request, why: str) -> None:
+    async def _tell_refused(self, request: web.Request, status: int, why: str) -> None:
+        """In the log now and then, and at the beginning of a burst in the audit log."""
         now = time.monotonic()
         if now >= self._quiet_until:
-            self._quiet_until = now + 60.0
+            self._quiet_until = now + _LOGGED_EVERY_S
             _log.warning("%s %s from %s refused: %s", request.method, request.path, request.remote, why)
+        if self._refusals[status].begins(now):
+            await self._handlers.control.note_refused(f"{request.method} {request.path[:200]}", why, actor(request))
 
-    def _limit(self, route: Route) -> None:
+    async def _limit(self, request: web.Request, route: Route) -> None:
         if route.burst is None:
             return
         wait_s = self._bursts.setdefault(route.path, Bursts(route.burst, REFILL_S)).take(time.monotonic())
         if wait_s:
+            await self._tell_refused(request, 429, f"more than {route.burst} at once")
             raise web.HTTPTooManyRequests(
                 text=f"asked more often than {route.burst} times at once; once is enough, try again in {wait_s} s",
                 headers={"Retry-After": str(wait_s)},

@@ -15,7 +15,7 @@ import numpy as np
 from edge_agent import __version__
 from edge_agent.api.control import HISTORY_NOT_TAKEN
 from edge_agent.bundle import Bundle
-from edge_agent.daemon.exchange import check_fits, go_live, load
+from edge_agent.daemon.exchange import check_fits, go_live, load, named
 from edge_agent.daemon.models import Model
 from edge_agent.daemon.reload import apply_config
 from edge_agent.errors import BundleError, ControlError, StoreError
@@ -163,6 +163,9 @@ class Control:
     async def audit(self, limit: int) -> list[dict[str, Any]]:
         return await self._daemon.operators.audit(limit)
 
+    async def note_refused(self, request: str, why: str, actor: str) -> None:
+        await self._daemon.operators.tell("refused", actor, request=request, why=why)
+
     def model(self) -> dict[str, Any]:
         model = self._daemon.model
         assert model is not None
@@ -214,17 +217,19 @@ class Control:
             self.metrics.model_swaps.labels("refused").inc()
             _log.warning("model swap refused: %s", error)  # whoever asked is told, but it may not be the operator
             raise
+        await self._daemon.operators.note("swap_model", actor, **_known_as(bundle))
         await self._updates_give_way(actor)
         return await self.change(partial(self._swap_model, bundle))
 
     async def rollback_model(self, actor: str) -> dict[str, Any]:
         _log.info("model rollback asked for by %s", actor)
         await self._updates_give_way(actor)
-        return await self.change(self._rollback_model)
+        return await self.change(partial(self._rollback_model, actor))
 
     async def reload(self, actor: str) -> dict[str, Any]:
         _ = self._pipeline  # refused while starting
-        return await self.change(partial(self._reload, actor))
+        await self._daemon.operators.tell("reload", actor)
+        return await self.change(self._reload)
 
     # -- updates -----------------------------------------------------------------------------------------------
 
@@ -295,12 +300,12 @@ class Control:
         model = await load(self._daemon, bundle)
         return await self._go_live(model, "swapped", partial(self._daemon.models.install, model))
 
-    async def _rollback_model(self) -> dict[str, Any]:
+    async def _rollback_model(self, actor: str) -> dict[str, Any]:
         model = await load(self._daemon, await self._daemon.models.previous())
+        await self._daemon.operators.note("rollback_model", actor, **_known_as(model.bundle))
         return await self._go_live(model, "rolled back", self._daemon.models.commit_rollback)
 
-    async def _reload(self, actor: str) -> dict[str, Any]:
-        _log.info("reload of the configuration asked for by %s", actor)
+    async def _reload(self) -> dict[str, Any]:
         notifier = self._daemon.notifier
         notifier.reloading()
         try:
@@ -339,6 +344,11 @@ class Control:
             "scale": float(scores.scale[i]) if valid else None,
             "score": round(float(scores.score[i]), 4) if valid else None,
         }
+
+
+def _known_as(bundle: Bundle | None) -> dict[str, str]:
+    """A model in the audit log."""
+    return {"model": named(bundle), **({} if bundle is None else {"sha256": bundle.sha256})}
 
 
 def _tell_outcome(change: asyncio.Task[dict[str, Any]]) -> None:

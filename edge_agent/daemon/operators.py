@@ -1,4 +1,4 @@
-"""What operators may do with incidents: every action is written to the audit log before it is done."""
+"""What operators do is written to the audit log before it is done; and what they may do with incidents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edge_agent.clock import NS_PER_S
 from edge_agent.counted import listed
 from edge_agent.decision.orders import Order, covers
-from edge_agent.errors import ControlError
+from edge_agent.errors import ControlError, StoreError
 from edge_agent.history import History
 from edge_agent.history.audit import AuditLog
 from edge_agent.pipeline.engine import Pipeline
@@ -25,7 +25,10 @@ _MOST_PATTERNS = 2_000  # of all orders in force: each incident is compared with
 
 
 class Operators:
-    """Acknowledges, suppresses and judges incidents of one daemon. What it answers with is durable."""
+    """Acknowledges, suppresses and judges incidents of one daemon. What it answers with is durable.
+
+    :meth:`note` and :meth:`tell` are for what operators do elsewhere.
+    """
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -43,7 +46,7 @@ class Operators:
             raise ControlError(
                 f"incident {incident_id} is closed: nothing is left to acknowledge; judge it by feedback"
             )
-        await self._note("acknowledge", actor, incident=incident_id, note=note)
+        await self.note("acknowledge", actor, incident=incident_id, note=note)
         said = Acknowledgement(actor, self._daemon.clock.wall_ns(), note)
         found = pipeline.lifecycle.acknowledge(incident_id, said)
         if found is None:  # closed while the audit was written
@@ -75,7 +78,7 @@ class Operators:
         wall_ns = self._daemon.clock.wall_ns()
         order_id = pipeline.new_id(wall_ns)
         order = Order(order_id, sensors, areas, wall_ns, wall_ns + round(duration_s * NS_PER_S), actor, note)
-        await self._note(
+        await self.note(
             "suppress", actor, order=order.id, sensors=sensors, areas=areas, until=rfc3339(order.until_ns), note=note
         )
         await self._tell(pipeline, pipeline.lifecycle.suppress(order, pipeline.timeline.now_ns(), wall_ns))
@@ -87,7 +90,7 @@ class Operators:
         order = next((order for order in pipeline.lifecycle.orders if order.id == order_id), None)
         if order is None:
             return None
-        await self._note("lift", actor, order=order_id)
+        await self.note("lift", actor, order=order_id)
         changed = pipeline.lifecycle.lift(order_id, self._daemon.clock.wall_ns())
         await self._tell(pipeline, changed or [])
         return order.to_dict()
@@ -103,7 +106,7 @@ class Operators:
         incident = await history.incident(incident_id)
         if incident is None:
             return None
-        await self._note("feedback", actor, incident=incident_id, verdict=verdict.value, note=note)
+        await self.note("feedback", actor, incident=incident_id, verdict=verdict.value, note=note)
         said = await history.judge(incident_id, verdict, note, actor)
         if said is None:
             return None
@@ -118,13 +121,24 @@ class Operators:
         """The last actions, newest first."""
         return await asyncio.to_thread(self._audit.latest, limit)
 
-    async def _note(self, action: str, actor: str, **details: Any) -> None:
-        """:raises StoreError: the audit cannot be written, and so the action must not be done."""
+    async def tell(self, action: str, actor: str, **details: Any) -> None:
+        """Like :meth:`note`, for what is done all the same: a full disk must not keep its remedy from being applied."""
+        try:
+            await self.note(action, actor, **details)
+        except StoreError as error:
+            self._daemon.metrics.store_failures.labels("audit").inc()
+            _log.error("%s by %s is not in the audit log: %s", action, actor, error)
+
+    async def note(self, action: str, actor: str, **details: Any) -> None:
+        """Write that ``actor`` is about to do ``action``.
+
+        :raises StoreError: the audit cannot be written, and so the action must not be done.
+        """
         wall_ns = self._daemon.clock.wall_ns()
         entry = {"time": rfc3339(wall_ns), "by": actor, "action": action, **details}
         written = await asyncio.to_thread(self._audit.append, entry)
         self._daemon.metrics.store_bytes.labels("audit").inc(written)
-        _log.info("%s by %s: %s", action, actor, listed(details))
+        _log.info("%s by %s%s", action, actor, f": {listed(details)}" if details else "")
 
     async def _tell(self, pipeline: Pipeline, changed: Iterable[Incident]) -> None:
         await self._daemon.tell_incidents(pipeline, list(changed))

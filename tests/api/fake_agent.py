@@ -118,6 +118,7 @@ class FakeAgent:
         self.release = asyncio.Event()
         self.release.set()
         self.broken = False
+        self.refused: list[tuple[str, str, str]] = []
 
     def status(self) -> dict[str, Any]:
         if self.broken:
@@ -192,6 +193,9 @@ class FakeAgent:
     async def audit(self, limit: int) -> list[dict[str, Any]]:
         entry = {"time": "2026-11-20T10:45:00Z", "by": "kim", "action": "suppress", "sensors": ["pump.*"], "note": ""}
         return [entry][:limit]
+
+    async def note_refused(self, request: str, why: str, actor: str) -> None:
+        self.refused.append((request, why, actor))
 
     def model(self) -> dict[str, Any]:
         return {"name": "universal", "version": "1.0.0", "sha256": "ab" * 32, "previous": None}

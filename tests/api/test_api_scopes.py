@@ -8,7 +8,7 @@ from fake_agent import FakeAgent
 from pydantic import ValidationError
 from served_api import Serve, url
 
-from edge_agent.api.bursts import Bursts
+from edge_agent.api.bursts import Bursts, Onset
 from edge_agent.api.options import ApiOptions, Scope
 from edge_agent.api.routes import ROUTES, Route
 from edge_agent.api.tokens import Keyring
@@ -87,6 +87,32 @@ async def test_wrong_scopes_are_logged_once_a_minute_without_the_token(
         await asked(http, address, route, token_of(Scope.MODEL))
     assert caplog.text.count("refused: token model does not open config") == 1
     assert token_of(Scope.MODEL) not in caplog.text
+
+
+async def test_each_kind_of_refusal_is_audited_once_a_burst(
+    serve: Serve, http: aiohttp.ClientSession, agent: FakeAgent
+) -> None:
+    server = await serve(token=None, tokens=tokens(Scope.OTA_CHECK))
+    reload, check = (
+        next(one for one in ROUTES if one.path == path) for path in ("/api/v1/reload", "/api/v1/ota/check")
+    )
+    right = token_of(Scope.OTA_CHECK)
+    for _ in range(9):
+        await asked(http, url(server, reload.path), reload, "not-a-token-of-anybody")
+        await asked(http, url(server, reload.path), reload, right)
+        await asked(http, url(server, check.path), check, right)
+    assert [(request, why) for request, why, _ in agent.refused] == [
+        ("POST /api/v1/reload", "wrong or no token"),
+        ("POST /api/v1/reload", "token ota-check does not open config"),
+        ("POST /api/v1/ota/check", "more than 5 at once"),
+    ]
+    assert [by.endswith("with token ota-check") for _, _, by in agent.refused] == [False, True, True]
+    assert "not-a-token-of-anybody" not in str(agent.refused)
+
+
+def test_a_burst_ends_when_it_was_quiet() -> None:
+    onset = Onset(quiet_s=10.0)
+    assert [onset.begins(now_s) for now_s in (5.0, 14.0, 23.0, 33.0, 34.0)] == [True, False, False, True, False]
 
 
 async def test_a_flood_of_looks_is_answered_later_with_when_to_come_again(

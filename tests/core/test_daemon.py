@@ -20,7 +20,7 @@ from edge_agent.clock import NS_PER_S, VirtualClock
 from edge_agent.config import parse_config
 from edge_agent.daemon import Daemon
 from edge_agent.daemon.reload import apply_config
-from edge_agent.errors import BundleError, ConfigError, ControlError
+from edge_agent.errors import BundleError, ConfigError, ControlError, StoreError
 from edge_agent.history import History
 from edge_agent.inference import StatisticalDetector
 from edge_agent.pipeline.rewarm import SETTLING_TICKS
@@ -274,8 +274,28 @@ async def test_models_are_swapped_refused_and_rolled_back_between_ticks(
         assert answer["model"]["version"] == "1.0.0"
         await bench.tick(daemon, 2)
         assert seen == list(range(33))
+        audited = await daemon.control.audit(10)
+    assert [(one["action"], one["by"], one["model"].split()[-1]) for one in audited] == [
+        ("rollback_model", "test", "1.0.0"),
+        ("swap_model", "test", "2.0.0"),
+    ]
     told = [event.body["message"] for event in probe.delivered if event.body.get("what") == "model"]
     assert ["swapped" in told[0], "rolled back" in told[1]] == [True, True]
+
+
+async def test_without_an_audit_log_no_model_is_swapped_but_the_configuration_is_read(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = bundle_folder(bench.folder / "good", make_files(version="2.0.0"))
+    (bench.folder / "data" / "audit.jsonl").mkdir(parents=True)
+    async with running(bench.make()) as daemon:
+        with pytest.raises(StoreError, match=r"audit\.jsonl: cannot be written: .*; nothing was done"):
+            await daemon.control.swap_model(good, "test")
+        assert daemon.control.model()["version"] == "1.0.0"
+        bench.write(lambda text: text + "graph: {window: 300}\n")
+        assert (await daemon.control.reload("test"))["restart_required"] == ["graph"]
+        assert daemon.metrics.store_failures.labels("audit").value == 1
+    assert "reload by test is not in the audit log" in caplog.text
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "1.0.1"])

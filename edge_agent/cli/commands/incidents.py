@@ -232,7 +232,7 @@ def lift(client: ApiClient, order_id: str, by: str, as_json: bool) -> None:
 @talks_to_daemon
 @json_option
 def audit(client: ApiClient, limit: int, as_json: bool) -> None:
-    """Show who acknowledged, suppressed, lifted and judged what, newest first."""
+    """Show who did what, newest first: also with models and the configuration, and who was refused."""
     found = client.audit(limit)
     if as_json:
         print_json(found)
