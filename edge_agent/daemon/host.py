@@ -62,7 +62,7 @@ class AgentHost:
                 config=None if overlay is None else overlay.sha256,
             ),
             free_memory_bytes=free_memory_bytes(),
-            free_disk_bytes=shutil.disk_usage(daemon.config.agent.data_dir).free,
+            free_disk_bytes=_free_disk_bytes(daemon.config.agent.data_dir),
         )
 
     def vitals(self) -> Vitals:
@@ -162,3 +162,11 @@ class AgentHost:
         pipeline = self._daemon.pipeline
         assert pipeline is not None
         return pipeline
+
+
+def _free_disk_bytes(folder: Path) -> int:
+    """None are free on a disk that does not answer."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0

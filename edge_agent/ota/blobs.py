@@ -53,7 +53,7 @@ class Blobs:
             return False
         if digest.hexdigest() == sha256:
             return True
-        path.unlink(missing_ok=True)
+        _remove(path)
         return False
 
     def seal(self, sha256: str) -> None:
@@ -85,29 +85,30 @@ class Blobs:
         return None
 
     def remove(self, sha256: Collection[str]) -> None:
-        """Remove these files and what was fetched of them."""
+        """Remove these files and what was fetched of them; what the disk does not let go stays."""
         for name in sha256:
-            self.path(name).unlink(missing_ok=True)
-            self.partial(name).unlink(missing_ok=True)
+            _remove(self.path(name))
+            _remove(self.partial(name))
 
     def collect(self, keep: Collection[str], free_bytes: int, most: int = MOST_KEPT) -> list[str]:
         """Remove the oldest until at most ``most`` models and a quarter of the free space are taken.
 
-        Never one of ``keep``, nor its part; all other parts go. Returns what was removed.
+        Never one of ``keep``, nor its part; all other parts go. Returns what was removed: a disk that went read-only
+        lets nothing go.
         """
         removed = []
         for part in self._files(self._partial):
             if part.name.removesuffix(".part") not in keep:
-                part.unlink(missing_ok=True)
-        spare = [path for path in self._files(self._blobs) if path.name not in keep]
-        spare.sort(key=lambda path: path.stat().st_mtime_ns)
-        sizes = {path: path.stat().st_size for path in self._files(self._blobs)}
+                _remove(part)
+        stats = {path: path.stat() for path in self._files(self._blobs)}
+        sizes = {path: stat.st_size for path, stat in stats.items()}
+        spare = sorted((path for path in stats if path.name not in keep), key=lambda path: stats[path].st_mtime_ns)
         budget = _SHARE_OF_FREE * (free_bytes + sum(sizes.values()))
         while spare and (len(sizes) > most or sum(sizes.values()) > budget or not most):
             oldest = spare.pop(0)
-            oldest.unlink(missing_ok=True)
-            sizes.pop(oldest)
-            removed.append(oldest.name)
+            if _remove(oldest):
+                sizes.pop(oldest)
+                removed.append(oldest.name)
         return removed
 
     def _files(self, folder: Path) -> list[Path]:
@@ -115,3 +116,12 @@ class Blobs:
             return [path for path in folder.iterdir() if path.is_file()]
         except OSError:
             return []
+
+
+def _remove(path: Path) -> bool:
+    """Whether it is gone."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True

@@ -11,13 +11,16 @@ from edge_agent.ota.judge import DENIED, Judgement, Moment, News, Policy, Verdic
 from edge_agent.ota.options import OtaOptions
 from edge_agent.ota.ports import Host, Trust
 from edge_agent.ota.record import Record
-from edge_agent.ota.state import OtaState, Result
+from edge_agent.ota.state import OtaState, Outcome, Phase, Result
 from edge_agent.ota.work import TEMPORARY, Work
 
 _MOST_ROUNDS = 5
 _STALE_S = 3_600.0
 _NO_RELEASE = frozenset({"rollback", "equivocation", "expired", "not_for_this_ring", "time_unconfirmed"})
 """Refusals that say nothing about a release of this gateway: its last outcome stays."""
+
+_CONSEQUENCES = frozenset({DENIED, "halted"})
+"""Refusals of a release that has failed here, under a newer ring file: that it failed is what its publisher counts."""
 
 
 class Checker:
@@ -93,11 +96,13 @@ class Checker:
                 await self._note(steps.taken_up(record.state, news, sideloaded), news, by)
             case Verdict.ADOPT:
                 await self._note(steps.adopted(record.state, news), news, by)
+                await self._change_place(sideloaded)
             case Verdict.ALREADY:
                 await self._note(steps.already(record.state, news, now_s), news, by)
             case Verdict.NOTHING:
                 if self._says_more(steps.noted(record.state, news)):
                     await self._note(steps.noted(record.state, news), news, by)
+                await self._change_place(sideloaded)
             case Verdict.GIVE_UP:
                 result = Result.HALTED if judgement.reason != DENIED else Result.QUARANTINED
                 await self._note(steps.noted(record.state, news), news, by)
@@ -109,10 +114,20 @@ class Checker:
                 return True
         return False
 
+    async def _change_place(self, sideloaded: str | None) -> None:
+        """Fetch from the stick that was brought; and from the network again once the stick is gone."""
+        state = self._record.state
+        brought = sideloaded is not None or self._work.failing
+        if state.phase is Phase.DOWNLOADING and state.origin != sideloaded and brought:
+            await self._record.write(steps.step(state, origin=sideloaded))
+            self._work.retry()
+
     async def _refuse(self, judgement: Judgement, news: News, by: str) -> None:
         self._record.refuse(judgement.reason)
         state, outcome = self._record.state, self._record.state.outcome
-        if judgement.reason not in _NO_RELEASE:
+        if judgement.reason in _CONSEQUENCES and _failed_before(outcome, news):
+            await self._note(steps.noted(state, news), news, by)
+        elif judgement.reason not in _NO_RELEASE:
             now_s = self._record.time.now_s()
             refused = steps.refused(state, news, judgement.reason, judgement.message, now_s)
             known = (news.ring.counter, Result.REFUSED, judgement.reason)
@@ -146,3 +161,8 @@ class Checker:
         if (state.floors, state.denied, state.expires_s) != (old.floors, old.denied, old.expires_s):
             return True
         return self._record.time.floor_s() > old.time_floor_s + _STALE_S
+
+
+def _failed_before(outcome: Outcome | None, news: News) -> bool:
+    failed = outcome is not None and outcome.result in (Result.ROLLED_BACK, Result.QUARANTINED)
+    return failed and outcome is not None and outcome.release == news.ring.release

@@ -53,6 +53,7 @@ class OtaOptions(Options):
     )
     hardware: tuple[str, ...] = Field(
         default=(),
+        max_length=32,
         description="Kinds of gateway this one is, besides its processor (`aarch64`, `x86_64`).",
         examples=[["rpi4"]],
     )
@@ -83,6 +84,13 @@ class OtaOptions(Options):
     def _is_a_name(cls, value: str | None) -> str | None:
         if value is not None and _NAME.fullmatch(value) is None:
             raise ValueError(f"got {value!r}, expected 1 to 64 letters, digits, `_`, `.` or `-`")
+        return value
+
+    @field_validator("hardware")
+    @classmethod
+    def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            cls._is_a_name(name)
         return value
 
     @field_validator("remote_config")

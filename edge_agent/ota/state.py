@@ -104,4 +104,4 @@ class OtaState(Options):
     image: str | None = Field(
         default=None, max_length=512, description="Container image that the newest ring file wants now."
     )
-    origin: str | None = Field(default=None, max_length=4_096, description="Where the release is from, if sideloaded.")
+    origin: str | None = Field(default=None, max_length=16_384, description="Where the release is from, if sideloaded.")

@@ -22,6 +22,7 @@ from edge_agent.clock import Clock
 from edge_agent.durable import quarantine
 from edge_agent.errors import StoreError
 from edge_agent.history import StateFile
+from edge_agent.ota.judge import deny
 from edge_agent.ota.state import MAX_FLOORS, Denied, Floor, OtaState
 
 _MOST_BYTES = 4_000_000
@@ -92,11 +93,10 @@ def merge_floors(state: OtaState, other: OtaState) -> OtaState:
     for ring, floor in other.floors.items():
         if ring not in floors or floors[ring].counter < floor.counter:
             floors[ring] = floor
-    known = {denied.sha256 for denied in state.denied}
     changes = {
         "floors": dict(list(floors.items())[-MAX_FLOORS:]),
         "time_floor_s": max(state.time_floor_s, other.time_floor_s),
-        "denied": (*state.denied, *(denied for denied in other.denied if denied.sha256 not in known)),
+        "denied": deny(state.denied, ((denied.sha256, denied.reason) for denied in other.denied)),
     }
     return state.model_copy(update=changes)
 

@@ -113,11 +113,7 @@ def taken_back(
     release, before = _release(state), state.before or InForce()
     blameless = result in (Result.HALTED, Result.REFUSED)
     denied = state.denied if blameless else _denied(state, release, before, reason)
-    barred, target = {item.sha256 for item in denied}, target or before
-    target = InForce(
-        model=None if target.model in barred else target.model,
-        config=None if target.config in barred else target.config,
-    )
+    target = _allowed(target or before, denied)
     return step(
         state,
         phase=Phase.ROLLED_BACK,
@@ -134,15 +130,17 @@ def taken_back(
 def replaced(
     state: OtaState, target: InForce, denied: Iterable[str], reason: str, message: str, now_s: float
 ) -> OtaState:
-    """What is in force (long committed) goes, and ``target`` comes instead."""
+    """What is in force (long committed) goes, and ``target`` comes instead, but nothing that is denied."""
     last = state.outcome
+    barred = deny(state.denied, ((sha256, reason) for sha256 in denied))
+    target = _allowed(target, barred)
     name, counter = ("installed", 0) if last is None else (last.release, last.counter)
     return step(
         state,
         phase=Phase.ROLLED_BACK,
         before=target,
         config=target.config,
-        denied=deny(state.denied, ((sha256, reason) for sha256 in denied)),
+        denied=barred,
         outcome=ended(name, counter, Result.ROLLED_BACK, reason, message, now_s),
     )
 
@@ -167,3 +165,12 @@ def _denied(state: OtaState, release: Ring, before: InForce, reason: str) -> tup
     if release.config is not None and release.config.sha256 != before.config:
         parts.append((release.config.sha256, reason))
     return deny(state.denied, parts)
+
+
+def _allowed(target: InForce, denied: Iterable[Denied]) -> InForce:
+    """``target`` without what is denied."""
+    barred = {item.sha256 for item in denied}
+    return InForce(
+        model=None if target.model in barred else target.model,
+        config=None if target.config in barred else target.config,
+    )

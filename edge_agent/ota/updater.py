@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -33,6 +34,8 @@ from edge_agent.ota.record import Record
 from edge_agent.ota.report import Report
 from edge_agent.ota.state import OtaState, Result
 from edge_agent.ota.work import TEMPORARY, Work
+
+_log = logging.getLogger("edge_agent.ota")
 
 _RETRY_NS = 10 * NS_PER_S
 _KEEP_TIME_NS = 3_600 * NS_PER_S
@@ -87,9 +90,11 @@ class Updater:
         return done
 
     async def run(self) -> None:
-        """Look for news, work on releases, until cancelled. A full disk or a dead repository does not end it."""
+        """Look for news, work on releases, until cancelled.
+
+        Nothing that goes wrong with updates ends it: the agent ends with any of its parts.
+        """
         try:
-            await self._leave_other_ring()
             while True:
                 self._wake.clear()
                 async with self._turn:
@@ -192,13 +197,13 @@ class Updater:
         """The gateway was given another ring while it was working on a release of the one before."""
         release = self._record.state.release
         if release is not None and release.ring != self._options.ring:
-            with suppress(StoreError):
-                message = f"the ring is {self._options.ring!r} now"
-                await self._work.give_up(Result.HALTED, "not_for_this_ring", message)
+            message = f"the ring is {self._options.ring!r} now"
+            await self._work.give_up(Result.HALTED, "not_for_this_ring", message)
 
     async def _go_on(self) -> int:
         """One look, or one step. Returns when to come again (monotonic ns)."""
         try:
+            await self._leave_other_ring()
             if self._asking is not None and self._asking.done():
                 await self._end_look(self._asking)
             if self._asking is None and self._look_ns() <= self._clock.monotonic_ns():
@@ -207,6 +212,10 @@ class Updater:
             step_ns = await self._work.step()
         except StoreError as error:
             self._record.trouble(str(error))
+            step_ns = self._clock.monotonic_ns() + _RETRY_NS
+        except Exception as error:  # whatever it is: detection goes on, and so must this
+            if self._record.trouble(f"updates: not expected: {error!r}; tried again"):
+                _log.exception("updates: not expected; tried again")
             step_ns = self._clock.monotonic_ns() + _RETRY_NS
         look_ns = self._look_ns() if self._asking is None else step_ns
         return min(step_ns, look_ns, self._keep_time_ns)

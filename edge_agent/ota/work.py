@@ -78,10 +78,19 @@ class Work:
             with suppress(asyncio.CancelledError, OtaError, StoreError):
                 await task
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt to fetch it has failed."""
+        return self._failures > 0
+
+    def retry(self) -> None:
+        """Fetch at once, whatever failed before."""
+        self._failures, self._retry_ns = 0, 0
+
     async def give_up(self, result: Result, reason: str, message: str) -> None:
         """End the release wherever it is. :raises StoreError: it goes on."""
         await self.interrupt()
-        self._failures, self._retry_ns = 0, 0
+        self.retry()
         await self._force.give_up(result, reason, message)
 
     async def activate(self) -> None:
