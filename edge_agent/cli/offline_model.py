@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge_agent.bundle import Calibration
@@ -52,24 +52,7 @@ def load_model(path: Path | None) -> OfflineModel:
 
 def pipeline_options(config: AgentConfig | None) -> PipelineOptions:
     """The options of the daemon's pipeline, from its configuration; without one the defaults."""
-    from edge_agent.config.edges import read_edges
-    from edge_agent.config.pattern_file import load_library
-    from edge_agent.pipeline.engine import PipelineOptions, sensor_options_by_pattern
+    from edge_agent.config.prepared import pipeline_options as of_config
+    from edge_agent.pipeline.engine import PipelineOptions
 
-    if config is None:
-        return PipelineOptions()
-    edges: tuple[Any, ...] = config.graph.edges
-    if config.graph.edges_file is not None:
-        edges += read_edges(config.graph.edges_file)
-    return PipelineOptions(
-        tick=config.tick,
-        intake=config.intake,
-        graph=config.graph,
-        companions=config.companions,
-        decision=config.decision,
-        drift=config.drift,
-        rules=config.rules,
-        patterns=load_library(config.patterns),
-        sensor_options=sensor_options_by_pattern(config.sensors.items()),
-        edges=edges,
-    )
+    return PipelineOptions() if config is None else of_config(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,11 +20,12 @@ class Overlay:
 
     content: bytes
     label: str = OVER_THE_AIR
+    sha256: str = field(init=False)
+    """Of its bytes, in hexadecimal: the identity of a configuration target."""
 
-    @property
-    def sha256(self) -> str:
-        """Of its bytes, in hexadecimal: the identity of a configuration target."""
-        return sha256(self.content).hexdigest()
+    def __post_init__(self) -> None:
+        # Once, where it is read: it is asked for on the event loop, and a megabyte takes its time.
+        object.__setattr__(self, "sha256", sha256(self.content).hexdigest())
 
     def text(self) -> str:
         """Its text. :raises ConfigError: it is too long or not UTF-8."""

@@ -24,7 +24,7 @@ class ConfigHealth:
         self._before = before
         self._told = {}
 
-    def troubles(self, trial: Trial | None = None) -> list[str]:
+    def troubles(self) -> list[str]:
         """What is worse than before, one sentence each; nothing when the configuration has not changed since the start.
 
         Some of it passes: a source that was exchanged needs a moment to connect. A trouble that lasts stays the same
@@ -32,7 +32,7 @@ class ConfigHealth:
         """
         if self._before is None:
             return []
-        found = config_troubles(trial or Trial(), self._before, self.footing())
+        found = config_troubles(Trial(), self._before, self.footing())
         self._told = {word: self._told.get(word, sentence) for word, sentence in found.items()}
         return list(self._told.values())
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge_agent import __version__
 from edge_agent.clock import NS_PER_S, Clock, SystemClock
+from edge_agent.config.prepared import pipeline_options
 from edge_agent.config.schema import AgentConfig
 from edge_agent.contract import SinkOptions, SourceOptions
 from edge_agent.counted import counted
@@ -32,7 +33,6 @@ from edge_agent.daemon.models import Model, Models
 from edge_agent.daemon.open_incidents import OpenIncidents
 from edge_agent.daemon.operators import Operators
 from edge_agent.daemon.parts import Parts
-from edge_agent.daemon.prepared import pipeline_options
 from edge_agent.daemon.runners import Runners
 from edge_agent.daemon.sole_use import make_data_folder
 from edge_agent.daemon.telling import Telling

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from edge_agent.config import diff_config, load_config, load_in_use
 from edge_agent.config.difference import NamesDifference, diff_names
 from edge_agent.config.overlay import overruled_options
+from edge_agent.config.prepared import pipeline_options
 from edge_agent.config.schema import AgentConfig
 from edge_agent.counted import listed
-from edge_agent.daemon.prepared import pipeline_options
 from edge_agent.errors import ConfigError, DataFileError
 from edge_agent.pipeline.engine import PipelineOptions
 from edge_agent.pipeline.reconfigure import reconfigure

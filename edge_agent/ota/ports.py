@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edge_agent.bundle import Bundle
-from edge_agent.ota.ring import Limits, Target, Trial
-from edge_agent.ota.state import Denied, InForce
+from edge_agent.ota.ring import Limits, Target
+from edge_agent.ota.state import InForce
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +150,4 @@ class Host(Protocol):
 
     def notice(self, code: str, message: str) -> None:
         """Tell people, as a status event and in the log."""
-        ...
-
-
-class HealthGate(Protocol):
-    """Judges a trial."""
-
-    def __call__(self, trial: Trial, before: Vitals, now: Vitals, limits: Limits) -> Denied | None:
-        """Why the trial has failed, None while it is well."""
         ...

@@ -254,7 +254,8 @@ class Repository:
             return self._conclude(draft, action, edit(draft))
 
     def _draft(self) -> Draft:
-        return Draft(read_published(self.folder), self.time(), self.settings.expiry)
+        settings = self.settings
+        return Draft(read_published(self.folder), self.time(), settings.expiry, settings.counter_from)
 
     def _conclude(
         self,
@@ -263,7 +264,6 @@ class Repository:
         details: Mapping[str, Any],
         *,
         from_pending: bool = False,
-        refreshes: bool = False,
     ) -> Change:
         """Sign; then publish, or keep it for others to sign."""
         missing = sign(draft, self.keyring)
