@@ -114,10 +114,10 @@ class SimulatedAgent:
         self._data_dir = data_dir
         self._moments = moments
         self._done = done
-        self._in_force = InForce(model=ModelSlots(data_dir).names[0])
+        self.in_force = InForce(model=ModelSlots(data_dir).names[0])
 
     def facts(self) -> Facts:
-        return Facts(__version__, (platform.machine(),), self._in_force, 1 << 30, 1 << 34)
+        return Facts(__version__, (platform.machine(),), self.in_force, 1 << 30, 1 << 34)
 
     def vitals(self) -> Vitals:
         return Vitals(0, 0, 0, 0.0, 80.0, (), ())
@@ -133,7 +133,7 @@ class SimulatedAgent:
 
     async def put_in_force(self, wanted: InForce, bundle: Bundle | None, overlay: Path | None, why: str) -> None:
         await asyncio.to_thread(lambda: put_model(ModelSlots(self._data_dir), bundle))
-        self._in_force = wanted
+        self.in_force = wanted
         self._moments.switched = time.monotonic()
         self._done()
 

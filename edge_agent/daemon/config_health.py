@@ -32,9 +32,15 @@ class ConfigHealth:
         """
         if self._before is None:
             return []
-        found = config_troubles(Trial(), self._before, self.footing())
+        found = config_troubles(self._trial(), self._before, self.footing())
         self._told = {word: self._told.get(word, sentence) for word, sentence in found.items()}
         return list(self._told.values())
+
+    def _trial(self) -> Trial:
+        """What the release that is worked on allows; without one what most do."""
+        updates = self._daemon.updates
+        release = None if updates is None else updates.release
+        return Trial() if release is None else release.trial
 
     def footing(self) -> Footing:
         """What the agent stands on now."""

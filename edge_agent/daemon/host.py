@@ -50,19 +50,22 @@ class AgentHost:
         """Of the shadow that runs, else of the last one; None when there was none since the start."""
         return self._comparison if self._shadow is None else self._shadow.comparison()
 
+    @property
+    def in_force(self) -> InForce:
+        """What runs now."""
+        model, overlay = self._daemon.model, self._daemon.config.layers.overlay
+        return InForce(
+            model=None if model is None else model.installed, config=None if overlay is None else overlay.sha256
+        )
+
     def facts(self) -> Facts:
-        """What this gateway is and runs."""
-        daemon = self._daemon
-        overlay = daemon.config.layers.overlay
+        """What this gateway is and runs, and what room it has; the system answers that from memory."""
         return Facts(
             agent=__version__,
             hardware=self._hardware,
-            in_force=InForce(
-                model=None if daemon.model is None else daemon.model.installed,
-                config=None if overlay is None else overlay.sha256,
-            ),
+            in_force=self.in_force,
             free_memory_bytes=free_memory_bytes(),
-            free_disk_bytes=_free_disk_bytes(daemon.config.agent.data_dir),
+            free_disk_bytes=_free_disk_bytes(self._daemon.config.agent.data_dir),
         )
 
     def vitals(self) -> Vitals:
@@ -121,7 +124,7 @@ class AgentHost:
     async def _put_in_force(
         self, wanted: InForce, bundle: Bundle | None, overlay: Path | None, why: str
     ) -> dict[str, Any]:
-        daemon, in_force = self._daemon, self.facts().in_force
+        daemon, in_force = self._daemon, self.in_force
         _log.info("update: %s", why)
         # What may fail for long comes first, so that the configuration rarely has to be taken back.
         model = await self._loaded(wanted.model, bundle) if wanted.model != in_force.model else None

@@ -98,11 +98,15 @@ class Updates:
 
     # -- for the API -------------------------------------------------------------------------------------------
 
+    @property
+    def release(self) -> Ring | None:
+        """The ring file of the release that is worked on."""
+        return self._updater.state.release
+
     def brief(self) -> dict[str, Any]:
-        """The same in a few words, for the status of the agent."""
-        state = self._updater.state
-        release = None if state.release is None else state.release.release
-        return {"ring": self._options.ring, "phase": state.phase.value, "release": release}
+        """Where they stand in a few words, for the status of the agent."""
+        release = None if self.release is None else self.release.release
+        return {"ring": self._options.ring, "phase": self._updater.state.phase.value, "release": release}
 
     def describe(self) -> dict[str, Any]:
         """All there is to say, ready for JSON."""
@@ -114,7 +118,7 @@ class Updates:
             **said,
             "repository": self._options.repository,
             "release": None if state.release is None else _release(state.release, state),
-            "in_force": self._host.facts().in_force.model_dump(mode="json"),
+            "in_force": self._host.in_force.model_dump(mode="json"),
             "before": None if state.before is None else state.before.model_dump(mode="json"),
             "comparison": None if comparison is None else asdict(comparison),
             "trial": None if trial is None or state.phase is not Phase.TRIAL else compared(*trial),

@@ -94,13 +94,13 @@ class Force:
             return
         if state.before is None or state.phase is not Phase.IDLE:
             raise OtaError("no_previous", "there is no update to take back, expected one on trial or committed")
-        in_force = self._host.facts().in_force
+        in_force = self._host.in_force
         denied = {in_force.model, in_force.config} - {state.before.model, state.before.config, None}
         await self.replace(state.before, [sha256 for sha256 in denied if sha256 is not None], "operator", message)
 
     async def drop_denied(self, reason: str, message: str) -> None:
         """What is in force was denied: something else comes instead at once."""
-        await self.replace(safe_before(self._record.state, self._host.facts().in_force), [], reason, message)
+        await self.replace(safe_before(self._record.state, self._host.in_force), [], reason, message)
 
     async def replace(self, target: InForce, denied: list[str], reason: str, message: str) -> None:
         """``target`` instead of what is in force. :raises StoreError: nothing changed."""
@@ -119,10 +119,9 @@ class Force:
     def _may_shadow(self, release: Ring) -> bool:
         if not self._shadow or release.shadow.seconds == 0 or not isinstance(release.model, ModelTarget):
             return False
-        facts = self._host.facts()
-        if release.model.bundle == facts.in_force.model:  # only the configuration changes
+        if release.model.bundle == self._host.in_force.model:  # only the configuration changes
             return False
-        return facts.free_memory_bytes >= _SHADOW_MEMORY_FACTOR * release.model.bytes
+        return self._host.facts().free_memory_bytes >= _SHADOW_MEMORY_FACTOR * release.model.bytes
 
     async def _look_at_shadow(self) -> int:
         if self._shadowed is None:  # it could not be begun
@@ -154,7 +153,7 @@ class Force:
     # -- trial -------------------------------------------------------------------------------------------------
 
     async def _enter_trial(self, release: Ring, bundle: Bundle | None) -> None:
-        before, in_force = self._host.vitals(), self._host.facts().in_force
+        before, in_force = self._host.vitals(), self._host.in_force
         target = wanted(release, in_force)
         await asyncio.to_thread(self._baseline.save, before)
         await self._record.write(steps.on_trial(self._record.state, in_force))
@@ -203,7 +202,7 @@ class Force:
     async def _is_replaced(self, release: Ring, *, fresh: bool) -> bool:
         """Whether something else runs than the trial wants: it could not be loaded, or an operator took another."""
         before = self._record.state.before or InForce()
-        target, found = wanted(release, before), self._host.facts().in_force
+        target, found = wanted(release, before), self._host.in_force
         if found == target:
             return False
         if found.model == target.model:
@@ -256,7 +255,7 @@ class Force:
             if not await asyncio.to_thread(self._record.blobs.intact, target.config):
                 raise ConfigError(f"configuration {target.config} is not on this gateway any more")
             overlay = self._record.blobs.path(target.config)
-        same = target.model == self._host.facts().in_force.model
+        same = target.model == self._host.in_force.model
         await self._host.put_in_force(target, None if same else bundle, overlay, why)
 
     # -- small -------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ class Prober(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What decides whether a release is for this gateway. ``in_force``: what runs now."""
+    """What decides whether a release is for this gateway. ``in_force``: as of :class:`Host`."""
 
     agent: str
     hardware: tuple[str, ...]
@@ -119,8 +119,13 @@ class Comparison:
 class Host(Protocol):
     """The running agent, as updates see it. Called on its event loop; nothing blocks it."""
 
+    @property
+    def in_force(self) -> InForce:
+        """What runs now. Cheap: it is asked for again and again."""
+        ...
+
     def facts(self) -> Facts:
-        """What this gateway is and runs."""
+        """What this gateway is and runs, and what room it has."""
         ...
 
     def vitals(self) -> Vitals:

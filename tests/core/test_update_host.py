@@ -48,9 +48,9 @@ async def test_a_model_is_put_in_force_between_two_ticks_and_kept_over_restarts(
     new = candidate()
     async with hosted(bench) as (daemon, host):
         await readings(bench, daemon, 30)
-        before = host.facts().in_force
+        before = host.in_force
         await host.put_in_force(InForce(model=new.sha256), new, None, "release r1 goes on trial")
-        assert host.facts().in_force == InForce(model=new.sha256)
+        assert host.in_force == InForce(model=new.sha256)
         await readings(bench, daemon, 2)
         assert daemon.control.model()["version"] == "2.0.0"
         assert daemon.pipeline is not None
@@ -58,9 +58,9 @@ async def test_a_model_is_put_in_force_between_two_ticks_and_kept_over_restarts(
         assert daemon.pipeline.last_report.scores.valid.all()  # it has gone through what the graph remembered
     probe.log.clear()
     async with hosted(bench) as (daemon, host):
-        assert host.facts().in_force == InForce(model=new.sha256)
+        assert host.in_force == InForce(model=new.sha256)
         await host.put_in_force(before, None, None, "taken back")  # out of the slots
-        assert host.facts().in_force == before
+        assert host.in_force == before
         assert daemon.control.model()["previous"] is None or daemon.control.model()["previous"]["sha256"] != new.sha256
 
 
@@ -68,29 +68,29 @@ async def test_the_universal_model_can_be_put_in_force(bench: Bench) -> None:
     async with hosted(bench) as (daemon, host):
         await readings(bench, daemon, 2)
         await host.put_in_force(InForce(), None, None, "factory")
-        assert host.facts().in_force == InForce()
+        assert host.in_force == InForce()
         assert daemon.control.model()["name"] == "universal"
 
 
 async def test_a_bundle_that_is_not_there_changes_nothing(bench: Bench) -> None:
     async with hosted(bench) as (daemon, host):
         await readings(bench, daemon, 2)
-        before = host.facts().in_force
+        before = host.in_force
         with pytest.raises(BundleError, match="is not there"):
             await host.put_in_force(InForce(model="ab" * 32), None, None, "taken back")
-        assert host.facts().in_force == before
+        assert host.in_force == before
 
 
 async def test_a_disk_that_takes_nothing_changes_nothing(bench: Bench) -> None:
     new = candidate()
     async with hosted(bench) as (daemon, host):
         await readings(bench, daemon, 2)
-        before = host.facts().in_force
+        before = host.in_force
         (bench.folder / "data" / "models").rename(bench.folder / "data" / "elsewhere")
         (bench.folder / "data" / "models").write_text("in the way")
         with pytest.raises(StoreError):
             await host.put_in_force(InForce(model=new.sha256), new, None, "release r1 goes on trial")
-        assert host.facts().in_force == before
+        assert host.in_force == before
 
 
 async def test_facts_name_processor_and_kinds(bench: Bench) -> None:

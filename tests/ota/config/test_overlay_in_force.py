@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import probe_adapters as probe
@@ -330,6 +331,19 @@ async def test_rules_that_fire_all_the_time_and_rules_of_nothing_are_troubles(ga
         assert daemon.config_health.troubles()[1] == "got 5 incidents in 3 ticks, expected at most 3.0"
 
 
+async def test_how_many_incidents_are_too_many_is_said_by_the_release(gateway: Any) -> None:
+    rules = ", ".join(f"r{i}: {{sensors: [a], limit: {{above: {i}}}}}" for i in range(5))
+    async with gateway.running() as daemon:
+        await gateway.tick(daemon, 5, a=6.0)
+        await put_overlay_in_force(daemon, gateway.release(f"rules: {{{rules}}}"), LABEL)
+        daemon.updates = SimpleNamespace(release=SimpleNamespace(trial=Trial(alarm_extra=4.5)), brief=dict)
+        await gateway.tick(daemon, 3, a=6.0)
+        assert daemon.config_health.troubles() == ["got 5 incidents in 3 ticks, expected at most 4.5"]
+        daemon.updates.release.trial = Trial(alarm_extra=5)
+        assert daemon.config_health.troubles() == []
+        daemon.updates = None
+
+
 async def test_a_source_that_does_not_come_back_is_a_trouble(gateway: Any) -> None:
     async with gateway.running() as daemon:
         await gateway.tick(daemon, 2, a=5.0)
@@ -367,7 +381,7 @@ async def test_a_release_that_makes_the_agent_unhealthy_fails_its_trial_and_is_t
         host = AgentHost(daemon, ())
         own, before = state(daemon), host.vitals()
         await host.put_in_force(wanted, None, release, "release spring on trial")
-        assert host.facts().in_force.config == wanted.config
+        assert host.in_force.config == wanted.config
         watch = Watch(Trial(seconds=600, ticks=500), Limits(), before, host.vitals(), gateway.clock.monotonic_ns())
         failure = None
         for _ in range(90):
@@ -404,4 +418,4 @@ async def test_what_a_trial_refuses_names_its_release(gateway: Any) -> None:
         host = AgentHost(daemon, ())
         with pytest.raises(ConfigError, match=r"config of release spring on trial: line 1: rules\.high\.limit\.above"):
             await host.put_in_force(InForce(config="0" * 64), None, release, "release spring on trial")
-        assert host.facts().in_force == InForce()
+        assert host.in_force == InForce()
