@@ -15,6 +15,7 @@ from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.options import parse_duration
 from edge_agent.ota.publisher import Repository
 from edge_agent.ota.publisher.auto import Step, act, look
+from edge_agent.ota.publisher.rollout import Decision
 from edge_agent.ota.report import MAX_REPORT_BYTES
 
 _UPLINKS, _ONE = "uplinks", "uplink:"
@@ -22,7 +23,10 @@ _SHORTEST_S = 1.0
 
 
 def look_once(repository: Repository, sources: Sequence[str], as_json: bool, dry_run: bool) -> None:
-    """Read the reports and do what they ask for. :raises EdgeAgentError: one of both cannot be done."""
+    """Read the reports and do what they ask for, what stops a release first.
+
+    :raises EdgeAgentError: one of both cannot be done; of what is to be done, all that can be is.
+    """
     steps, bad = look(repository, _reports(repository, sources))
     if bad:
         click.secho(f"warning: {bad} of the reports cannot be read and were left out", err=True, fg="yellow")
@@ -34,10 +38,19 @@ def look_once(repository: Repository, sources: Sequence[str], as_json: bool, dry
         )
     if dry_run:
         return
-    for step in steps:
-        change = act(repository, step)
-        if change is None:
-            continue
+    failures = []
+    for step in sorted(steps, key=lambda step: step.verdict.decision is not Decision.HALT):
+        try:
+            _do(repository, step)
+        except EdgeAgentError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def _do(repository: Repository, step: Step) -> None:
+    change = act(repository, step)
+    if change is not None:
         for problem in nudge_gateways(repository, change) if change.published else []:
             click.secho(f"warning: gateways were not told, they will see it when they look next: {problem}", err=True)
         for role, count in change.missing.items():

@@ -16,7 +16,7 @@ from edge_agent.ota.work import TEMPORARY, Work
 
 _MOST_ROUNDS = 5
 _STALE_S = 3_600.0
-_NO_RELEASE = frozenset({"rollback", "equivocation", "expired", "not_for_this_ring", "time_unconfirmed"})
+_NO_RELEASE = frozenset({"rollback", "equivocation", "counter", "expired", "not_for_this_ring", "time_unconfirmed"})
 """Refusals that say nothing about a release of this gateway: its last outcome stays."""
 
 _CONSEQUENCES = frozenset({DENIED, "halted"})

@@ -3,6 +3,7 @@
 ::
 
     smaller counter, or the same with other bytes     refuse    rollback, equivocation
+    a counter beyond the seconds since 1970           refuse    counter
     metadata expired                                  refuse    expired
     what is being worked on was denied or halted      give up   denied, halted
     what is in use was denied                         roll back denied
@@ -182,6 +183,9 @@ def _not_newest(news: News, state: OtaState, facts: Facts, policy: Policy, momen
         return _refuse("rollback", f"got counter {ring.counter}, expected at least {floor.counter}, seen before")
     if floor is not None and ring.counter == floor.counter and news.sha256 != floor.sha256:
         return _refuse("equivocation", f"counter {ring.counter} was seen before with another ring file")
+    if ring.counter > moment.now_s:
+        # Whoever has stolen keys could otherwise name the last counter there is, and nothing would ever be newer.
+        return _refuse("counter", f"got counter {ring.counter}, expected at most the {moment.now_s:.0f} s since 1970")
     if news.expires_s <= moment.now_s:
         return _refuse("expired", "the repository's metadata have expired; its publisher must sign them again")
     grows = floor is None or ring.counter > floor.counter

@@ -84,16 +84,21 @@ def _step(ring: Ring, verdict: Verdict, settings: RepoOptions, rings: Mapping[st
 
 
 def _halted_everywhere(steps: list[Step], rings: Mapping[str, Ring | None]) -> list[Step]:
-    why = {step.release: step for step in steps if step.verdict.decision is Decision.HALT}
+    causes = {step.release: step for step in steps if _is_halted(step, rings)}
     found = []
     for step in steps:
-        ring = rings[step.ring]
-        cause = why.get(step.release)
-        if cause is not None and cause is not step and ring is not None and not ring.halt:
+        cause = causes.get(step.release)
+        if cause is not None and not _is_halted(step, rings):
             told = f"{step.release} was halted in {cause.ring}: {cause.verdict.why}"
             step = replace(step, to=None, verdict=replace(step.verdict, decision=Decision.HALT, why=told))
         found.append(step)
     return found
+
+
+def _is_halted(step: Step, rings: Mapping[str, Ring | None]) -> bool:
+    """Now, or before: by hand, or by one who was cut off before all rings were told."""
+    ring = rings[step.ring]
+    return step.verdict.decision is Decision.HALT or (ring is not None and ring.halt)
 
 
 def look(repository: Repository, reports: Iterable[bytes]) -> tuple[list[Step], int]:

@@ -23,11 +23,12 @@ RINGS = "rings"
 @dataclass
 class Draft:
     """``changed``: metadata that gets a new version, by role; ``puts``: files that go out before all metadata;
-    ``removals``: what goes when nothing refers to it any more."""
+    ``removals``: what goes when nothing refers to it any more; ``counter_from``: smallest counter of new ring files."""
 
     base: Published
     now: datetime
     expiry: Expiry
+    counter_from: int = 1
     changed: dict[str, Metadata[Any]] = field(default_factory=dict)
     puts: list[Put] = field(default_factory=list)
     removals: list[Put] = field(default_factory=list)
@@ -104,8 +105,15 @@ class Draft:
                 yield found
 
     def next_counter(self) -> int:
-        """One more than the largest counter of any ring file."""
-        return max((ring.counter for ring in self.rings()), default=0) + 1
+        """One more than the largest counter of any ring file. :raises OtaError: gateways would refuse it."""
+        counter = max((self.counter_from - 1, *(ring.counter for ring in self.rings()))) + 1
+        if counter > self.now.timestamp():
+            raise OtaError(
+                "counter",
+                f"{self.base.folder}: counter {counter} is not usable yet: gateways take none beyond the"
+                f" {self.now.timestamp():.0f} s since 1970; is `counter_from` right?",
+            )
+        return counter
 
     def put_ring(self, ring: Ring) -> None:
         """Give a ring its new file. :raises OtaError: a gateway would not read it."""

@@ -82,6 +82,13 @@ class RepoOptions(Options):
         description="Over how long gateways look when they are told of news; longer spares the network. A halt or a "
         "rollback is looked for within 20 s at most.",
     )
+    counter_from: int = Field(
+        default=1,
+        ge=1,
+        le=2**53,
+        description="Smallest counter of new ring files: after a repository was lost, or keys stolen, the seconds "
+        "since 1970 (`date +%s`), which no gateway has seen yet.",
+    )
     uplinks: Mapping[Name, Mapping[str, Any]] = Field(
         default={}, description="How gateways are told of news, and their reports are read: as on a gateway."
     )

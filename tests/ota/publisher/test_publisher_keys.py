@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from publisher_rig import PASSPHRASE, Client, Clock, ask, make
-from tuf.api.exceptions import ExpiredMetadataError
+from tuf.api.exceptions import BadVersionNumberError, ExpiredMetadataError
 
 from edge_agent.errors import OtaError
 from edge_agent.ota.publisher import Repository
@@ -258,3 +259,39 @@ def test_keys_may_be_known_by_their_public_half_only(repository: Repository, tmp
     alone = Repository.open(repository.folder, ask)
     alone.refresh(["config"])
     assert alone.status()["pending"]["action"] == "refresh"
+
+
+def test_repository_from_an_old_back_up_is_believed_again(
+    repository: Repository, client: Client, bundles: Bundles, clock: Clock, tmp_path: Path
+) -> None:
+    """By new online keys, which make clients forget versions, and by `counter_from`, past the counters they saw."""
+    repository.publish(bundles["1.0.0"])
+    shutil.copytree(repository.folder, tmp_path / "week-old")
+    for mode in (Activation.NOW, Activation.STAGE):
+        repository.activate("canary", Activate(mode=mode))
+    seen = client.ring("canary")
+    assert seen is not None
+    shutil.rmtree(repository.folder)
+    shutil.copytree(tmp_path / "week-old", repository.folder)
+    repository = Repository.open(repository.folder, ask, now=clock)
+    with pytest.raises(BadVersionNumberError):
+        client.ring("canary")
+    for role in ("snapshot", "timestamp"):
+        repository.rotate(role, "online-1", "online-2")
+    settings = repository.folder / "repo.yaml"
+    moment = int(repository.time().timestamp())
+    settings.write_text(settings.read_text() + f"counter_from: {moment}\n")
+    repository.publish(bundles["1.1.0"])
+    found = client.ring("canary")
+    assert found is not None
+    assert (found.release, found.counter) == ("tiny-1.1.0", moment)
+    assert found.counter > seen.counter
+
+
+def test_counter_that_gateways_would_refuse_is_not_published(repository: Repository, bundles: Bundles) -> None:
+    settings = repository.folder / "repo.yaml"
+    settings.write_text(settings.read_text() + f"counter_from: {2**53}\n")
+    with pytest.raises(OtaError, match="is `counter_from` right") as refused:
+        repository.publish(bundles["1.0.0"])
+    assert refused.value.reason == "counter"
+    assert repository.ring("canary") is None

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from publisher_rig import ask
 
+from edge_agent.cli.rollouts import look_once
 from edge_agent.ota.publisher import Repository
 from edge_agent.ota.publisher.auto import act, look, plan
 from edge_agent.ota.publisher.rollout import Decision, first_spread_s, judge, needed
@@ -192,6 +193,12 @@ def test_release_that_fails_in_one_ring_is_halted_in_all() -> None:
     assert found == [("canary", Decision.HALT, None), ("early", Decision.HALT, None)]
 
 
+def test_release_that_was_halted_by_hand_in_one_ring_is_halted_in_all() -> None:
+    rings: dict[str, Ring | None] = {"canary": ring(halt=True), "early": ring("early", counter=2), "stable": None}
+    found = planned(rings, {"canary": tally(40, 40), "early": tally(40, 40)})
+    assert found == [("canary", Decision.WAIT, None), ("early", Decision.HALT, None)]
+
+
 def gateways(results: Sequence[Result | None], name: str, moment: datetime, release: str) -> list[bytes]:
     made = []
     for number, result in enumerate(results):
@@ -234,3 +241,24 @@ def test_halt_that_waits_for_a_second_signature_is_not_prepared_again(
     done = [act(alone, step) for _ in range(3) for step in look(alone, bad)[0]]
     assert [change and dict(change.missing) for change in done] == [{"rings": 1}, None, None]
     assert Repository.open(repository.folder, ask, keys=[tmp_path / "stick"]).sign().published
+
+
+def test_promotion_that_fails_keeps_no_halt_from_being_done(
+    repository: Repository, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    rings = "{gateways: 3, soak: 0s}"
+    (repository.folder / "repo.yaml").write_text(f"rings: {{canary: {rings}, early: {rings}, stable: {rings}}}\n")
+    repository.publish(bundles["1.0.0"], rings=("early",), activate=NOW_MODE)
+    repository.promote("tiny-1.0.0", "early", "stable")
+    repository.publish(bundles["1.1.0"], activate=NOW_MODE)
+    repository.add_key("early-1", "rings-early", into=tmp_path / "stick")
+    alone, moment = Repository.open(repository.folder, ask), repository.time()
+    assert alone.activate("early", Activate()).missing == {"rings-early": 1}  # so nothing else can be done to it
+    good = gateways([Result.COMMITTED] * 3, "canary", moment, "tiny-1.1.0")
+    bad = gateways([Result.ROLLED_BACK] * 3, "stable", moment, "tiny-1.0.0")
+    reports = tmp_path / "reports.jsonl"
+    reports.write_bytes(b"\n".join([*good, *bad]))
+    look_once(alone, [str(reports)], as_json=True, dry_run=False)
+    stable = alone.ring("stable")
+    assert stable is not None
+    assert stable.halt

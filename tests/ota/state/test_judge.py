@@ -56,6 +56,16 @@ def test_replay_after_the_trusted_metadata_were_lost_is_refused() -> None:
     assert (found.verdict, found.reason) == (Verdict.REFUSE, "rollback")
 
 
+def test_thief_of_keys_cannot_use_up_the_counters() -> None:
+    """Or no publisher could ever say anything newer (a fast-forward attack, for which TUF has an answer of its own)."""
+    ahead = judged(ring_of(2**53, model=model(B)))
+    assert (ahead.verdict, ahead.reason) == (Verdict.REFUSE, "counter")
+    worst = ring_of(int(T0_S), model=model(B))
+    assert judged(worst).verdict is Verdict.FETCH
+    later = Moment(T0_S + 60)
+    assert judged(ring_of(int(T0_S) + 60, model=model(C)), after(worst), moment=later).verdict is Verdict.FETCH
+
+
 def test_clock_in_1970_does_not_switch_off_freeze_protection() -> None:
     state = after(ring_of(5, model=model(B)), time_floor_s=T0_S)
     found = judge(
