@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import orjson
+
 from edge_adapters.mqtt.link import Link
 from edge_adapters.mqtt.nudge import MAX_REPORT_BYTES, nudge_json, nudge_topic, status_filter
 from edge_adapters.mqtt.options import MqttUplinkOptions
@@ -37,7 +39,10 @@ class MqttFleet:
             await link.close()
 
     async def reports(self, fleet: str) -> list[bytes]:
-        """What the broker has kept, in the order of the gateways' names; complete when nothing came for a second.
+        """What the broker has kept, in the order of the gateways' names; complete when no more of it came for a second.
+
+        What is written meanwhile is taken, too, but not waited for: somewhere in a fleet there are always news. A
+        report under another gateway's topic is left out: brokers let each write its own only.
 
         :raises AdapterError: not reached, not quiet within a minute, or more gateways than can be.
         """
@@ -61,7 +66,7 @@ class MqttFleet:
 
 
 class _Found:
-    """Latest report by topic; an empty or overlong one counts as none. ``quiet`` ends the wait for more."""
+    """Latest report by topic; an empty, overlong or foreign one counts as none. ``quiet`` ends the wait for more."""
 
     def __init__(self, patience_s: float) -> None:
         self._now_s = asyncio.get_running_loop().time
@@ -74,6 +79,8 @@ class _Found:
     def go_on(self) -> None:
         """The subscription is granted, or something has come: wait for more."""
         self._subscribed = True
+        if self.quiet.expired():
+            return
         if self._now_s() < self._last_s:
             self.quiet.reschedule(self._now_s() + QUIET_S)
         else:
@@ -82,14 +89,15 @@ class _Found:
 
     def take(self, message: Message) -> bool:
         self._size -= len(self._reports.pop(message.topic, b""))
-        if message.payload and len(message.payload) <= MAX_REPORT_BYTES:
+        if message.payload and len(message.payload) <= MAX_REPORT_BYTES and not _is_foreign(message):
             self._size += len(message.payload)
             if len(self._reports) < MAX_GATEWAYS and self._size <= MAX_TOTAL_BYTES:
                 self._reports[message.topic] = message.payload
             else:
                 self._size -= len(message.payload)
                 self._too_many = True
-        self.go_on()
+        if message.retained:
+            self.go_on()
         return True
 
     def all(self, address: str) -> list[bytes]:
@@ -104,3 +112,13 @@ class _Found:
                 "check who may write them"
             )
         return [report for _, report in sorted(self._reports.items())]
+
+
+def _is_foreign(message: Message) -> bool:
+    """Whether a gateway speaks for another one."""
+    try:
+        report = orjson.loads(message.payload or b"")
+    except orjson.JSONDecodeError:
+        return False
+    named = report.get("gateway") if isinstance(report, dict) else None
+    return isinstance(named, str) and named.encode() != message.topic.split(b"/")[-3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +16,7 @@ from mqtt_rig import Broker, context, free_port, until
 
 from edge_adapters.mqtt import UPLINK
 from edge_adapters.mqtt import fleet as fleet_end
+from edge_adapters.mqtt.wire import Message
 from edge_agent.clock import SystemClock
 from edge_agent.contract import AdapterContext, Fleet, Hint, UplinkPort
 from edge_agent.errors import AdapterError, RetryableAdapterError
@@ -126,16 +128,41 @@ async def test_too_many_gateways_are_an_error(
         await fleet(broker).reports("plant-4")
 
 
-async def test_endless_reports_are_an_error(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_end, "LONGEST_S", 0.3)
+async def test_fleet_that_is_never_silent_is_read_all_the_same(broker: Broker) -> None:
+    """Or during a rollout, when gateways have the most to tell, nobody could decide."""
+    await broker.publish("edge-agent/v1/plant-4/quiet/ota/status", b'{"gateway": "quiet"}', arguments=["-r"])
     client = publisher(broker)
     chatter = asyncio.create_task(chat(client))
     try:
-        with pytest.raises(RetryableAdapterError, match="reports still come after"):
-            await fleet(broker).reports("plant-4")
+        async with asyncio.timeout(5):
+            found = await fleet(broker).reports("plant-4")
     finally:
         chatter.cancel()
         await stop(client)
+    assert sorted(found) == [b'{"gateway": "quiet"}', b"{}"]
+
+
+async def test_broker_that_never_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_end, "LONGEST_S", 0.0)
+    found, kept = fleet_end._Found(5.0), Message(STATUS.encode(), b"{}", 1, 1, True, 2)
+
+    async def listen() -> None:
+        async with found.quiet:
+            found.take(kept)
+            await asyncio.sleep(5)
+
+    with pytest.raises(TimeoutError):
+        await listen()
+    found.take(kept)  # one more, before the connection is closed
+    with pytest.raises(RetryableAdapterError, match="reports still come after"):
+        found.all("a broker")
+
+
+async def test_gateway_cannot_speak_for_another(broker: Broker) -> None:
+    for topic, gateway in (("g1", "g1"), ("g2", "g1")):
+        text = json.dumps({"gateway": gateway})
+        await broker.publish(f"edge-agent/v1/plant-4/{topic}/ota/status", text, arguments=["-r"])
+    assert await fleet(broker).reports("plant-4") == [b'{"gateway": "g1"}']
 
 
 async def chat(client: paho.Client) -> None:
