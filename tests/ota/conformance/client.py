@@ -40,10 +40,17 @@ class Client:
         repository.refresh()
         return repository
 
-    def download(self, name: str, base: str, folder: Path) -> None:
+    def download(self, names: list[str], base: str, folder: Path) -> None:
+        """One after the other with one look at the repository; the first that fails ends it."""
         repository = self.refreshed()
+        for name in names:
+            self._fetch(repository, name, base, folder)
+
+    def _fetch(self, repository: Repository, name: str, base: str, folder: Path) -> None:
         target = repository.find(name)
-        sha256 = target.hashes["sha256"]
+        sha256 = target.hashes.get("sha256")
+        if sha256 is None:  # refused by the agent as well, which compares it with the ring file's
+            raise OtaError("mismatch", f"target {name!r}: got {', '.join(target.hashes)}, expected a sha256")
         above, slash, file = name.rpartition("/")
         prefix = f"{sha256}." if _consistent(repository) else ""
         wanted = Wanted(f"{base.rstrip('/')}/{above}{slash}{prefix}{file}", sha256, target.length)
@@ -60,8 +67,9 @@ def _consistent(repository: Repository) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    for name in ("--metadata-dir", "--metadata-url", "--target-name", "--target-dir", "--target-base-url"):
+    for name in ("--metadata-dir", "--metadata-url", "--target-dir", "--target-base-url"):
         parser.add_argument(name)
+    parser.add_argument("--target-name", action="append", default=[])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("init").add_argument("trusted_root")
     commands.add_parser("refresh")
