@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.clock import NS_PER_S
@@ -124,7 +124,7 @@ class Operators:
     async def tell(self, action: str, actor: str, **details: Any) -> None:
         """Like :meth:`note`, for what is done all the same: a full disk must not keep its remedy from being applied."""
         try:
-            await self.note(action, actor, **details)
+            await self._write(action, actor, details)
         except StoreError as error:
             self._daemon.metrics.store_failures.labels("audit").inc()
             _log.error("%s by %s is not in the audit log: %s", action, actor, error)
@@ -134,6 +134,12 @@ class Operators:
 
         :raises StoreError: the audit cannot be written, and so the action must not be done.
         """
+        try:
+            await self._write(action, actor, details)
+        except StoreError as error:
+            raise StoreError(f"{error}; nothing was done") from error
+
+    async def _write(self, action: str, actor: str, details: Mapping[str, Any]) -> None:
         wall_ns = self._daemon.clock.wall_ns()
         entry = {"time": rfc3339(wall_ns), "by": actor, "action": action, **details}
         written = await asyncio.to_thread(self._audit.append, entry)

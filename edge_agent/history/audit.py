@@ -35,9 +35,7 @@ class AuditLog:
                 self._rotate(len(line))
                 return self._write(line)
             except OSError as error:
-                raise StoreError(
-                    f"{self.path}: cannot be written: {error.strerror or error}; nothing was done"
-                ) from error
+                raise StoreError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
     def latest(self, limit: int) -> list[dict[str, Any]]:
         """The last ``limit`` entries, newest first. :raises StoreError: a file is there and cannot be read."""
