@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
 from edge_agent.config.schema import AgentConfig
+from edge_agent.intake.options import SensorOptions
 from edge_agent.options import format_duration
+
+_LIMITS = ("min", "max", "max_rate", "stuck_after", "stale_after")
+_MEANING = ("scale", "offset", "states")
+"""What a reading is taken for: made very small, nothing is ever seen in it."""
 
 
 def less_watchful(old: AgentConfig, new: AgentConfig) -> list[str]:
@@ -27,19 +33,31 @@ def _rules(old: AgentConfig, new: AgentConfig) -> Iterator[str]:
 
 
 def _sensors(old: AgentConfig, new: AgentConfig) -> Iterator[str]:
-    for name, sensor in new.sensors.items():
-        before = old.sensors.get(name)
-        if not sensor.monitor and (before is None or before.monitor):
+    for name in dict.fromkeys((*new.sensors, *old.sensors)):
+        before, now = _options_of(name, old), _options_of(name, new)
+        if before.monitor and not now.monitor:
             yield f"sensors.{name} is not monitored"
-    for name, before in old.sensors.items():
-        now = new.sensors.get(name)
-        gone = [
-            option
-            for option in ("min", "max", "max_rate", "stuck_after")
-            if getattr(before, option) is not None and (now is None or getattr(now, option) is None)
-        ]
+        gone = [option for option in _LIMITS if getattr(before, option) is not None and getattr(now, option) is None]
         if gone:
             yield f"sensors.{name} has no {', '.join(gone)}"
+        wider = [option for option in _LIMITS if _is_wider(option, getattr(before, option), getattr(now, option))]
+        if wider:
+            yield f"sensors.{name} has a wider {', '.join(wider)}"
+        other = [option for option in _MEANING if getattr(before, option) != getattr(now, option)]
+        if other:
+            yield f"sensors.{name} has another {', '.join(other)}"
+
+
+def _options_of(name: str, config: AgentConfig) -> SensorOptions:
+    """As the pipeline finds them: by the exact name, else by the first pattern that matches."""
+    matching = (options for pattern, options in config.sensors.items() if fnmatchcase(name, pattern))
+    return config.sensors.get(name) or next(matching, None) or SensorOptions()
+
+
+def _is_wider(option: str, before: float | None, now: float | None) -> bool:
+    if before is None or now is None:
+        return False
+    return now < before if option == "min" else now > before
 
 
 def _decision(old: AgentConfig, new: AgentConfig) -> Iterator[str]:

@@ -278,7 +278,11 @@ def test_options_without_effect_and_what_is_lost_are_told() -> None:
     config = laid("sensors: {LIT101: {max: 20, min: null}}\nrules: {high: null}\ndecision: {cooldown: 1m}")
     assert overruled_options(config.layers) == ["sensors.LIT101.min", "sensors.LIT101.max", "rules.high"]
     base = laid("")
-    assert less_watchful(base, config) == ["rules.high is gone", "sensors.LIT101 has no min"]
+    assert less_watchful(base, config) == [
+        "rules.high is gone",
+        "sensors.LIT101 has no min",
+        "sensors.LIT101 has a wider max",
+    ]
     assert less_watchful(base, base) == []
     worse = laid(
         "decision: {false_alarms: 1 per month, min_duration: 30s,\n"
@@ -290,6 +294,7 @@ def test_options_without_effect_and_what_is_lost_are_told() -> None:
         "rules.high",
         "sensors.LIT101",
         "sensors.new",
+        "sensors.new",
         "decision.false_alarms",
         "decision.min_duration",
         "decision.maintenance",
@@ -297,6 +302,27 @@ def test_options_without_effect_and_what_is_lost_are_told() -> None:
         "companions",
         "patterns",
     ]
+
+
+@pytest.mark.parametrize(
+    ("sensor", "lost"),
+    [
+        ("{scale: 1e-300}", "another scale"),
+        ("{max: 1e300}", "a wider max"),
+        ("{min: -1e300}", "a wider min"),
+        ("{stale_after: 7d}", "a wider stale_after"),
+        ("{max: null}", "no max"),
+    ],
+)
+def test_sensors_are_not_blinded_in_silence(sensor: str, lost: str) -> None:
+    own = BASE.replace("unit: mm", "stale_after: 5s")
+    config = laid(f"sensors: {{LIT101: {sensor}}}", own)
+    assert less_watchful(laid("", own), config) == [f"sensors.LIT101 has {lost}"]
+
+
+def test_limits_of_a_pattern_are_not_lost_to_a_name_in_silence() -> None:
+    config = laid("sensors: {FIT101: {unit: m3/h}}")
+    assert less_watchful(laid(""), config) == ["sensors.FIT101 has no stuck_after"]
 
 
 # -- at the start ----------------------------------------------------------------------------------------------

@@ -85,7 +85,12 @@ async def test_everything_that_may_come_is_put_in_force_and_taken_back_without_a
         assert (done["sources"]["started"], done["sinks"]["started"]) == (["press"], ["desk"])
         assert done["config"] == daemon.config.layers.overlay.sha256
         assert done["overruled"] == ["sensors.a.max", "rules.high"]
-        assert done["less_watchful"] == ["rules.high is gone", "decision.maintenance has sunday", "patterns is off"]
+        assert done["less_watchful"] == [
+            "rules.high is gone",
+            "sensors.a has a wider max",
+            "decision.maintenance has sunday",
+            "patterns is off",
+        ]
         now = state(daemon)
         assert now["max"] == [20.0, float("inf")]
         assert list(now["rules"]) == ["low"]
