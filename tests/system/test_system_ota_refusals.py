@@ -82,14 +82,21 @@ class Refusals:
         before = agent.metric("edge_agent_ota_refusals_total", reason=reason)
         self.look()
         until(lambda: agent.metric("edge_agent_ota_refusals_total", reason=reason) == before + 1, f"{reason}: {words}")
-        found = until(lambda: (now := self.gateway.ota())["phase"] == "idle" and now, "rest")
-        outcome = found["outcome"] or {"message": ""}
-        assert words in (found["problem"] or "") + outcome["message"], found
+        until(lambda: self._says(words), f"the status to say {words!r}")  # counted first, then written, then told
+        until(lambda: self._logged(words), f"the log to say {words!r}")
         log = agent.log()[self._seen :]
-        assert any(words in line and ("WARNING" in line or "ERROR" in line) for line in log.splitlines()), log
         self._seen += len(log)
         assert "Traceback" not in log
         assert self.gateway.model() == self._model
+
+    def _says(self, words: str) -> bool:
+        found = self.gateway.ota()
+        outcome = found["outcome"] or {"message": ""}
+        return found["phase"] == "idle" and words in (found["problem"] or "") + outcome["message"]
+
+    def _logged(self, words: str) -> bool:
+        lines = self.gateway.agent.log()[self._seen :].splitlines()
+        return any(words in line and ("WARNING" in line or "ERROR" in line) for line in lines)
 
     def fine(self) -> None:
         """Have it look; nothing is wrong any more."""

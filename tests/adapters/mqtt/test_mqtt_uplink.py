@@ -274,7 +274,8 @@ async def test_broker_that_comes_back_hears_the_latest_report_and_is_heard(broke
 @pytest.mark.slow
 @pytest.mark.parametrize("qos", [0, 1])
 async def test_flood_of_nudges_costs_little_and_a_report_gets_out(broker: Broker, qos: int) -> None:
-    """100,000 nudges: time of the processor counts, because how punctual a tick is depends on who else is at work."""
+    """Time of the processor counts, because how punctual a tick is depends on who else is at work."""
+    nudges = 100_000 if os.environ.get("EDGE_AGENT_LONG_TESTS") else 20_000
     gateway = Gateway(broker)
     task = asyncio.create_task(gateway.runner.run())
     await until(lambda: gateway.context.state == "connected")
@@ -283,13 +284,13 @@ async def test_flood_of_nudges_costs_little_and_a_report_gets_out(broker: Broker
     client.on_message = lambda client, userdata, message: reports.append(message.payload)
     client.subscribe(STATUS, qos=1)
     before = os.times()
-    flooding = asyncio.create_task(flood(broker, 100_000, qos))
+    flooding = asyncio.create_task(flood(broker, nudges, qos))
     await until(lambda: gateway.hints > 1_000)
     gateway.switchboard.tell(b'{"serial": 1}')
     await until(lambda: reports, 10)
     await flooding
     # Of QoS 0 the broker drops what the uplink does not take in time.
-    await until(lambda: gateway.hints >= (100_000 if qos else 10_000), 60)
+    await until(lambda: gateway.hints >= (nudges if qos else nudges // 10), 60)
     used = os.times()
     await stop(client)
     task.cancel()
@@ -298,7 +299,7 @@ async def test_flood_of_nudges_costs_little_and_a_report_gets_out(broker: Broker
     print(f"{gateway.hints} hints in {took_s:.1f} s, {processor_s:.2f} s of the processor")
     assert reports == [b'{"serial": 1}']
     assert gateway.hints / took_s < 6_000
-    assert processor_s < 3
+    assert processor_s < 0.5 + nudges / 40_000
 
 
 def publisher(broker: Broker) -> paho.Client:
@@ -318,9 +319,9 @@ async def flood(broker: Broker, count: int, qos: int) -> None:
 
     Each sends 50,000 at most: its packet identifiers have 16 bits, and it forgets what is beyond.
     """
-    for _ in range(count // 50_000):
+    for sent in range(0, count, 50_000):
         process = await asyncio.create_subprocess_exec(
             *("mosquitto_pub", "-p", str(broker.port), "-t", NUDGE, "-q", str(qos), "-l"), stdin=asyncio.subprocess.PIPE
         )
-        await process.communicate(b'{"counter": 7, "spread_s": 20}\n' * 50_000)
+        await process.communicate(b'{"counter": 7, "spread_s": 20}\n' * min(count - sent, 50_000))
         assert process.returncode == 0
