@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 _KEPT = 2
@@ -16,6 +17,22 @@ def write_durably(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def replace_durably(path: Path, content: bytes) -> None:
+    """Have ``content`` in the file at ``path``, whose folder is there: durable on return, never half of it.
+
+    :raises OSError: the disk is full or broken; the file is as it was.
+    """
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        write_durably(fresh, content)
+        fresh.replace(path)
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

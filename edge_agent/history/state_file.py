@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge_agent.clock import Clock, SystemClock
-from edge_agent.durable import make_folder, quarantine, sync_folder, write_durably
+from edge_agent.durable import make_folder, quarantine, replace_durably
 from edge_agent.errors import StoreError
 
 _MAGIC = b"EDGESTATE1\n"
@@ -35,15 +35,10 @@ class StateFile:
         if len(payload) > self._max_bytes:
             raise StoreError(f"{self.path}: got {len(payload)} bytes to save, expected at most {self._max_bytes}")
         content = _MAGIC + hashlib.sha256(payload).digest() + len(payload).to_bytes(8, "big") + payload
-        temporary = self.path.with_name(self.path.name + ".new")
         try:
             make_folder(self.path.parent)
-            write_durably(temporary, content)
-            temporary.replace(self.path)
-            sync_folder(self.path.parent)
+            replace_durably(self.path, content)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise StoreError(f"{self.path}: cannot be written: {error.strerror or error}") from error
         return len(content)
 

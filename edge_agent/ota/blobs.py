@@ -16,7 +16,6 @@ from edge_agent.errors import BundleError, StoreError
 MOST_KEPT = 3
 _SHARE_OF_FREE = 0.25
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_CHUNK = 1 << 20
 
 
 class Blobs:
@@ -45,14 +44,11 @@ class Blobs:
         """Whether the file is there and what its name says; what is not is removed."""
         path = self.path(sha256)
         try:
-            digest = hashlib.sha256()
             with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
+                if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+                    return True
         except OSError:
             return False
-        if digest.hexdigest() == sha256:
-            return True
         _remove(path)
         return False
 

@@ -76,7 +76,7 @@ class Checker:
             self._host.notice("update_refused", str(error))
 
     async def _follow(self, news: News, by: str, sideloaded: str | None) -> Judgement:
-        held = self._record.blobs.held()
+        held = await asyncio.to_thread(self._record.blobs.held)
         judgement, moment = Judgement(Verdict.NOTHING), self._record.time.moment()
         for _ in range(_MOST_ROUNDS):
             judgement = judge(news, self._record.state, self._host.facts(), self._policy, moment, held)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_agent.bundle import Bundle, ModelSlots
-from edge_agent.durable import make_folder, sync_folder, write_durably
+from edge_agent.durable import make_folder, replace_durably, sync_folder
 from edge_agent.errors import BundleError, StoreError
 from edge_agent.ota.blobs import Blobs
 
@@ -83,10 +83,7 @@ def write_overlay(data_dir: Path, content: bytes | None) -> bool:
         if overlay.exists() and overlay.read_bytes() == content:
             return False
         make_folder(folder)
-        temporary = overlay.with_name(overlay.name + ".new")
-        write_durably(temporary, content)
-        temporary.replace(overlay)
-        sync_folder(folder)
+        replace_durably(overlay, content)
         return True
     except OSError as error:
         raise StoreError(f"{overlay}: cannot be written: {error.strerror or error}") from error

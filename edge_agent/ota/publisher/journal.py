@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.durable import make_folder, sync_folder, write_durably
+from edge_agent.durable import make_folder, replace_durably, sync_folder, write_durably
 from edge_agent.errors import OtaError
 
 _STAGING = ".staging"
@@ -79,9 +79,7 @@ def apply(folder: Path, puts: Sequence[Put]) -> None:
             digest = hashlib.sha256(put.content).hexdigest()
         steps.append({"path": put.path, "sha256": digest, "append": put.append})
     sync_folder(staging)
-    write_durably(staging / f"{_JOURNAL}.new", json.dumps(steps).encode())
-    (staging / f"{_JOURNAL}.new").replace(staging / _JOURNAL)
-    sync_folder(staging)
+    replace_durably(staging / _JOURNAL, json.dumps(steps).encode())
     recover(folder)
 
 

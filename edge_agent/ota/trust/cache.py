@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
 import stat
 import time
-from contextlib import suppress
 from pathlib import Path
 
-from edge_agent.durable import make_folder, quarantine, sync_folder, write_durably
+from edge_agent.durable import make_folder, quarantine, replace_durably, sync_folder
 
 MAX_METADATA_BYTES = 5_000_000
 HISTORY = "root_history"
@@ -27,20 +25,12 @@ _ROOT = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
 
 
 def keep(path: Path, content: bytes) -> None:
-    """Replace the file at ``path``: durable on return, never half there. Same content is not written again (flash
-    wears). :raises OSError: the disk is full or broken; the file is as it was."""
+    """Replace the file at ``path``, as :func:`~edge_agent.durable.replace_durably`. Same content is not written again
+    (flash wears). :raises OSError: the disk is full or broken; the file is as it was."""
     if _read(path) == content:
         return
     make_folder(path.parent)
-    fresh = path.with_name(f"{path.name}.new")
-    try:
-        write_durably(fresh, content)
-        fresh.replace(path)
-    except OSError:
-        with suppress(OSError):
-            os.remove(fresh)
-        raise
-    sync_folder(path.parent)
+    replace_durably(path, content)
 
 
 def put_damaged_aside(folder: Path) -> None:
