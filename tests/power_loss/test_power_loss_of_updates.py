@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -170,7 +171,8 @@ def test_without_a_sync_something_would_be_lost(cycle: Recorded, memory: Path, s
 @pytest.mark.slow
 @pytest.mark.parametrize("sync", REDUNDANT)
 def test_what_is_there_twice_may_be_lost_once(cycle: Recorded, memory: Path, sync: str) -> None:
-    for moment, promised, image in cycle.moments(REDUNDANT[sync], 0):
+    every = 1 if os.environ.get("EDGE_AGENT_LONG_TESTS") else 4
+    for moment, promised, image in islice(cycle.moments(REDUNDANT[sync], 0), None, None, every):
         put(image, cycle.root, memory / "left")
         wrong = [what for what in violations(memory / "left", cycle, promised) if "was damaged" not in what]
         assert wrong == [], f"power lost after {moment}: {cycle.operations[moment]}"

@@ -112,7 +112,7 @@ def test_a_bad_release_is_taken_back(broker: MosquittoProcess, publisher: Publis
     overlay = agent.folder / "data/ota/config.yaml"
     until(lambda: outcome_of(broker, agent, "") is None and value_of_c(agent) == 6.5, "readings")
     publisher.publish("autumn", BAD, trial="10m")
-    until(lambda: overlay.read_text() == BAD, "the bad release on trial", 60)
+    until(lambda: overlay.exists() and overlay.read_text() == BAD, "the bad release on trial", 60)
     began = time.monotonic()
     until(lambda: outcome_of(broker, agent, "autumn") == "rolled_back", "the bad release to be taken back", 110)
     assert time.monotonic() - began < 90
