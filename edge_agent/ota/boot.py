@@ -7,6 +7,7 @@ agent from starting: what cannot be done is told of in ``problems``.
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -28,6 +29,7 @@ from edge_agent.ota.state_store import Found, Loaded, StateStore, merge_floors, 
 from edge_agent.verdict import rfc3339
 
 AUDIT = "audit.jsonl"
+_log = logging.getLogger("edge_agent.ota")
 
 
 @dataclass(slots=True)
@@ -47,8 +49,13 @@ class Booted:
 def boot(data_dir: Path, clock: Clock) -> Booted:
     """Read the state, count the start, do effects again. Once in a process, before anything else reads the files."""
     start = _Start(data_dir, clock)
-    with suppress(_CannotError):
+    try:
         start.finish()
+    except _CannotError:
+        pass
+    except Exception as error:  # whatever it is: the agent starts, and says so
+        _log.exception("updates: not expected at the start")
+        start.problems.append(f"updates: not expected at the start: {error!r}")
     return start.result()
 
 
@@ -63,7 +70,7 @@ class _Start:
         self._store = StateStore(data_dir / "ota", clock)
         self._audit = ChainedLog(data_dir / "ota" / AUDIT)
         self._blobs = Blobs(data_dir / "ota")
-        self._problems: list[str] = []
+        self.problems: list[str] = []
         self._overlay_changed = False
         self._ended: str | None = None
         self._rebuilt = False
@@ -93,7 +100,7 @@ class _Start:
         with suppress(StoreError):
             model = ModelSlots(self._data_dir).names[0]
         in_force = InForce(model=model, config=self._state.config)
-        return Booted(self._state, in_force, self._overlay_changed, self._ended, self._problems)
+        return Booted(self._state, in_force, self._overlay_changed, self._ended, self.problems)
 
     # -- by phase ----------------------------------------------------------------------------------------------
 
@@ -168,7 +175,7 @@ class _Start:
             self._overlay_changed |= put_overlay(self._data_dir, target.config)
             put_model(ModelSlots(self._data_dir), bundle)
         except (BundleError, StoreError) as error:
-            self._problems.append(str(error))
+            self.problems.append(str(error))
             return False
         return True
 
@@ -181,7 +188,7 @@ class _Start:
         try:
             self._overlay_changed |= put_overlay(self._data_dir, config)
         except StoreError as error:
-            self._problems.append(str(error))
+            self.problems.append(str(error))
             with suppress(StoreError):
                 self._overlay_changed |= write_overlay(self._data_dir, None)
 
@@ -189,7 +196,7 @@ class _Start:
         try:
             return ModelSlots(self._data_dir).names[0]
         except StoreError as error:
-            self._problems.append(str(error))
+            self.problems.append(str(error))
             return None
 
     def _load(self) -> OtaState:
@@ -199,7 +206,7 @@ class _Start:
             state = self._rebuild(loaded)
             self._rebuilt = state.floors != {} or loaded.damaged
         if loaded.damaged or (loaded.found is Found.COPY):
-            self._problems.append("the state of updates was damaged; it was rebuilt from what else is known")
+            self.problems.append("the state of updates was damaged; it was rebuilt from what else is known")
             self._tell({"action": "state_damaged", "found": loaded.found.value})
         return state
 
@@ -221,7 +228,7 @@ class _Start:
                 continue
             self._note(state)
             return
-        self._problems.append(problem)
+        self.problems.append(problem)
         raise _CannotError
 
     def _save_with_room(self, state: OtaState) -> None:
@@ -242,4 +249,4 @@ class _Start:
         try:
             self._audit.append({"time": rfc3339(self._clock.wall_ns()), "by": "agent", **entry})
         except StoreError as error:
-            self._problems.append(str(error))
+            self.problems.append(str(error))

@@ -22,6 +22,8 @@ from edge_agent.history.audit import KEPT, AuditLog
 NOTHING_BEFORE = "0" * 64
 """``prev`` of the very first entry."""
 
+_MOST_ENTRIES = 2**53
+
 
 @dataclass(frozen=True, slots=True)
 class Break:
@@ -83,12 +85,15 @@ class ChainedLog(AuditLog):
             content = self.path.read_bytes()
         except FileNotFoundError:
             return
-        whole = content[: content.rfind(b"\n") + 1]
-        while whole and _entry(whole.splitlines()[-1]) is None:
-            whole = whole[: whole.rfind(b"\n", 0, len(whole) - 1) + 1]
-        if len(whole) < len(content):
+        end = content.rfind(b"\n") + 1
+        while end:
+            begin = content.rfind(b"\n", 0, end - 1) + 1
+            if _entry(content[begin : end - 1]) is not None:
+                break
+            end = begin
+        if end < len(content):
             with self.path.open("r+b") as file:
-                file.truncate(len(whole))
+                file.truncate(end)
 
 
 def files(path: Path) -> list[Path]:
@@ -163,6 +168,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         found = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    if isinstance(found, dict) and type(found.get("seq")) is int and isinstance(found.get("prev"), str):
-        return found
-    return None
+    if not isinstance(found, dict) or not isinstance(found.get("prev"), str):
+        return None
+    seq = found.get("seq")
+    return found if type(seq) is int and 0 <= seq < _MOST_ENTRIES else None

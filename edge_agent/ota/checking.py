@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from edge_agent.clock import NS_PER_S
 from edge_agent.errors import OtaError
 from edge_agent.ota import steps
 from edge_agent.ota.force import Force
@@ -16,6 +17,7 @@ from edge_agent.ota.work import TEMPORARY, Work
 
 _MOST_ROUNDS = 5
 _STALE_S = 3_600.0
+_TOLD_AGAIN_NS = 3_600 * NS_PER_S
 _NO_RELEASE = frozenset({"rollback", "equivocation", "counter", "expired", "not_for_this_ring", "time_unconfirmed"})
 """Refusals that say nothing about a release of this gateway: its last outcome stays."""
 
@@ -33,6 +35,7 @@ class Checker:
         self._host = host
         self._work = work
         self._force = force
+        self._told_ns: dict[str, int] = {}
         self._policy = Policy(options.ring, bool(options.remote_config))
 
     async def check(self, by: str, sideloaded: str | None = None) -> Judgement:
@@ -71,9 +74,17 @@ class Checker:
         self._record.checked(error.reason)
         if error.reason not in TEMPORARY:
             self._record.refuse(error.reason)
-        if self._record.trouble(str(error)) and error.reason not in TEMPORARY:
+        if self._record.trouble(str(error)) and error.reason not in TEMPORARY and self._is_news(error.reason):
             await self._record.tell("check_refused", by, reason=error.reason, message=str(error))
             self._host.notice("update_refused", str(error))
+
+    def _is_news(self, reason: str) -> bool:
+        """Once an hour for each reason: a server that shows now this, now that, must not flood people and audit log."""
+        now_ns = self._record.clock.monotonic_ns()
+        if now_ns < self._told_ns.get(reason, now_ns):
+            return False
+        self._told_ns[reason] = now_ns + _TOLD_AGAIN_NS
+        return True
 
     async def _follow(self, news: News, by: str, sideloaded: str | None) -> Judgement:
         held = await asyncio.to_thread(self._record.blobs.held)

@@ -222,7 +222,10 @@ class Updater:
 
     def _look_ns(self) -> int:
         """When to look; without a repository nobody does unasked."""
-        return self._looks.due_ns() if self._options.repository is not None else self._clock.monotonic_ns() + _NEVER_NS
+        if self._options.repository is None:
+            return self._clock.monotonic_ns() + _NEVER_NS
+        due_ns = self._looks.due_ns()
+        return due_ns if self._asked else max(due_ns, self._work.busy_until_ns)
 
     async def _begin_look(self) -> None:
         """Ask trust beside everything else: a repository that does not answer must not keep a trial from its end."""

@@ -27,6 +27,8 @@ TEMPORARY = frozenset({"unreachable", "slow", "timeout", "disk", "internal", "st
 _NEVER_NS = 24 * 3_600 * NS_PER_S
 _LOOK_AT_CLOCK_NS = 10 * NS_PER_S  # wall time may be set at any moment
 _RETRY_S = 10.0
+_UNDISTURBED_NS = 60 * NS_PER_S
+"""A look costs a slow line some seconds: whoever may call for looks must not keep it from ever getting a model."""
 
 
 class Work:
@@ -53,6 +55,7 @@ class Work:
         self._rng = rng
         self._failures = 0
         self._retry_ns = 0
+        self._fetching_ns = 0
         self._begin: tuple[float, int] | None = None
 
     async def step(self) -> int:
@@ -77,6 +80,11 @@ class Work:
             task.cancel()
             with suppress(asyncio.CancelledError, OtaError, StoreError):
                 await task
+
+    @property
+    def busy_until_ns(self) -> int:
+        """Until when what is being fetched should not be interrupted (monotonic), 0 when nothing is."""
+        return 0 if self.fetching is None else self._fetching_ns + _UNDISTURBED_NS
 
     @property
     def failing(self) -> bool:
@@ -109,6 +117,7 @@ class Work:
         if self.fetching is None:
             if self._now_ns() < self._retry_ns:
                 return self._retry_ns
+            self._fetching_ns = self._now_ns()
             self.fetching = asyncio.create_task(self._fetch(self._release()), name="updates: download")
         if not self.fetching.done():
             return self._in_ns(_NEVER_NS)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 from updater_rig import ORIGIN, Package, Rig, ring_of, yields
 
+from edge_agent.contract import Hint
 from edge_agent.errors import OtaError
+from edge_agent.ota.boot import boot
+from edge_agent.ota.chain import ChainedLog, entries, verify
 from edge_agent.ota.options import OtaOptions
 from edge_agent.ota.ring import MAX_DENIED, Ring
 from edge_agent.ota.state import MAX_OWN_DENIED, Denied, OtaState, Phase, Result
-from edge_agent.ota.state_store import remembered
+from edge_agent.ota.state_store import StateStore, remembered
 
 STICK = "file:///media/usb"
 
@@ -66,8 +70,29 @@ async def test_what_nobody_expected_is_told_and_tried_again(rig: Rig, packages: 
         assert rig.state.outcome.result is Result.COMMITTED
 
 
-def _fails() -> None:
+def _fails(*_: object) -> None:
     raise KeyError("nobody thought of it")
+
+
+async def test_log_of_rubbish_keeps_nobody_from_starting(rig: Rig, packages: dict[str, Package]) -> None:
+    async with rig.started():
+        await committed(rig, packages["A"], 1)
+    audit = rig.data_dir / "ota" / "audit.jsonl"
+    for rubbish in (b"\n" * 400_000, b'{"seq":18446744073709551615,"prev":""}\n'):
+        audit.write_bytes(audit.read_bytes() + rubbish)
+        began_s = time.monotonic()
+        async with rig.started():
+            assert rig.host.in_force.model == packages["A"].bundle.sha256
+        assert time.monotonic() - began_s < 5
+        assert verify(audit) is None
+
+
+def test_start_that_goes_wrong_is_one_all_the_same(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ChainedLog, "append", _fails)
+    StateStore(rig.data_dir / "ota", rig.clock).save(OtaState(phase=Phase.COMMITTED))
+    found = boot(rig.data_dir, rig.clock)
+    assert found.state.phase is Phase.IDLE
+    assert "KeyError" in found.problems[-1]
 
 
 # -- what the publisher counts ---------------------------------------------------------------------------------------
@@ -144,6 +169,42 @@ async def test_longest_path_of_a_stick_survives_a_restart(rig: Rig, packages: di
         await rig.updater.sideload("file://" + "/%C3%A4" * 1_500 + "%C3%A4" * 500, "operator")
         await yields()
     assert rig.phase is Phase.DOWNLOADING
+
+
+# -- whoever owns broker and web server -------------------------------------------------------------------------------
+
+
+async def test_flood_of_hints_does_not_keep_a_slow_line_from_fetching(rig: Rig, packages: dict[str, Package]) -> None:
+    async with rig.started():
+        rig.trust.publish(release(packages["A"], 1), packages["A"].tar)
+        rig.trust.may_fetch.clear()
+        await rig.look()
+        assert rig.phase is Phase.DOWNLOADING
+        rig.trust.checks.clear()
+        for _ in range(120):
+            rig.updater.look(Hint())
+            await rig.passes(1)
+        assert len(rig.trust.checks) == 2
+        await rig.look()
+        assert len(rig.trust.checks) == 3, "but an operator need not wait"
+
+
+async def test_server_that_shows_now_this_now_that_is_told_once_an_hour(rig: Rig, packages: dict[str, Package]) -> None:
+    async with rig.started():
+        await committed(rig, packages["A"], 1)
+        audited = len(list(entries(rig.data_dir / "ota" / "audit.jsonl")))
+        rig.host.notices.clear()
+        for reason in ("rollback", "signature") * 20:
+            for error in (OtaError(reason, f"no {reason}"), None):
+                rig.trust.error = error
+                rig.updater.look(Hint())
+                await rig.passes(11)
+        assert sorted(rig.host.notices) == ["update_refused: no rollback", "update_refused: no signature"]
+        assert len(list(entries(rig.data_dir / "ota" / "audit.jsonl"))) == audited + 2
+        await rig.passes(3_600)
+        rig.trust.error = OtaError("rollback", "no rollback")
+        await rig.look()
+        assert len(rig.host.notices) == 3
 
 
 # -- what could not be read back -------------------------------------------------------------------------------------
