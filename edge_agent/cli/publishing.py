@@ -75,10 +75,15 @@ def _text(value: Any) -> str:
 
 
 def told_gateways(repository: Repository, change: Change, as_json: bool) -> None:
-    """Tell gateways of new ring files, then say what was done; gateways that were not reached are a warning."""
+    """Tell gateways of new ring files, and say what was done."""
+    told(change, as_json, {"nudge_problems": tell_gateways(repository, change)})
+
+
+def tell_gateways(repository: Repository, change: Change) -> list[str]:
+    """Tell gateways of new ring files; those that were not reached are a warning, which is returned as well."""
     from edge_agent.cli.fleet import nudge_gateways
 
     problems = nudge_gateways(repository, change) if change.published else []
-    told(change, as_json, {"nudge_problems": problems})
     for problem in problems:
         click.secho(f"warning: gateways were not told, they will see it when they look next: {problem}", err=True)
+    return problems

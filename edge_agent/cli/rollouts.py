@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
-from edge_agent.cli.fleet import fetch_reports, nudge_gateways
+from edge_agent.cli.fleet import fetch_reports
 from edge_agent.cli.output import print_table
+from edge_agent.cli.publishing import tell_gateways
 from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.options import parse_duration
 from edge_agent.ota.publisher import Repository
@@ -51,8 +52,7 @@ def look_once(repository: Repository, sources: Sequence[str], as_json: bool, dry
 def _do(repository: Repository, step: Step) -> None:
     change = act(repository, step)
     if change is not None:
-        for problem in nudge_gateways(repository, change) if change.published else []:
-            click.secho(f"warning: gateways were not told, they will see it when they look next: {problem}", err=True)
+        tell_gateways(repository, change)
         for role, count in change.missing.items():
             click.secho(
                 f"warning: {change.action} waits for {count} more signature(s) of {role}", err=True, fg="yellow"

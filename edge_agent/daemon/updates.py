@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Awaitable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,7 +148,7 @@ class Updates:
         """Look in a repository on this machine."""
         return await self._asked(self._updater.sideload(path.as_uri(), actor))
 
-    async def _asked(self, work: Any) -> dict[str, Any]:
+    async def _asked(self, work: Awaitable[object]) -> dict[str, Any]:
         try:
             await work
         except OtaError as error:
