@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from edge_agent.config.schema import AgentConfig
-from edge_agent.intake.options import SensorOptions
+from edge_agent.intake.options import Criticality, SensorOptions
 from edge_agent.options import format_duration
 
 _LIMITS = ("min", "max", "max_rate", "stuck_after", "stale_after")
-_MEANING = ("scale", "offset", "states")
-"""What a reading is taken for: made very small, nothing is ever seen in it."""
+_MEANING = ("scale", "offset", "states", "area")
+"""What a reading is taken for (made very small, nothing is ever seen in it), and who is told of it."""
+_CRITICALITIES = list(Criticality)
 
 
 def less_watchful(old: AgentConfig, new: AgentConfig) -> list[str]:
@@ -43,6 +44,8 @@ def _sensors(old: AgentConfig, new: AgentConfig) -> Iterator[str]:
         wider = [option for option in _LIMITS if _is_wider(option, getattr(before, option), getattr(now, option))]
         if wider:
             yield f"sensors.{name} has a wider {', '.join(wider)}"
+        if _CRITICALITIES.index(now.criticality) < _CRITICALITIES.index(before.criticality):
+            yield f"sensors.{name} has a lower criticality"
         other = [option for option in _MEANING if getattr(before, option) != getattr(now, option)]
         if other:
             yield f"sensors.{name} has another {', '.join(other)}"

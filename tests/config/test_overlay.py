@@ -312,6 +312,8 @@ def test_options_without_effect_and_what_is_lost_are_told() -> None:
         ("{min: -1e300}", "a wider min"),
         ("{stale_after: 7d}", "a wider stale_after"),
         ("{max: null}", "no max"),
+        ("{criticality: low}", "a lower criticality"),  # which lowers the severity, and sinks choose by that
+        ("{area: attic}", "another area"),
     ],
 )
 def test_sensors_are_not_blinded_in_silence(sensor: str, lost: str) -> None:
