@@ -15,6 +15,7 @@ from typing import Any
 
 import edge_agent
 from edge_agent.errors import BundleError, OtaError
+from edge_agent.ota.one_shot import end
 from edge_agent.ota.ports import Probed
 from edge_agent.ota.probe.question import GATE, MAX_LINE, PROBE, Question
 from edge_agent.ota.ring import Limits
@@ -101,7 +102,7 @@ class ChildProber:
         except ValueError as error:
             raise OtaError(action, _sentence(path, f"its probe answered with more than {MAX_LINE} bytes")) from error
         finally:
-            await _end(process)
+            await end(process)
         return _judge(action, path, line, process.returncode, self._budget)
 
 
@@ -115,15 +116,6 @@ async def _exchange(process: Process, question: Question) -> bytes:
     line = await process.stdout.readline()
     await process.wait()
     return line
-
-
-async def _end(process: Process) -> None:
-    """End the child and all it may have started, whatever happened; even while we are being cancelled."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    if process.stdin is not None:
-        process.stdin.close()
-    await asyncio.shield(process.wait())
 
 
 def _judge(action: str, path: Path, line: bytes, code: int | None, budget: Budget) -> dict[str, Any]:

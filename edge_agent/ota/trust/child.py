@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import OtaError
+from edge_agent.ota.one_shot import end
 from edge_agent.ota.ports import Checked
 from edge_agent.ota.ring import Target
 from edge_agent.ota.trust.settings import Settings
@@ -73,7 +74,7 @@ class ChildTrust:
             except TimeoutError as error:
                 raise OtaError("timeout", f"{order['do']}: no answer within {timeout_s:g} s, tried again") from error
             finally:
-                await _end(process)
+                await end(process)
 
     async def _start(self) -> asyncio.subprocess.Process:
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
@@ -143,12 +144,3 @@ def _ending(code: int) -> str:
     with suppress(ValueError):
         return f"was ended by {signal.Signals(-code).name} before it had answered"
     return f"was ended by signal {-code} before it had answered"
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Nothing of it is left: it leads a process group of its own."""
-    if process.stdin is not None:
-        process.stdin.close()
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
