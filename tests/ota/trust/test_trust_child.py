@@ -75,7 +75,7 @@ async def test_errors_come_with_their_reason(trust: Trust, gateway: Gateway, rep
     with pytest.raises(OtaError) as caught:
         await trust.check(gateway.origin, "canary", NOW_S)
     assert caught.value.reason == "missing"
-    assert "rings/canary.json" in str(caught.value)
+    assert "ring 'canary': nothing was published for it yet" in str(caught.value)
     repository.metadata["timestamp"].signed.version += 1
     repository.put("timestamp", signers=[])
     with pytest.raises(OtaError) as caught:
