@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -11,9 +10,9 @@ from pydantic import Field, field_validator, model_validator
 
 from edge_agent.nearest import nearest
 from edge_agent.options import ByteSize, Duration, Options
+from edge_agent.ota.ring import NAME
 from edge_agent.tls import TlsOptions
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 REMOTE_SECTIONS = ("sensors", "graph", "decision", "rules", "patterns", "drift", "companions")
 """Sections that a fleet's configuration may have by default: nothing that opens a door or knows a secret."""
 REMOTE_SECTIONS_ON_REQUEST = ("sources", "sinks")
@@ -26,7 +25,7 @@ def gateway_name(options: OtaOptions, agent_name: str) -> str:
     :raises ValueError: the agent's name cannot be one.
     """
     name = options.gateway or agent_name
-    if _NAME.fullmatch(name) is None:
+    if NAME.fullmatch(name) is None:
         raise ValueError(
             f"is missing, and agent.name ({name!r}) cannot stand for it: expected 1 to 64 letters, digits, "
             "`_`, `.` or `-`"
@@ -82,7 +81,7 @@ class OtaOptions(Options):
     @field_validator("fleet", "ring", "gateway")
     @classmethod
     def _is_a_name(cls, value: str | None) -> str | None:
-        if value is not None and _NAME.fullmatch(value) is None:
+        if value is not None and NAME.fullmatch(value) is None:
             raise ValueError(f"got {value!r}, expected 1 to 64 letters, digits, `_`, `.` or `-`")
         return value
 

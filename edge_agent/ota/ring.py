@@ -24,7 +24,9 @@ FACTORY = "factory"
 """As ``model``: the universal model that every installation has inside."""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Of fleets, rings, gateways, releases, families and keys: they become parts of topics and file names."""
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
 TargetPath = Annotated[
     str,
     StringConstraints(pattern=r"^(models/[A-Za-z0-9][A-Za-z0-9._-]{0,63}|config)/[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$"),

@@ -33,11 +33,11 @@ from securesystemslib.signer import (  # type: ignore[attr-defined]  # it has no
 
 from edge_agent.durable import make_folder, sync_folder
 from edge_agent.errors import OtaError
+from edge_agent.ota.ring import NAME
 
 KEYS = "keys"
 FILE = "file"
 MIN_PASSPHRASE = 8
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Ask = Callable[[str, bool], str]
 """Gives a passphrase or PIN for what is named; True: it is a new one. May be asked again when it was wrong."""
@@ -186,7 +186,7 @@ class Keyring:
         return text
 
     def _check_new(self, name: str) -> None:
-        if _NAME.fullmatch(name) is None:
+        if NAME.fullmatch(name) is None:
             raise OtaError("key", f"got key name {name!r}, expected 1 to 64 letters, digits, `_`, `.` or `-`")
         if name in self._known:
             raise OtaError("key", f"{name}: there is a key of that name already; take another one")
