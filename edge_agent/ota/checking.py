@@ -18,6 +18,7 @@ from edge_agent.ota.work import TEMPORARY, Work
 _MOST_ROUNDS = 5
 _STALE_S = 3_600.0
 _TOLD_AGAIN_NS = 3_600 * NS_PER_S
+_MOST_TOLD = 20
 _NO_RELEASE = frozenset({"rollback", "equivocation", "counter", "expired", "not_for_this_ring", "time_unconfirmed"})
 """Refusals that say nothing about a release of this gateway: its last outcome stays."""
 
@@ -35,7 +36,7 @@ class Checker:
         self._host = host
         self._work = work
         self._force = force
-        self._told_ns: dict[str, int] = {}
+        self._told_ns: dict[str, int] = {}  # when what was told is forgotten
         self._policy = Policy(options.ring, bool(options.remote_config))
 
     async def check(self, by: str, sideloaded: str | None = None) -> Judgement:
@@ -74,16 +75,17 @@ class Checker:
         self._record.checked(error.reason)
         if error.reason not in TEMPORARY:
             self._record.refuse(error.reason)
-        if self._record.trouble(str(error)) and error.reason not in TEMPORARY and self._is_news(error.reason):
+        if self._record.trouble(str(error)) and error.reason not in TEMPORARY and self._is_news(str(error)):
             await self._record.tell("check_refused", by, reason=error.reason, message=str(error))
             self._host.notice("update_refused", str(error))
 
-    def _is_news(self, reason: str) -> bool:
-        """Once an hour for each reason: a server that shows now this, now that, must not flood people and audit log."""
+    def _is_news(self, message: str) -> bool:
+        """Not in the last hour: a server that shows now this, now that, must not flood people and audit log."""
         now_ns = self._record.clock.monotonic_ns()
-        if now_ns < self._told_ns.get(reason, now_ns):
+        self._told_ns = {told: until_ns for told, until_ns in self._told_ns.items() if now_ns < until_ns}
+        if message in self._told_ns or len(self._told_ns) >= _MOST_TOLD:
             return False
-        self._told_ns[reason] = now_ns + _TOLD_AGAIN_NS
+        self._told_ns[message] = now_ns + _TOLD_AGAIN_NS
         return True
 
     async def _follow(self, news: News, by: str, sideloaded: str | None) -> Judgement:

@@ -101,6 +101,15 @@ def test_nothing_is_changed_while_the_agent_is_not_ready_anyway(host: Host) -> N
     assert "nothing is changed" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["evil.example.com/edge-agent", "registry.example.com/edge-agent-too", "*"])
+def test_image_from_elsewhere_is_not_taken(host: Host, name: str) -> None:
+    """Whoever has stolen the keys of rings could otherwise have any program run here."""
+    host.wants(f"{name}@sha256:{'b' * 64}")
+    done = host.run()
+    assert (done.returncode, host.image, host.log) == (1, OLD, [])
+    assert "expected one of registry.example.com/edge-agent (or set FROM)" in done.stderr
+
+
 @pytest.mark.parametrize("image", [None, OLD])
 def test_nothing_is_done_when_nothing_else_is_wanted(host: Host, image: str | None) -> None:
     host.wants(image)

@@ -202,9 +202,12 @@ async def test_server_that_shows_now_this_now_that_is_told_once_an_hour(rig: Rig
         assert sorted(rig.host.notices) == ["update_refused: no rollback", "update_refused: no signature"]
         assert len(list(entries(rig.data_dir / "ota" / "audit.jsonl"))) == audited + 2
         await rig.passes(3_600)
-        rig.trust.error = OtaError("rollback", "no rollback")
-        await rig.look()
-        assert len(rig.host.notices) == 3
+        rig.host.notices.clear()
+        for number in range(40):
+            rig.trust.error = OtaError("rollback", f"got version {number}")
+            rig.updater.look(Hint())
+            await rig.passes(11)
+        assert rig.host.notices == [f"update_refused: got version {number}" for number in range(20)]
 
 
 # -- what could not be read back -------------------------------------------------------------------------------------
