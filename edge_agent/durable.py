@@ -30,7 +30,7 @@ def replace_durably(path: Path, content: bytes) -> None:
         fresh.replace(path)
     except OSError:
         with suppress(OSError):
-            fresh.unlink(missing_ok=True)
+            os.remove(fresh)
         raise
     sync_folder(path.parent)
 
