@@ -49,9 +49,7 @@ from edge_agent.ota.trust.settings import Settings
 from edge_agent.ota.updater import Updater
 from edge_agent.ota.uplinks import Switchboard, UplinkRunner
 
-THREADS = 3
-SWITCH_S = 0.02
-"""Python hands its lock on that often: nothing here waits for a tick."""
+THREADS = 2
 CONNECTING_AT_ONCE = 100
 STEP_S = 0.5
 """Longer than what comes after a switch takes."""
@@ -313,6 +311,5 @@ if __name__ == "__main__":
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logging.basicConfig(level=logging.ERROR)
-    sys.setswitchinterval(SWITCH_S)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_main(Order(**json.loads(sys.stdin.readline()))))
