@@ -20,14 +20,14 @@ COPY models models
 COPY deploy/image/assemble.py /assemble.py
 
 FROM source AS build
-ARG EXTRAS=mqtt,coap,modbus,otlp,notify,postgres
+ARG EXTRAS=mqtt,coap,modbus,otlp,notify,postgres,ota
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/edge-agent/bin/pip install --no-compile --constraint constraints.txt ".[${EXTRAS}]" && \
     python3 /assemble.py /rootfs /opt/edge-agent
 
 FROM source AS build-demo
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/edge-agent/bin/pip install --no-compile --constraint constraints.txt ".[demo,otlp,notify,postgres]" && \
+    /opt/edge-agent/bin/pip install --no-compile --constraint constraints.txt ".[demo,otlp,notify,postgres,ota]" && \
     python3 /assemble.py /rootfs /opt/edge-agent
 
 FROM scratch AS base

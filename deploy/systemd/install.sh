@@ -11,7 +11,7 @@ config=/etc/edge-agent/agent.yaml
 
 [ "$(id -u)" -eq 0 ] || { echo "install.sh: run it as root" >&2; exit 1; }
 [ -x "$venv/bin/python3" ] || python3 -m venv "$venv"
-"$venv/bin/pip" install --quiet --upgrade --constraint "$checkout/constraints.txt" "$what[mqtt,coap,modbus,otlp,notify,postgres]"
+"$venv/bin/pip" install --quiet --upgrade --constraint "$checkout/constraints.txt" "$what[mqtt,coap,modbus,otlp,notify,postgres,ota]"
 install -D -m 0644 "$here/edge-agent.service" /etc/systemd/system/edge-agent.service
 mkdir -p /etc/edge-agent
 if [ ! -e "$config" ]; then

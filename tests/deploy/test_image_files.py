@@ -31,9 +31,10 @@ from edge_agent.registry import ADAPTER_GROUPS, adapters
 FINAL = ("agent", "demo")
 
 
-def adapter_extras() -> set[str]:
+def wanted_extras() -> set[str]:
+    """Those of all adapters, of OTLP, and of updates over the air; not those of who trains or publishes."""
     good = [adapter for group in ADAPTER_GROUPS for adapter in adapters(group)[0]]
-    return {adapter.extra for adapter in good if adapter.extra is not None}
+    return {adapter.extra for adapter in good if adapter.extra is not None} | {"otlp", "ota"}
 
 
 @pytest.fixture(scope="module")
@@ -84,17 +85,26 @@ def test_image_has_a_label_with_the_version(stages: dict[str, Stage]) -> None:
     assert 'org.opencontainers.image.version="${VERSION}"' in stages["agent"].last("LABEL")
 
 
-def test_every_adapter_works_in_the_image_and_training_is_not_in_it(stages: dict[str, Stage]) -> None:
+def test_everything_works_in_the_image_and_training_is_not_in_it(stages: dict[str, Stage]) -> None:
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (extras,) = (rest.partition("=")[2].split(",") for rest in stages["build"].all("ARG"))
-    assert set(extras) == {*adapter_extras(), "otlp"} <= set(known)
+    assert set(extras) == wanted_extras() <= set(known)
     assert "--constraint constraints.txt" in stages["build"].last("RUN")
 
 
-def test_every_adapter_works_where_the_script_installs() -> None:
+def test_the_demo_can_do_what_the_agent_can(stages: dict[str, Stage]) -> None:
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    match = re.search(r'"\.\[([a-z,-]+)\]"', stages["build-demo"].last("RUN"))
+    (demo,) = (re.search(r"\[([a-z,-]+)\]", one) for one in known["demo"] if one.startswith("edge-graph-agent["))
+    assert match is not None
+    assert demo is not None
+    assert {*match[1].split(","), *demo[1].split(",")} == wanted_extras() | {"demo"}
+
+
+def test_everything_works_where_the_script_installs() -> None:
     match = re.search(r'"\$what\[([a-z,-]+)\]"', (ROOT / "deploy/systemd/install.sh").read_text())
     assert match is not None
-    assert set(match[1].split(",")) == {*adapter_extras(), "otlp"}
+    assert set(match[1].split(",")) == wanted_extras()
 
 
 def test_builder_gets_everything_that_is_copied(stages: dict[str, Stage]) -> None:
