@@ -310,7 +310,7 @@ class Metrics:
             Gauge, "edge_agent_ota_phase", "1 for the phase that updates over the air are in, else 0.", ("phase",)
         )
         self.ota_counter = Family(
-            Gauge, "edge_agent_ota_release_counter", "Counter of the newest ring file of this gateway's ring, 0 before."
+            Gauge, "edge_agent_ota_release_number", "Counter of the newest ring file of this gateway's ring, 0 before."
         )
         self.ota_last_success = Family(
             Gauge,

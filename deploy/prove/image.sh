@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
-# Builds the image and shows it at work, locked down as docker-compose.yml does: health, readings, reload, stop.
+# Builds the image and shows it at work, locked down as docker-compose.yml does: health, readings, reload, stop,
+# updates over the air.
 # Run bases.sh first where no registry can be reached.
 . "$(dirname "$0")/lib.sh"
+. "$REPO/deploy/prove/fleet.sh"
 
-PORT=21883 API=28470 NAME=edge-agent-proof
+PORT=21883 API=28470 UPDATES=28480 NAME=edge-agent-proof
 CONF="$LAB/conf"
 
 finish() {
     docker rm -f "$NAME" >/dev/null 2>&1 || true
     [ -z "${BROKER:-}" ] || kill "$BROKER" 2>/dev/null || true
+    [ -z "${SERVER:-}" ] || kill "$SERVER" 2>/dev/null || true
+    [ -z "${WATCHER:-}" ] || kill "$WATCHER" 2>/dev/null || true
     stop_dockerd
 }
 
@@ -23,6 +27,7 @@ sensors:
   "temperature": {unit: "$1", min: -40, max: 150}
 sinks:
   bus: {type: mqtt, host: 127.0.0.1, port: $PORT, topic: "out/{kind}"}
+ota: {repository: "http://127.0.0.1:$UPDATES", root: /etc/edge-agent/root.json, ring: canary, check_not_within: 1s}
 END
 }
 
@@ -38,11 +43,33 @@ status() { docker exec "$NAME" edge-agent status --url "http://127.0.0.1:$API" -
 knows_sensors() { status | python3 -c 'import json, sys; sys.exit(json.load(sys.stdin)["sensors"]["known"] != 2)'; }
 logged() { docker logs "$NAME" 2>&1 | grep -q "$1"; }
 
+updates() { docker exec "$NAME" edge-agent ota "$@"; }
+ended() { updates history | grep "$1" | grep -q "$2"; } # RELEASE ACTION
+in_use() { status | python3 -c 'import json, sys; m = json.load(sys.stdin)["model"]; print(m["name"], m["version"])'; }
+
+# watch_memory: the most that the container takes, without what the kernel can drop, and who took it; until it is ended.
+watch_memory() {
+    local pid folder usage
+    pid=$(docker inspect -f '{{.State.Pid}}' "$NAME")
+    folder=$(awk -F: '$2 == "memory" { print "/sys/fs/cgroup/memory" $3; v1 = 1 } $1 == 0 { v2 = $3 }
+        END { if (!v1) print "/sys/fs/cgroup" v2 }' "/proc/$pid/cgroup")
+    usage=$(find "$folder" -maxdepth 1 -name memory.usage_in_bytes -o -maxdepth 1 -name memory.current)
+    while sleep 0.1; do
+        awk 'FNR == NR { used = $1; next } $1 ~ /^(total_)?inactive_file$/ { file = $2 }
+            END { printf "%.0f\n", (used - file) / 1048576 }' "$usage" "$folder/memory.stat"
+    done >"$LAB/memory.log" 2>/dev/null
+}
+most_memory() { sort -n "$LAB/memory.log" | tail -1; }
+
 start_dockerd
 trap finish EXIT
 /usr/sbin/mosquitto -p $PORT >"$LAB/mosquitto.log" 2>&1 &
 BROKER=$!
 write_config °C
+make_fleet
+cp "$FLEET/repo/metadata/1.root.json" "$CONF/root.json"
+"$LAB/publisher/bin/edge-agent" ota serve "$FLEET" --port $UPDATES >"$LAB/serve.log" 2>&1 &
+SERVER=$!
 
 before=$(date +%s.%N)
 DOCKER_BUILDKIT=1 docker build --quiet --network host -t edge-agent:latest "$REPO" >/dev/null
@@ -93,5 +120,27 @@ docker start "$NAME" >/dev/null
 until_true 30 "healthy after restart" is_health healthy
 until_true 5 "learned state" logged "what was learned before the restart is in use again"
 say "started again, with what it had learned"
+
+publish 60 &
+watch_memory &
+WATCHER=$!
+publish_release 1 --shadow 0s --trial 15s --trial-ticks 10
+updates check | sed 's/^/           /'
+until_true 60 "release committed" ended pump-1 committed
+say "update: committed, model in use: $(in_use); memory at most $(most_memory) MiB (agent, probe and exchange of models)"
+: >"$LAB/memory.log"
+publish_release 2 --shadow 10s --shadow-ticks 10 --trial 10m
+updates check >/dev/null
+until_true 60 "release on trial after its shadow" ended pump-2 trial
+say "update with a shadow: on trial; memory at most $(most_memory) MiB (agent, probe, shadow)"
+kill "$WATCHER" && WATCHER=
+for start in 1 2 3; do
+    docker kill -s KILL "$NAME" >/dev/null
+    docker start "$NAME" >/dev/null
+    until_true 30 "healthy after crash $start on trial" is_health healthy
+done
+until_true 10 "roll back" ended pump-2 rolled_back
+say "killed three times on trial: back to $(in_use); $(updates status | grep -m1 crashes)"
+updates verify-audit
 [ "$(docker inspect -f '{{.State.OOMKilled}}' "$NAME")" = false ] || die "out of memory"
 say "done"

@@ -182,10 +182,21 @@ def place(folder: Path, number: int) -> Path:
     return path
 
 
+STRANGERS: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _strangers() -> None:
+    """Processes that others have left us, such as a server that a later test wants."""
+    STRANGERS.clear()
+    STRANGERS.update(children())
+
+
 def children() -> list[int]:
-    """Processes that this one has started and not seen the end of."""
+    """Processes that this test has started and not seen the end of."""
     tasks: Iterator[Path] = Path("/proc/self/task").iterdir()
-    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    found = (int(pid) for task in tasks for pid in (task / "children").read_text().split())
+    return [pid for pid in found if pid not in STRANGERS]
 
 
 async def appears() -> int:

@@ -51,8 +51,18 @@ def target(named: dict) -> ModelTarget:
     return ModelTarget(**named)
 
 
+STRANGERS: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _strangers() -> None:
+    """Processes that others have left us, such as a server that a later test wants."""
+    STRANGERS.clear()
+    STRANGERS.update(process.pid for process in psutil.Process().children(recursive=True))
+
+
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    return [process for process in psutil.Process().children(recursive=True) if process.pid not in STRANGERS]
 
 
 async def one_child() -> psutil.Process:
