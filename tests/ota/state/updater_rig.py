@@ -91,7 +91,10 @@ def ring_of(counter: int, **fields: Any) -> Ring:
 
 
 class FakeTrust:
-    """Gives the ring file and targets that it is told to; ``error`` is raised by the next calls."""
+    """Gives the ring file and targets that it is told to; ``error`` is raised by the next calls.
+
+    Nothing can be fetched from the origin that is ``gone``.
+    """
 
     def __init__(self) -> None:
         self.ring: Ring | bytes = ring_of(1)
@@ -100,6 +103,7 @@ class FakeTrust:
         self.expires_s = T0_S + 30 * 86_400
         self.error: OtaError | None = None
         self.fetch_error: OtaError | None = None
+        self.gone: str | None = None
         self.checks: list[tuple[str, float]] = []
         self.fetches: list[str] = []
         self.may_fetch = asyncio.Event()
@@ -127,6 +131,8 @@ class FakeTrust:
         await self.may_fetch.wait()
         if self.fetch_error is not None:
             raise self.fetch_error
+        if origin == self.gone:
+            raise OtaError("unreachable", "is it mounted?")
         part = into.parent.parent / "partial" / f"{into.name}.part"
         try:
             for folder in (into.parent, part.parent):
@@ -286,9 +292,10 @@ class Rig:
             if self.running.done():
                 self.running.result()
             await yields()
-            fetching = [task for task in asyncio.all_tasks() if task.get_name() == "updates: download"]
-            if fetching and self.trust.may_fetch.is_set():
-                await asyncio.wait(fetching)
+            gates = {"updates: download": self.trust.may_fetch, "updates: look": self.trust.may_check}
+            goes_on = [task for task in asyncio.all_tasks() if (gate := gates.get(task.get_name())) and gate.is_set()]
+            if goes_on:
+                await asyncio.wait(goes_on)
             elif self.clock.asleep.is_set():
                 return
 
