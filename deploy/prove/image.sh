@@ -13,6 +13,8 @@ finish() {
     [ -z "${BROKER:-}" ] || kill "$BROKER" 2>/dev/null || true
     [ -z "${SERVER:-}" ] || kill "$SERVER" 2>/dev/null || true
     [ -z "${WATCHER:-}" ] || kill "$WATCHER" 2>/dev/null || true
+    [ -z "${CHILDREN:-}" ] || kill "$CHILDREN" 2>/dev/null || true
+    [ -z "${READINGS:-}" ] || pkill -P "$READINGS" 2>/dev/null || true # would wait for a broker for ever
     stop_dockerd
 }
 
@@ -44,7 +46,8 @@ knows_sensors() { status | python3 -c 'import json, sys; sys.exit(json.load(sys.
 logged() { docker logs "$NAME" 2>&1 | grep -q "$1"; }
 
 updates() { docker exec "$NAME" edge-agent ota "$@"; }
-ended() { updates history | grep "$1" | grep -q "$2"; } # RELEASE ACTION
+# Asked from outside: what runs inside would count as the agent's memory.
+said() { { "$LAB/publisher/bin/edge-agent" ota status --url "http://127.0.0.1:$API" || true; } | grep -q "$1"; }
 in_use() { status | python3 -c 'import json, sys; m = json.load(sys.stdin)["model"]; print(m["name"], m["version"])'; }
 
 # watch_memory: the most that the container takes, without what the kernel can drop, and who took it; until it is ended.
@@ -57,9 +60,10 @@ watch_memory() {
     while sleep 0.1; do
         awk 'FNR == NR { used = $1; next } $1 ~ /^(total_)?inactive_file$/ { file = $2 }
             END { printf "%.0f\n", (used - file) / 1048576 }' "$usage" "$folder/memory.stat"
-    done >"$LAB/memory.log" 2>/dev/null
+    done >>"$LAB/memory.log" 2>/dev/null
 }
 most_memory() { sort -n "$LAB/memory.log" | tail -1; }
+ended() { kill "$1" && ! wait "$1" 2>/dev/null; } # without a line of the shell about it
 
 start_dockerd
 trap finish EXIT
@@ -121,25 +125,32 @@ until_true 30 "healthy after restart" is_health healthy
 until_true 5 "learned state" logged "what was learned before the restart is in use again"
 say "started again, with what it had learned"
 
-publish 60 &
+publish 60 2>/dev/null &
+READINGS=$!
+: >"$LAB/memory.log"
 watch_memory &
 WATCHER=$!
+mkdir -p "$LAB/children" && rm -f "$LAB"/children/*
+"$REPO/deploy/prove/watch-children.sh" "$LAB/children" "$(docker inspect -f '{{.State.Pid}}' "$NAME")" &
+CHILDREN=$!
 publish_release 1 --shadow 0s --trial 15s --trial-ticks 10
 updates check | sed 's/^/           /'
-until_true 60 "release committed" ended pump-1 committed
+until_true 60 "release committed" said "pump-1, committed"
 say "update: committed, model in use: $(in_use); memory at most $(most_memory) MiB (agent, probe and exchange of models)"
+ended "$CHILDREN" && CHILDREN=
+cat "$LAB/children/trust" "$LAB/children/probe" || die "no child was seen under its limits"
 : >"$LAB/memory.log"
 publish_release 2 --shadow 10s --shadow-ticks 10 --trial 10m
 updates check >/dev/null
-until_true 60 "release on trial after its shadow" ended pump-2 trial
+until_true 60 "release on trial after its shadow" said "pump-2 .*: trial"
 say "update with a shadow: on trial; memory at most $(most_memory) MiB (agent, probe, shadow)"
-kill "$WATCHER" && WATCHER=
+ended "$WATCHER" && WATCHER=
 for start in 1 2 3; do
     docker kill -s KILL "$NAME" >/dev/null
     docker start "$NAME" >/dev/null
     until_true 30 "healthy after crash $start on trial" is_health healthy
 done
-until_true 10 "roll back" ended pump-2 rolled_back
+until_true 10 "roll back" said "pump-2, rolled back"
 say "killed three times on trial: back to $(in_use); $(updates status | grep -m1 crashes)"
 updates verify-audit
 [ "$(docker inspect -f '{{.State.OOMKilled}}' "$NAME")" = false ] || die "out of memory"

@@ -20,6 +20,8 @@ until_true() { # SECONDS WHAT COMMAND...
     done
 }
 restarted() { [ "$(show NRestarts)" -gt "$1" ] && is ActiveState active; }
+update_says() { edge-agent ota status | grep -q "$1"; }
+served() { python3 -c 'import urllib.request as u; u.urlopen("http://127.0.0.1:8480/metadata/1.root.json")' 2>/dev/null; }
 status_says() { show StatusText | grep -q "$1"; }
 
 write_config() { # UNIT OF TEMPERATURE
@@ -62,7 +64,7 @@ systemctl daemon-reload
 begin=$(now)
 systemctl start $UNIT || fail "does not start"
 echo "READY after $(since "$begin"), ExecStartPre included; Type=$(show Type) WatchdogUSec=$(show WatchdogUSec)"
-until_true 20 "source connected" status_says "1 of 1 sources connected"
+until_true 20 "source connected" status_says "1 of 1 source connected"
 publish() { mosquitto_pub -p 1884 -u agent -P "$(cat /etc/edge-agent/credentials/mqtt-password)" -t "plant/$1" -m "$2"; }
 publish temperature 21.5
 publish pressure 3.2
@@ -111,7 +113,7 @@ before=$(show NRestarts) begin=$(now)
 kill -KILL "$(show MainPID)"
 until_true 30 "restart" restarted "$before"
 echo "ready again after $(since "$begin")"
-until_true 20 "source connected" status_says "1 of 1 sources connected"
+until_true 20 "source connected" status_says "1 of 1 source connected"
 until_true 20 "sensors again" status_says "sensors"
 
 echo "== stop"
@@ -123,6 +125,28 @@ is Result success && is ExecMainStatus 0 || fail "not a clean stop"
 systemctl start $UNIT
 until_true 20 "learned state" said "what was learned before the restart is in use again"
 echo "started again with what it had learned"
+
+echo "== update over the air"
+cp /root/fleet/metadata/1.root.json /etc/edge-agent/root.json
+echo 'ota: {repository: "http://127.0.0.1:8480", root: /etc/edge-agent/root.json, ring: canary, check_not_within: 1s}' >>$CONFIG
+systemd-run --quiet --unit=fleet /opt/edge-agent/bin/edge-agent ota serve /root/fleet || fail "no web server"
+until_true 20 "web server" served
+mkdir -p /root/children
+/root/src/deploy/prove/watch-children.sh /root/children &
+watcher=$!
+while sleep 0.5; do
+    publish temperature 21.5
+    publish pressure 3.2
+done &
+readings=$!
+systemctl restart $UNIT || fail "does not start with updates"
+export CREDENTIALS_DIRECTORY=/run/credentials/$UNIT # the commands read the configuration, and root may read these
+edge-agent ota check || fail "the repository cannot be had"
+until_true 90 "release committed" update_says "pump-1, committed"
+kill "$watcher" "$readings"
+cat /root/children/trust /root/children/probe || fail "no child was seen under its limits"
+edge-agent ota history | cut -c1-150
+edge-agent ota verify-audit || fail "audit log"
 echo "messages of level warning or worse:"
 log | grep -v '"level":"info"\|"level": "info"' | grep '"level"' | sort | uniq -c | cut -c1-300
 echo done

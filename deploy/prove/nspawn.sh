@@ -2,6 +2,7 @@
 # Boots Debian 12 in systemd-nspawn, with a network of its own, and shows the unit at work in it (nspawn-inside.sh).
 # Needs no systemd outside. The container's journal stays in $LAB/nspawn/var/log/journal.
 . "$(dirname "$0")/lib.sh"
+. "$REPO/deploy/prove/fleet.sh"
 
 ROOT="$LAB/nspawn"
 debian_root "$ROOT" systemd,systemd-sysv,dbus,python3,python3-venv,ca-certificates,iproute2,mosquitto,mosquitto-clients,procps
@@ -15,6 +16,11 @@ echo "127.0.0.1 localhost" >"$ROOT/etc/hosts"
 chroot "$ROOT" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
     PIP_CERT=/etc/ssl/certs/ca-certificates.crt /root/src/deploy/systemd/install.sh
 say "installed into the root file system"
+
+make_fleet
+publish_release 1 --shadow 10s --shadow-ticks 10 --trial 15s --trial-ticks 10
+rm -rf "$ROOT/root/fleet"
+cp -r "$FLEET/repo" "$ROOT/root/fleet" # what is public of it, no keys
 
 cat >"$ROOT/etc/systemd/system/proof.service" <<'END'
 [Unit]
