@@ -17,6 +17,7 @@ import resource
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,8 @@ def _limit(largest_file: int) -> None:
         _, hard = resource.getrlimit(kind)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (most, most))
+    with suppress(OSError):  # where memory is short, the kernel takes this process before the agent (proc(5))
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _peak_rss_kb() -> int:

@@ -224,6 +224,7 @@ async def test_its_limits_hold(gateway: Gateway, proxy: FaultProxy) -> None:
         await asyncio.sleep(0.01)
     limits = {kind: process.rlimit(kind)[1] for kind in (psutil.RLIMIT_AS, psutil.RLIMIT_FSIZE, psutil.RLIMIT_CORE)}
     assert limits == {psutil.RLIMIT_AS: 512 << 20, psutil.RLIMIT_FSIZE: 8 << 20, psutil.RLIMIT_CORE: 0}
+    assert Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip() == "1000"
     looking.cancel()
     await asyncio.wait([looking])
 
