@@ -1,5 +1,5 @@
 # make run     watch a simulated plant being monitored and attacked (first time: installs into .venv)
-# make test    all tests (installs torch and some Debian programs that the tests talk to)
+# make test    all tests, in two processes (installs torch and some Debian programs that the tests talk to)
 # make check   format, lint, types, layers, generated docs
 # make bench   benchmarks, into benchmarks/results/
 # make bench-detection  detectors on the recordings in EDGE_AGENT_DATA, three seeds, into benchmarks/results/
@@ -26,7 +26,7 @@ run: $(VENV)/.for-run
 
 test: $(VENV)/.for-development $(GOOSEBIT)/.installed
 	@.ci/system-packages test
-	PATH="$$PATH:/usr/sbin" $(BIN)/python -m pytest $(ARGS)
+	PATH="$$PATH:/usr/sbin" $(if $(ARGS),$(BIN)/python -m pytest $(ARGS),.ci/run-tests)
 
 check: $(VENV)/.for-development
 	$(BIN)/ruff format --check .

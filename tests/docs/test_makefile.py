@@ -35,7 +35,7 @@ def test_run_installs_no_torch(tmp_path: Path) -> None:
 
 def test_test_installs_torch_first(tmp_path: Path) -> None:
     plan = planned("test", tmp_path)
-    assert plan.index("install --quiet 'torch==") < plan.index("'.[all,dev]'") < plan.index("-m pytest")
+    assert plan.index("install --quiet 'torch==") < plan.index("'.[all,dev]'") < plan.index(".ci/run-tests")
 
 
 def test_torch_is_of_one_version() -> None:
@@ -49,7 +49,7 @@ def test_check_checks_everything(tmp_path: Path) -> None:
         assert what in plan
 
 
-@pytest.mark.parametrize("script", ["run", "system-packages"])
+@pytest.mark.parametrize("script", ["run", "run-tests", "system-packages"])
 def test_scripts_are_executable_bash(script: str) -> None:
     path = ROOT / ".ci" / script
     assert os.access(path, os.X_OK)
