@@ -107,7 +107,7 @@ def test_a_full_disk_is_told_and_the_update_goes_on_when_there_is_room(
     outcome = gateway.until_outcome(change, "refused")
     assert outcome["reason"] == "disk"
     assert "the bundle cannot be stored: File too large" in outcome["message"]
-    assert "the bundle cannot be stored: File too large" in gateway.agent.log()
+    until(lambda: "the bundle cannot be stored: File too large" in gateway.agent.log(), "it to be logged too")
     assert gateway.agent.metric("edge_agent_ota_refusals_total", reason="disk") == 1
     assert gateway.ota()["denied"] == []
     gateway.until_ticking()

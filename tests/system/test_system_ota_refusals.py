@@ -191,7 +191,7 @@ def test_a_ring_without_a_release_is_told_in_words(site: Site, gateway: Gateway)
     site.nudge(Hint())
     found = until(lambda: (now := gateway.ota())["problem"] and now, "the problem to be told")
     assert found["problem"] == "ring 'stable': nothing was published for it yet, or `ota.ring` is misspelt"
-    assert found["problem"] in gateway.agent.log()
+    until(lambda: found["problem"] in gateway.agent.log(), "it to be logged too")
     assert gateway.agent.metric("edge_agent_ota_refusals_total", reason="missing") == 1
     assert gateway.agent.stop() == 0
 

@@ -36,7 +36,8 @@ def test_a_release_is_pushed_tried_and_kept_and_a_poisoned_one_goes_back(
     assert "the model failed at" in outcome["message"]
     assert gateway.model() == "tiny 1.0.0"
     assert gateway.agent.metric("edge_agent_ota_rollbacks_total", reason="errors") == 1
-    assert "release tiny-1.1.0 was taken back: the model failed at" in gateway.agent.log()
+    told = "release tiny-1.1.0 was taken back: the model failed at"
+    until(lambda: told in gateway.agent.log(), "it to be logged too")
     denied = [item["sha256"] for item in gateway.ota()["denied"]]
     assert denied == [second.details["bundle"]]
     gateway.until_ticking()
